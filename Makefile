@@ -230,7 +230,7 @@ bench: $(INSTALLED) interop
 	@test ! -x $(INTEROP_VENV)/bin/python || \
 		$(INTEROP_VENV)/bin/python $(PIP) install -r bench/requirements.txt || \
 		echo "Without bench/requirements.txt in $(INTEROP_VENV) some peers are left out." >&2
-	@for name in client guide node gateway workers profile connections batch fairness memory endurance views; do \
+	@for name in client guide node gateway kinds workers profile connections batch fairness memory endurance views; do \
 		echo "== bench/$$name.py"; $(BIN)/python -m bench.$$name || exit 1; done
 
 # The samples of README.md and docs/ are what these commands print; a test compares them.

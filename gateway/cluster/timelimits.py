@@ -44,6 +44,8 @@ LEVEL_SHARE = 0.9
 """Share of an operation's timeout that the driver grants the cluster for a durability level."""
 
 _PLAIN_SECONDS = re.compile(r"[0-9]{1,6}(\.[0-9]{1,9})?")
+# As the table of headers has them.
+_HEADERS = frozenset({b"x-cb-timeout", b"x-cb-durabilitytimeout"})
 
 
 class TimeLimits(NamedTuple):
@@ -230,6 +232,8 @@ def within_limits(
 
     :raises Refusal: 400.
     """
+    if _HEADERS.isdisjoint(request.headers):
+        return connection
     limits = parse_time_limits(
         request.text_header(b"X-CB-Timeout"),
         request.text_header(b"X-CB-DurabilityTimeout"),

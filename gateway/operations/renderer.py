@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from twisted.internet.defer import Deferred
 
 from couchbase.result import ExpiryResult, OperationResult, ValueResult
@@ -20,6 +22,12 @@ __all__ = ["REVALIDATE", "Renderer"]
 REVALIDATE = (b"Cache-Control", b"private, no-cache")
 
 _KNOWN_BLOCKS = 256
+
+
+# Documents that were stored for an hour have at most 3,600 different expiries.
+@lru_cache(maxsize=4096)
+def _expires(expiry: int) -> bytes:
+    return b"Expires: %b\r\n" % http_date(expiry)
 
 
 class Renderer:
@@ -74,7 +82,7 @@ class Renderer:
         block = b"%b%08x%b" % (before, result.cas, behind)
         expiry = result.expiry
         if expiry:
-            block = b"%bExpires: %b\r\n" % (block, http_date(expiry))
+            block += _expires(expiry)
         return RenderedResponse(200, block, result.value)
 
     def document(self, result: ValueResult) -> Response | Deferred[Response]:
@@ -116,7 +124,7 @@ class Renderer:
             self._blocks[flags] = block
         shown = b"%b%08x%b" % (block[0], result.cas, block[1])
         if expiry:
-            shown = b"%bExpires: %b\r\n" % (shown, http_date(expiry))
+            shown += _expires(expiry)
         return RenderedResponse(200, shown, body)
 
     def not_modified(self, cas: int) -> Response:

@@ -239,12 +239,22 @@ class Documents(DocumentResource):
             return self.act(connection, request, Wanted(kind, None, RequestSource(request, headers)))
         # The fast path: the general case gives the same result.
         key = document_key(request)
+        expiry = None
+        if headers.expires is not None or headers.ttl is not None:
+            request.check_size()
+            expiry = RequestSource(request, headers).expiry(self._now())
         if len(request.parameters) != 2:
             # The path names scope and collection.
             request.check_size()
             connection = in_collection(connection, request)
-        body = request.body()
-        call = connection.operations.set(key, body, cas=0, ttl=0, format=headers.flags, preserve_expiry=True)
+        call = connection.operations.set(
+            key,
+            request.body(),
+            cas=0,
+            ttl=expiry or 0,
+            format=headers.flags,
+            preserve_expiry=expiry is None,
+        )
         request.render = self._renderer.stored
         call.receiver = request
         return call

@@ -49,7 +49,7 @@ class MutationHeaders(NamedTuple):
     replicate_to: bytes | None
     flags: int
     is_plain: bool = False
-    """Whether there are no others than the flags."""
+    """Whether there are no others than the flags and the expiry."""
 
 
 def _of_flags(flags: int) -> MutationHeaders:
@@ -57,6 +57,18 @@ def _of_flags(flags: int) -> MutationHeaders:
 
 
 NO_HEADERS = _of_flags(0)
+_NOT_PLAIN = [
+    (name.lower(), name)
+    for name in (
+        b"If-Match",
+        b"If-None-Match",
+        b"Content-Encoding",
+        b"X-CB-DurabilityLevel",
+        b"X-CB-PersistTo",
+        b"X-CB-ReplicateTo",
+    )
+]
+_NONE_OF_THEM = [None] * len(_NOT_PLAIN)
 _OF_TYPE: dict[bytes | None, MutationHeaders] = {
     declared: _of_flags(flags) for declared, flags in FLAGS_OF_TYPE.items()
 }
@@ -72,17 +84,22 @@ def read_mutation(request: Request) -> MutationHeaders:
         if known is None:
             known = NO_HEADERS if declared is None else _of_flags(flags_of(declared))
         return known
+    # Most are absent, and to see that costs less than to look each of them up.
+    given = request.headers
     flags = header(b"X-CB-Flags")
+    others = [header(name) if lowered in given else None for lowered, name in _NOT_PLAIN]
+    if_match, if_none_match, encoding, level, persist_to, replicate_to = others
     return MutationHeaders(
-        header(b"If-Match"),
-        header(b"If-None-Match"),
-        header(b"Content-Encoding"),
-        request.text_header(b"Expires"),
-        request.text_header(b"X-CB-TTL"),
-        header(b"X-CB-DurabilityLevel"),
-        header(b"X-CB-PersistTo"),
-        header(b"X-CB-ReplicateTo"),
+        if_match,
+        if_none_match,
+        encoding,
+        request.text_header(b"Expires") if b"expires" in given else None,
+        request.text_header(b"X-CB-TTL") if b"x-cb-ttl" in given else None,
+        level,
+        persist_to,
+        replicate_to,
         flags_of(declared or b"") if flags is None else parse_flags(flags),
+        others == _NONE_OF_THEM,
     )
 
 

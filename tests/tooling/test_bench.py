@@ -12,6 +12,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from bench import peers
 from bench.connections import read_answer
 from bench.gateway import Figures
+from bench.kindlist import KINDS
+from bench.kinds import Figures as KindFigures
 from bench.load import DOCUMENT, KEYS, Load, Outcome, requests_of
 from bench.peers import CLIENT, GATEWAY, KLEIN, WEBDIS, Missing, Peer
 from bench.profile import stage_of
@@ -189,3 +191,41 @@ class ProfileTests(SynchronousTestCase):
         own = next(stack for stack in stacks if stack.endswith("test_busy_functions_are_seen"))
         self.assertIn("twisted.trial", own.partition(f"{__name__}:")[0])
         self.assertGreaterEqual(stacks[own], 1)
+
+
+class KindsTests(SynchronousTestCase):
+    """Costs of kinds of requests, and the requests themselves."""
+
+    def test_a_ratio_is_to_the_gets_beside_it(self) -> None:
+        """The median of the rounds' own ratios; goals are relative to the kind that is named."""
+        figures = KindFigures({}, 1, 1.0)
+        for unit in (10.0, 20.0, 30.0):
+            figures.add("GET", unit, unit)
+            figures.add("PUT", 2 * unit, unit)
+            figures.add("PUT with X-CB-TTL", 2.2 * unit, unit)
+            figures.add("GET with an expiry", 1.1 * unit, unit)
+        kinds = [kind for kind in KINDS if kind.name in ("PUT with X-CB-TTL", "GET with an expiry")]
+        rows = [line.split(" | ")[1:7] for line in figures.table(kinds).splitlines()[2:]]
+        self.assertEqual(
+            rows,
+            [
+                ["22.0", "1.10", "GET", "1.10", "1.03", "**missed**"],
+                ["44.0", "2.20", "PUT", "1.10", "1.1", "met"],
+            ],
+        )
+
+    def test_kinds_are_compared_with_kinds(self) -> None:
+        """Names are unique, and each kind has a status for each of its requests."""
+        names = [kind.name for kind in KINDS]
+        self.assertEqual(len(set(names)), len(names))
+        for kind in KINDS:
+            self.assertIn(kind.beside, names)
+            self.assertEqual(len(kind.statuses), len(kind.requests), kind.name)
+
+    def test_lengths_are_right_for_every_key(self) -> None:
+        """The number of a key has as many bytes as its place in the body."""
+        for kind in KINDS:
+            for request in kind.requests:
+                head, _, body = request.replace(b"{n}", b"123").partition(b"\r\n\r\n")
+                lengths = [line for line in head.split(b"\r\n") if line.startswith(b"Content-Length: ")]
+                self.assertEqual(lengths, [b"Content-Length: %d" % len(body)] if body else [], kind.name)

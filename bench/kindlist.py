@@ -1,0 +1,339 @@
+"""The kinds of requests of bench.kinds, and the documents that they need."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from typing import Any
+
+KEYS = 1000
+BUCKET = "/v1/buckets/default"
+NAMED = f"{BUCKET}/scopes/_default/collections/bench"
+DESIGN = f"{BUCKET}/designs/kinds"
+
+DOCUMENT = '{"n":1,"text":"' + "x" * (1024 - 17) + '"}'
+LINES = 50
+"""Operations of a batch."""
+
+PLAIN, LOGIN, LOG, ORIGIN = "plain", "login", "log", "origin"
+PAGE = "https://app.example.com"
+GATEWAYS: dict[str, list[str]] = {
+    PLAIN: [],
+    LOGIN: ["--auth=passthrough"],
+    LOG: ["--access-log", "--access-log-format=json", "--access-log-file={log}"],
+    ORIGIN: [f"--cors-origin={PAGE}"],
+}
+"""Gateway -> its options."""
+
+GET, PUT, LINE, SET_LINE = "GET", "PUT", "batch: a line with get", "batch: a line with set"
+
+Headers = dict[str, str]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of request.
+
+    :ivar name: its row in the table.
+    :ivar why: what explains its ratio.
+    :ivar requests: whole requests, sent in turn by each connection. ``{n}`` becomes the number of a key,
+        ``{etag}`` the ETag of the last answer.
+    :ivar goal: what it may cost at most, as a ratio to ``beside``; ``None`` for no goal.
+    :ivar beside: name of the kind that it is compared with.
+    :ivar statuses: those of the answers to ``requests``.
+    :ivar opening: request that gets the first ETag on each connection.
+    :ivar gateway: a key of :data:`GATEWAYS`.
+    :ivar lines: operations of a request.
+    """
+
+    name: str
+    why: str
+    requests: tuple[bytes, ...]
+    goal: float | None = None
+    beside: str = GET
+    statuses: tuple[int, ...] = (200,)
+    opening: bytes | None = None
+    gateway: str = PLAIN
+    lines: int = 1
+
+    @property
+    def has_tag(self) -> bool:
+        """Whether a request names an ETag."""
+        return any(b"{etag}" in request for request in self.requests)
+
+
+def document(family: str, root: str = BUCKET) -> str:
+    """Return the path of a document."""
+    return f"{root}/documents/{family}-{{n}}"
+
+
+def raw(method: str, path: str, body: str = "", headers: Headers | None = None) -> bytes:
+    """Return a request; one with a body has the type of JSON unless ``headers`` say otherwise."""
+    fields = {"Host": "localhost", **(headers or {})}
+    if body:
+        # A key's number has three digits, as its place in the text has.
+        fields = {"Content-Type": "application/json", **fields, "Content-Length": str(len(body))}
+    lines = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
+    return f"{method} {path} HTTP/1.1\r\n{lines}\r\n{body}".encode()
+
+
+def batch(operation: dict[str, Any], family: str) -> str:
+    """Return a batch of one kind of operation on different keys."""
+    verb = {"op": operation["op"]}
+    rest = {name: value for name, value in operation.items() if name != "op"}
+    lines = [json.dumps({**verb, "key": f"{family}-{number:03d}", **rest}) for number in range(LINES)]
+    return "\n".join(lines) + "\n"
+
+
+def reading(name: str, why: str, goal: float | None, headers: Headers | None = None, **rest: Any) -> Kind:
+    """Return a kind of GET of the usual documents."""
+    path = rest.pop("path", document("plain"))
+    return Kind(name, why, (raw("GET", path, headers=headers),), goal, **rest)
+
+
+def storing(name: str, why: str, headers: Headers | None = None, **rest: Any) -> Kind:
+    """Return a kind of PUT of the usual documents."""
+    request = raw("PUT", document(rest.pop("family", "written")), DOCUMENT, headers)
+    return Kind(f"{PUT} {name}", why, (request,), rest.pop("goal", 1.1), PUT, **rest)
+
+
+def acting(name: str, why: str, action: str, body: str = "", **rest: Any) -> Kind:
+    """Return a kind of POST to one of the usual documents."""
+    request = raw("POST", document(rest.pop("family", "changed")) + "/" + action, body)
+    return Kind(name, why, (request,), 1.5, **rest)
+
+
+def lines_of(name: str, why: str, operation: dict[str, Any], beside: str, goal: float | None = 1.1) -> Kind:
+    """Return a kind of batch; its figures are those of one line."""
+    family = "plain" if operation["op"] == "get" else "written"
+    request = raw(
+        "POST", BUCKET + "/batch", batch(operation, family), {"Content-Type": "application/x-ndjson"}
+    )
+    return Kind(name, why, (request,), goal, beside, lines=LINES)
+
+
+VALUE = json.loads(DOCUMENT)
+TRACE = {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}
+LOOKUP = '{"operations":[{"operation":"Get","path":"n"}]}'
+MUTATE = '{"operations":[{"operation":"DictSet","path":"n","value":42}]}'
+IN_NAMED = document("plain", NAMED)
+
+READS = [
+    Kind(GET, "the unit", (raw("GET", document("plain")),)),
+    reading("GET with an expiry", "a header more, cached by its time", 1.03, path=document("expiring")),
+    reading(
+        "GET with credentials", "heads with a secret are parsed each time, not cached", 1.05, gateway=LOGIN
+    ),
+    reading("GET in a collection", "two more parameters, and the collection's id", 1.1, path=IN_NAMED),
+    reading(
+        "GET, one path projected",
+        "the document is parsed, its parts are cut out",
+        1.5,
+        path=document("plain") + "?project=n",
+    ),
+    reading(
+        "GET, If-None-Match: 304",
+        "a condition; the general path of answers",
+        1.0,
+        {"If-None-Match": "*"},
+        statuses=(304,),
+    ),
+    reading("GET, If-Match: 200", "a condition", 1.1, {"If-Match": "*"}),
+    reading(
+        "GET with X-CB-Timeout",
+        "a connection with a deadline is made for the request",
+        1.1,
+        {"X-CB-Timeout": "2s"},
+    ),
+    reading("GET with Accept-Encoding", "the answer is compressed", None, {"Accept-Encoding": "gzip"}),
+    reading("GET with traceparent", "heads with it are parsed each time, not cached", 1.1, TRACE),
+    reading("GET with an access log in JSON", "a line is formatted and written", None, gateway=LOG),
+    reading("GET from an allowed origin", "three more headers", 1.1, {"Origin": PAGE}, gateway=ORIGIN),
+]
+
+ERRORS = [
+    reading(
+        "404: no document",
+        "the node's refusal becomes an exception, and that a JSON body",
+        1.0,
+        path=document("none"),
+        statuses=(404,),
+    ),
+    reading(
+        "404: no route", "an exception, explained in a JSON body", 1.0, path="/v1/nothing", statuses=(404,)
+    ),
+    reading(
+        "400: unknown parameter",
+        "an exception, explained in a JSON body",
+        1.0,
+        path=document("plain") + "?no=1",
+        statuses=(400,),
+    ),
+    Kind(
+        "405",
+        "an exception, explained in a JSON body",
+        (raw("PATCH", document("plain")),),
+        1.0,
+        statuses=(405,),
+    ),
+    reading(
+        "412",
+        "a condition, an exception, a JSON body",
+        1.0,
+        {"If-Match": "00000000000000ff"},
+        statuses=(412,),
+    ),
+    reading("401", "an exception, explained in a JSON body", 1.0, gateway=LOGIN, statuses=(401,)),
+    Kind(
+        "409: the document exists",
+        "the general path of writes, then that of errors",
+        (raw("POST", document("plain"), DOCUMENT),),
+        1.0,
+        PUT,
+        (409,),
+    ),
+]
+
+WRITES = [
+    Kind(PUT, "a body is read, and the value sent", (raw("PUT", document("written"), DOCUMENT),), 1.5),
+    storing("with Expires (duration)", "it is parsed", {"Expires": "1h"}, family="lasting"),
+    storing("with X-CB-TTL", "it is parsed", {"X-CB-TTL": "3600"}, family="lasting"),
+    storing("with X-CB-Flags", "it is parsed", {"X-CB-Flags": "7"}),
+    storing("with X-CB-Timeout", "a connection with a deadline, as for GET", {"X-CB-Timeout": "2s"}),
+    storing(
+        "with If-Match",
+        "the general path of writes",
+        {"If-Match": "{etag}"},
+        family="matched",
+        opening=raw("GET", document("matched")),
+    ),
+    storing(
+        "with If-None-Match: 412",
+        "a read first, then an error",
+        {"If-None-Match": "*"},
+        statuses=(412,),
+    ),
+    storing(
+        "with X-CB-DurabilityLevel",
+        "the general path of writes, a longer frame",
+        {"X-CB-DurabilityLevel": "Majority"},
+    ),
+    storing("with Content-Type: text/plain", "other flags", {"Content-Type": "text/plain"}),
+    Kind(
+        "PUT in a collection",
+        "two more parameters, and the collection's id",
+        (raw("PUT", document("written", NAMED), DOCUMENT),),
+        1.1,
+        PUT,
+    ),
+    Kind(
+        "POST and DELETE, in turns",
+        "a body in every second request",
+        (raw("POST", document("new"), DOCUMENT), raw("DELETE", document("new"))),
+        1.5,
+        statuses=(200, 200),
+    ),
+]
+
+ACTIONS = [
+    acting("increment", "the general path of operations", "increment", family="count"),
+    acting("increment with a body", "the general path, and JSON", "increment", '{"delta":2}', family="count"),
+    Kind(
+        "lock and unlock, in turns",
+        "the general path; half the answers have the document",
+        (
+            raw("POST", document("locked") + "/lock"),
+            raw("POST", document("locked") + "/unlock", headers={"If-Match": "{etag}"}),
+        ),
+        1.5,
+        statuses=(200, 200),
+    ),
+    acting("touch", "the general path, and JSON", "touch", '{"expiry":"1h"}', statuses=(204,)),
+    acting(
+        "touch with content",
+        "the general path, JSON; the answer has the document",
+        "touch",
+        '{"expiry":"1h","returnContent":true}',
+    ),
+    acting("lookup of one path", "the body is parsed, the answer composed", "lookup", LOOKUP),
+    acting("mutate of one path", "the body is parsed, the answer composed", "mutate", MUTATE),
+    acting("append", "the general path of operations", "append", " ", family="grown"),
+]
+
+BATCHES = [
+    lines_of(LINE, "no request of its own", {"op": "get"}, GET, None),
+    lines_of(SET_LINE, "no request of its own", {"op": "set", "value": VALUE}, GET, None),
+    lines_of(
+        "batch: set with flags and ttl",
+        "two numbers",
+        {"op": "set", "flags": 7, "ttl": 60, "value": VALUE},
+        SET_LINE,
+    ),
+    lines_of(
+        "batch: set with expires",
+        "the general path of lines",
+        {"op": "set", "expires": "1h", "value": VALUE},
+        SET_LINE,
+    ),
+    lines_of(
+        "batch: set with durability",
+        "the general path of lines",
+        {"op": "set", "durabilityLevel": "Majority", "value": VALUE},
+        SET_LINE,
+    ),
+    lines_of(
+        "batch: set with timeout",
+        "the general path of lines",
+        {"op": "set", "timeout": "2s", "value": VALUE},
+        SET_LINE,
+    ),
+    lines_of(
+        "batch: get in a collection",
+        "the general path of lines",
+        {"op": "get", "scope": "_default", "collection": "_default"},
+        LINE,
+    ),
+]
+
+STREAMS = [
+    reading(
+        "view query of 10 rows",
+        "a request over HTTP to the node, and a stream",
+        None,
+        path=f"{BUCKET}/views/kinds/all?limit=10&stale=ok",
+    ),
+    reading(
+        "listing, a page of 10",
+        "range scans of all vbuckets, and a stream",
+        None,
+        path=f"{BUCKET}/documents?limit=10",
+    ),
+]
+
+KINDS = [*READS, *ERRORS, *WRITES, *ACTIONS, *BATCHES, *STREAMS]
+
+
+def with_login(kind: Kind, value: str) -> Kind:
+    """Return a kind whose requests prove who sends them."""
+    end = f"\r\nAuthorization: {value}\r\n\r\n".encode()
+    return replace(kind, requests=tuple(request.replace(b"\r\n\r\n", end, 1) for request in kind.requests))
+
+
+def stored() -> dict[str, bytes]:
+    """Return the batches that store what the kinds read or change: path -> body."""
+    families: dict[str, dict[str, Any]] = {
+        **dict.fromkeys(("plain", "written", "lasting", "matched", "locked", "changed"), {"value": VALUE}),
+        "expiring": {"ttl": 86_400, "value": VALUE},
+        "count": {"value": 1},
+        "grown": {"value": 1},
+    }
+    lines = [
+        json.dumps({"op": "set", "key": f"{family}-{number:03d}", **rest})
+        for family, rest in families.items()
+        for number in range(KEYS)
+    ]
+    named = [line for line in lines if '"key": "plain-' in line or '"key": "written-' in line]
+    return {root + "/batch": "\n".join(some).encode() for root, some in ((BUCKET, lines), (NAMED, named))}
+
+
+VIEW = json.dumps({"views": {"all": {"map": "function (doc, meta) { emit(meta.id, null); }"}}}).encode()
