@@ -412,6 +412,10 @@ class ArbitraryTests(SynchronousTestCase):
             if line.startswith(b"HTTP/1.1 ") and line[9:12] not in STATUSES:
                 yield line
 
+
+class HeldTests(SynchronousTestCase):
+    """What is held of a client that sends too early."""
+
     @settings(max_examples=100, deadline=None)
     @given(st.integers(1, 3), st.binary(min_size=1, max_size=20))
     def test_what_is_held_is_bounded(self, lines: int, data: bytes) -> None:

@@ -23,6 +23,3 @@ class SecureConversationTests(OverTls, test_conversation.ConversationTests):
 
 class SecureArbitraryTests(OverTls, test_conversation.ArbitraryTests):
     """Arbitrary bytes within TLS."""
-
-    # It counts what the channel holds, which is the same.
-    test_what_is_held_is_bounded = None  # type: ignore[assignment]
