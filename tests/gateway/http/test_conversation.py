@@ -8,7 +8,7 @@ from random import Random
 from typing import Any, NamedTuple
 from urllib.parse import quote_from_bytes
 
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from klein import Klein
 from twisted.internet.defer import Deferred
@@ -21,6 +21,8 @@ from gateway.limits import Limits
 from tests.gateway.support import Reply, Transport, read_reply
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+# Another module runs these tests over TLS, too.
+ALSO_OVER_TLS: Any = {"deadline": None, "suppress_health_check": [HealthCheck.differing_executors]}
 STATUSES = (b"100", b"200", b"400", b"404", b"405", b"408", b"413", b"431")
 
 
@@ -241,7 +243,7 @@ class Conversation:
 class ConversationTests(SynchronousTestCase):
     """Requests and answers in order."""
 
-    @settings(max_examples=200, deadline=None, report_multiple_bugs=False)
+    @settings(max_examples=200, report_multiple_bugs=False, **ALSO_OVER_TLS)
     @given(
         st.integers(0, 2**32), st.lists(st.lists(requests(), min_size=1, max_size=5), min_size=1, max_size=3)
     )
@@ -291,7 +293,7 @@ class ConversationTests(SynchronousTestCase):
                 break
         self.assertEqual(rest, b"")
 
-    @settings(max_examples=200, deadline=None)
+    @settings(max_examples=200, **ALSO_OVER_TLS)
     @given(st.integers(0, 2**32), st.lists(requests(), min_size=1, max_size=3))
     def test_close(self, seed: int, asked: list[Asked]) -> None:
         """After the answer to a request that says close, nothing is served any more."""
@@ -308,7 +310,7 @@ class ConversationTests(SynchronousTestCase):
         self.assertEqual(len(conversation.echo.seen), 1)
         self.assertTrue(client.disconnecting)
 
-    @settings(max_examples=200, deadline=None)
+    @settings(max_examples=200, **ALSO_OVER_TLS)
     @given(st.integers(0, 2**32), st.lists(requests(), min_size=1, max_size=4))
     def test_hang_up(self, seed: int, asked: list[Asked]) -> None:
         """A client may disconnect at any moment: running requests are cancelled, and nothing is kept."""
@@ -379,7 +381,7 @@ class ArbitraryTests(SynchronousTestCase):
         ),
     )
 
-    @settings(max_examples=500, deadline=None, report_multiple_bugs=False)
+    @settings(max_examples=500, report_multiple_bugs=False, **ALSO_OVER_TLS)
     @given(st.integers(0, 2**32), st.lists(fragments, max_size=12))
     def test_arbitrary_bytes(self, seed: int, fragments: list[bytes]) -> None:
         """No exception gets out, little is held, and it ends in answers or silence, never in half a one."""
