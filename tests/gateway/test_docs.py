@@ -10,6 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 import gateway.dialect.conditions
 import gateway.resources.copies
 import gateway.resources.documents
+import gateway.resources.headers
 import gateway.resources.locks
 import gateway.views.parameters
 from couchbase import exceptions
@@ -66,6 +67,7 @@ class RestTests(SynchronousTestCase):
         looked_up = re.compile(r'\b(?:text_header|header|header_values)\(b"([A-Za-z-]+)"\)')
         for source in SOURCES:
             read |= set(looked_up.findall(source.read_text("utf-8")))
+        read |= {name.decode() for _, name in gateway.resources.headers._NOT_PLAIN}
         read |= set(gateway.dialect.conditions.PARTS)  # refused by every resource
         documented = {cells[0].strip("`") for cells in rows(page("rest-api.md"), "header")}
         self.assertEqual(read, documented)
