@@ -8,9 +8,10 @@ from urllib.parse import quote
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.trial.unittest import SynchronousTestCase
 
-from couchbase.exceptions import KeyExistsError, NotFoundError
+from couchbase.exceptions import KeyExistsError, NotFoundError, NotSupportedError
 from gateway.clients.origins import Doors
 from gateway.http2 import HTTP2
 from gateway.limits import Limits
@@ -21,11 +22,27 @@ from tests.gateway.support import Answer, HalfClosing, Site, basic, passthrough,
 Fields = list[tuple[bytes, bytes]]
 
 
+class NoScan:
+    """A scan that the cluster refuses."""
+
+    def next_rows(self) -> Deferred[Any]:
+        """Fail."""
+        return fail(NotSupportedError({"message": "no scans"}))
+
+    def close(self) -> Deferred[None]:
+        """End it."""
+        return succeed(None)
+
+
 class Answers(dict[str, Any]):
     """Answers of the cluster to every operation."""
 
     def get(self, name: str, default: Any = None) -> Any:
         known = {"connect": None, "add": KeyExistsError("there"), "delete": NotFoundError("gone")}
+        if name == "scan":
+            return lambda *args, **kwargs: NoScan()
+        if name in ("incr", "decr"):
+            return Answer(5)
         return known[name] if name in known else Answer(b'{"a":{"b":[1,2,3]}}')
 
 
