@@ -314,7 +314,7 @@ KINDS = [*READS, *ERRORS, *WRITES, *ACTIONS, *BATCHES, *STREAMS]
 
 
 def with_login(kind: Kind, value: str) -> Kind:
-    """Return a kind whose requests prove who sends them."""
+    """Return a kind whose requests have credentials."""
     end = f"\r\nAuthorization: {value}\r\n\r\n".encode()
     return replace(kind, requests=tuple(request.replace(b"\r\n\r\n", end, 1) for request in kind.requests))
 

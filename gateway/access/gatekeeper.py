@@ -237,7 +237,7 @@ class Gatekeeper:
         return found or self._by_identity.learn(key, self._caller(identity, 0.0))
 
     def _own(self, request: Request, own: CallerCredentials) -> CallerCredentials:
-        """Return the grant of a caller who sends a password, which the cluster has yet to confirm."""
+        """Return the grant for a password that the cluster has not confirmed yet."""
         caller = self._by_digest.get(own.digest)
         if caller is None:
             identity = Identity("user", own.user, frozenset({("user", own.user)}), {"name": own.user})

@@ -42,7 +42,7 @@ class BucketTests(SynchronousTestCase):
         self.assertGreaterEqual(buckets.take("b"), 0)
 
     def test_refused_requests_cost_nothing(self) -> None:
-        """Whoever goes on asking is served as soon as one who waits."""
+        """A caller that keeps sending is served no later than one that waits."""
         buckets, clock = self.make(rate=1, burst=1)
         buckets.take("a")
         for _ in range(99):

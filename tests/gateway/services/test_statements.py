@@ -167,7 +167,7 @@ class ErrorTests(SynchronousTestCase):
             self.assertEqual(found.message, f"what happened (error {number} of the query service)")
 
     def test_rights(self) -> None:
-        """A missing right to write is told apart by the service's words."""
+        """Missing rights to read and to write differ in the message of the service only."""
         text = "User does not have credentials to run INSERT queries on b. Add role query_insert on b."
         found = refusal_of([{"code": 13014, "msg": text}], 401, is_read=False)
         self.assertEqual(found.problem.code, "NoWriteAccess")

@@ -1,4 +1,4 @@
-"""A TLS connection in memory: what is sent when, who waits for whom, and how it ends."""
+"""A TLS connection in memory: writes, back-pressure and closing."""
 
 from __future__ import annotations
 
