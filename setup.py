@@ -109,6 +109,7 @@ setup(
         "couchnode.views": ["prelude.js"],
         "gateway": ["py.typed", "console/*"],
         "gateway.openapi": ["static/*"],
+        "gateway.pages": ["*.css"],
     },
     include_package_data=False,
     data_files=[

@@ -1,11 +1,13 @@
-"""Static files from memory: the files of one folder, read once.
+"""Static files from memory: the files of one folder and some others, read once.
 
 Names are looked up in a table, so no request can reach a file outside the folder.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from hashlib import sha256
+from operator import attrgetter
 from pathlib import Path
 
 from gateway.http.prepared import Prepared
@@ -36,13 +38,14 @@ class StaticFiles:
 
     :param folder: read now, and not again.
     :param headers: of every answer.
-    :raises OSError: the folder cannot be read.
+    :param also: files of other folders, served by their own names.
+    :raises OSError: the folder or one of the files cannot be read.
     """
 
-    def __init__(self, folder: Path, headers: Headers = ()) -> None:
+    def __init__(self, folder: Path, headers: Headers = (), also: Iterable[Path] = ()) -> None:
         self._files: dict[bytes, Prepared] = {}
         total = sha256()
-        for path in sorted(folder.iterdir()):
+        for path in sorted((*folder.iterdir(), *also), key=attrgetter("name")):
             content_type = TYPES.get(path.suffix)
             if content_type is not None and path.is_file() and not path.name.startswith("."):
                 name = path.name.encode("utf-8")

@@ -26,8 +26,9 @@ Documents, views and the cluster's services over HTTP. Paths, headers, statuses 
 Couchbase's Data API v1 where it has the feature.
 
 `HEAD` works wherever `GET` does, and `OPTIONS` answers 204 with `Allow`. An unsupported method is 405 with
-the same `Allow`, an unknown query parameter 400. Every path under `/v1` also works under `/v1.alpha`. All
-errors have the same form, whose `code` says what happened.
+the same `Allow`, an unknown query parameter 400; `/health`, `/live`, `/ready`, `/metrics`, `/_p` and
+`/v1.alpha/enabled` take any. Every path under `/v1` also works under `/v1.alpha`. All errors have the same
+form, whose `code` says what happened.
 """
 
 TAGS = {

@@ -23,6 +23,7 @@ _HEAD = """\
 <meta name="color-scheme" content="light dark">
 <title>{title}: REST reference</title>
 <link rel="icon" href="/docs/icon.svg">
+<link rel="stylesheet" href="/docs/colors.css">
 <link rel="stylesheet" href="/docs/page.css">
 <script type="module" src="/docs/page.mjs"></script>
 </head>

@@ -25,38 +25,16 @@ from gateway.interfaces import Gateway, IGatewayPlugin
 from gateway.openapi.description import Answer, Example, Parameter, described
 from gateway.openapi.headers import FILE_TAG, FILE_TAGS
 from gateway.openapi.schemas import TEXT, text
+from gateway.pages.shared import COLORS, protection
 
 if TYPE_CHECKING:
     from klein import Klein
 
-__all__ = ["FOLDER", "POLICY", "Console", "console"]
+__all__ = ["FOLDER", "Console", "console"]
 
 FOLDER = Path(gateway.__file__).parent / "console"
 
-POLICY = "; ".join(
-    (
-        "default-src 'none'",
-        "script-src 'self'",
-        "style-src 'self'",
-        "connect-src 'self'",
-        "img-src 'self'",
-        "base-uri 'none'",
-        "form-action 'none'",
-        "frame-ancestors 'none'",
-        # No string ever becomes markup or code: there is no policy that could make such a value.
-        "require-trusted-types-for 'script'",
-        "trusted-types 'none'",
-    )
-)
-"""The Content-Security-Policy of the pages."""
-
-_HEADERS = (
-    (b"Content-Security-Policy", POLICY.encode("ascii")),
-    (b"Cross-Origin-Opener-Policy", b"same-origin"),
-    (b"Cross-Origin-Resource-Policy", b"same-origin"),
-    (b"Referrer-Policy", b"same-origin"),
-    (b"X-Frame-Options", b"DENY"),
-)
+_HEADERS = protection(b"same-origin")
 
 _SENT: tuple[str | Parameter, ...] = (
     *(FILE_TAG, "Cache-Control", "Vary", "Content-Encoding"),
@@ -83,7 +61,7 @@ class Console:
     def attach(self, gateway: Gateway) -> None:
         """Read the files, and become the page of ``/``."""
         self._gateway = gateway
-        files = self._files = StaticFiles(FOLDER, _HEADERS)
+        files = self._files = StaticFiles(FOLDER, _HEADERS, [COLORS])
         self._page = files.text(_PAGE).replace("{folder}", f"console/{files.version}")
         self._page = self._page.replace("{version}", escape(VERSION))
         gateway.index.page = self.page

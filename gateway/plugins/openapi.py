@@ -16,6 +16,7 @@ import gateway.openapi.page
 from couchbase.protocol.version import VERSION
 from gateway.dialect.jsontools import any_json
 from gateway.fairness.steps import StepRunner
+from gateway.http.files import TYPES
 from gateway.http.prepared import Prepared, preparing
 from gateway.http.refusal import no_route
 from gateway.http.request import Request
@@ -27,39 +28,23 @@ from gateway.openapi.document import About, document, routes_of
 from gateway.openapi.headers import FILE_TAG, FILE_TAGS
 from gateway.openapi.page import parts
 from gateway.openapi.schemas import ANY, TEXT, choice
+from gateway.pages.shared import COLORS, protection
 from reactor.deferreds import own
 
 if TYPE_CHECKING:
     from klein import Klein
 
-__all__ = ["POLICY", "Reference", "openapi"]
-
-POLICY = "; ".join(
-    (
-        "default-src 'none'",
-        *("script-src 'self'", "style-src 'self'", "connect-src 'self'", "img-src 'self'"),
-        *("base-uri 'none'", "form-action 'none'", "frame-ancestors 'none'"),
-        *("require-trusted-types-for 'script'", "trusted-types 'none'"),
-    )
-)
-"""The Content-Security-Policy of the page: its own files, and requests to this gateway."""
+__all__ = ["Reference", "openapi"]
 
 _FOLDER = Path(gateway.openapi.page.__file__).parent / "static"
 _FILES = {
-    b"icon.svg": b"image/svg+xml",
-    b"page.css": b"text/css; charset=utf-8",
-    b"page.mjs": b"text/javascript; charset=utf-8",
+    path.name.encode("ascii"): path
+    for path in (COLORS, *(_FOLDER / name for name in ("icon.svg", "page.css", "page.mjs")))
 }
 Preparing = Generator[None, None, Prepared]
 
 _HTML = b"text/html; charset=utf-8"
-_PROTECTION = (
-    (b"Content-Security-Policy", POLICY.encode("ascii")),
-    (b"Cross-Origin-Opener-Policy", b"same-origin"),
-    (b"Cross-Origin-Resource-Policy", b"same-origin"),
-    (b"X-Frame-Options", b"DENY"),
-    (b"Referrer-Policy", b"no-referrer"),
-)
+_PROTECTION = protection(b"no-referrer")
 _SENT: tuple[str | Parameter, ...] = (
     FILE_TAG,
     "Cache-Control",
@@ -157,10 +142,10 @@ class Reference:
         """Return a file of the page."""
         request.query()
         name = request.parameters["file"]
-        kind = _FILES.get(name)
-        if kind is None:
+        path = _FILES.get(name)
+        if path is None:
             raise no_route(request.path)
-        return self._answer(request, name, lambda: _file(name, kind))
+        return self._answer(request, name, lambda: _file(path))
 
     def _json(self) -> Preparing:
         yield
@@ -194,9 +179,8 @@ class Reference:
         return result
 
 
-def _file(name: bytes, kind: bytes) -> Preparing:
-    body = (_FOLDER / name.decode("ascii")).read_bytes()
-    return (yield from preparing([body], kind, _PROTECTION))
+def _file(path: Path) -> Preparing:
+    return (yield from preparing([path.read_bytes()], TYPES[path.suffix], _PROTECTION))
 
 
 openapi: Any = Reference()

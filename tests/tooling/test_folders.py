@@ -25,9 +25,10 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "loader": ("dialect",),
     "openapi": ("dialect", "http"),
     "operations": ("dialect", "fairness", "http"),
+    "pages": ("http",),
     "plugins": (
-        "dialect", "fairness", "http", "interfaces", "metricvalues", "openapi", "processes", "topcounts",
-        "version",
+        "dialect", "fairness", "http", "interfaces", "metricvalues", "openapi", "pages", "processes",
+        "topcounts", "version",
     ),
     "resources": (
         "batches", "cluster", "dialect", "fairness", "http", "limits", "openapi", "operations", "services",

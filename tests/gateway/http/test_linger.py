@@ -334,10 +334,9 @@ class RealTests(TestCase):
         """Clients that send one request after another while the service stops: each request is answered, or
         the client was notified earlier that the connection ends."""
         faults: list[str] = []
-        counts: list[int] = []
+        counts = [0] * 12
 
-        def busy() -> None:
-            count = 0
+        def busy(number: int) -> None:
             connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
             while True:
                 try:
@@ -352,19 +351,18 @@ class RealTests(TestCase):
                         response = connection.getresponse()
                         is_kept = response.getheader("Connection") != "close"
                         response.read()
-                        count += 1
+                        counts[number] += 1
                 except OSError as error:
-                    faults.append(f"{error!r} after {count}")
+                    faults.append(f"{error!r} after {counts[number]}")
                     break
                 finally:
                     connection.close()
-            counts.append(count)
 
         port = int(self.service.urls[0].rpartition(":")[2])
-        clients = [self.in_thread(busy) for _ in range(12)]
-        while self.service.gateway.under_way < 2:
+        clients = [self.in_thread(busy, number) for number in range(len(counts))]
+        # Threads start when the machine has time for them: stop when each client was answered.
+        while self.service.gateway.under_way < 2 or not (faults or all(counts)):
             yield self.in_thread(lambda: None)
         yield self.service.stopService()
         yield gatherResults(clients)
-        self.assertEqual((faults, len(counts)), ([], 12))
-        self.assertGreater(min(counts), 0)
+        self.assertEqual(faults, [])

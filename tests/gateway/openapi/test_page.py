@@ -12,7 +12,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.openapi.document import document
 from gateway.openapi.page import render
-from gateway.plugins.openapi import POLICY, Reference
+from gateway.pages.shared import POLICY
+from gateway.plugins.openapi import Reference
 from tests.gateway.openapi.support import ABOUT, own_document, own_plugins, own_routes
 from tests.gateway.support import Reply, Site, read_reply
 from tests.gateway.test_behaviour import GatewayTestCase
@@ -156,6 +157,7 @@ class ServedTests(SynchronousTestCase):
         for name, kind in (
             ("/docs", "text/html; charset=utf-8"),
             ("/docs/page.css", "text/css; charset=utf-8"),
+            ("/docs/colors.css", "text/css; charset=utf-8"),
             ("/docs/page.mjs", "text/javascript; charset=utf-8"),
             ("/docs/icon.svg", "image/svg+xml"),
         ):

@@ -9,7 +9,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from gateway.interfaces import IGatewayPlugin
-from gateway.plugins.console import FOLDER, POLICY, Console
+from gateway.pages.shared import POLICY
+from gateway.plugins.console import FOLDER, Console
 from tests.gateway.support import Reply, Site, passthrough
 
 HTML = {"Accept": "text/html"}

@@ -1,0 +1,1 @@
+"""What the gateway's pages for browsers share: the headers that protect them, and their colors."""
