@@ -7,37 +7,21 @@ lower the limit with every improvement.
 
 from __future__ import annotations
 
-import gc
-import sys
-from collections.abc import Callable
-
 from gateway.access.jwks import KeySet, parse_key_set
 from gateway.access.keysource import FileKeys
 from gateway.access.rules import Rule, RuleTable, Wildcard
 from gateway.access.tokens import TokenTerms
 from gateway.access.ways import ByToken
-from gateway.app import Gateway
-from gateway.clients.origins import Doors
-from gateway.cluster.connection import GatewayConnection
-from gateway.cluster.credentials import Authorizer, ServiceAccount
-from gateway.cluster.pool import ConnectionPool
-from gateway.http.factory import ChannelFactory
-from gateway.limits import Limits
-from gateway.plugins.metrics import Metrics
-from tests import work
 from tests.gateway.access.ruled import ruled
 from tests.gateway.access.signing import AUDIENCE, ISSUER, NOW, RSA, jwk, jwks, token
-from tests.gateway.support import SECRET, Transport, basic, passthrough, raw_request, read_reply
+from tests.gateway.hotpath import CLIENT, HotPathCase
+from tests.gateway.support import basic, passthrough, raw_request
 from tests.txcouchbase import memory
-from tests.txcouchbase.memory import STORED, MemoryTestCase
+from tests.txcouchbase.memory import STORED
 
 PATH = "/v1/buckets/b/documents/key-17"
 COLLECTED = "/v1/buckets/b/scopes/s/collections/c/documents/key-17"
-CLIENT = {"User-Agent": "curl/8.5.0", "Accept": "*/*"}
 JSON = {"Content-Type": "application/json"}
-
-CLIENTS = 32
-"""Connections that ask in the same turn, so that what is done once a turn is shared as it is under load."""
 
 # Request -> calls, then bytecode instructions on CPython 3.11.
 LIMITS = {
@@ -68,73 +52,10 @@ class Keys(FileKeys):
         return self._keys
 
 
-class HotPathTests(MemoryTestCase):
-    """The whole way, with every feature on and nothing left out but sockets."""
+class HotPathTests(HotPathCase):
+    """The whole way of the most frequent requests."""
 
-    def open(self, authorizer: Authorizer | None = None) -> list[Transport]:
-        """Return clients of a gateway whose connection to the cluster is up."""
-        connection = self.connect(GatewayConnection)
-        pool = ConnectionPool(lambda *_: connection, self.clock)
-        gateway = Gateway(
-            authorizer or ServiceAccount("service", "secret", SECRET),
-            pool,
-            self.clock,
-            now=self.clock.seconds,
-            limits=Limits(),
-            is_ready=lambda: None,  # type: ignore[arg-type, return-value]
-            plugins=[Metrics()],
-            guard=Doors(is_open=authorizer is None),
-        )
-        self.factory = ChannelFactory(gateway, self.clock)
-        clients = []
-        for _ in range(CLIENTS):
-            transport = Transport()
-            transport.protocol = self.factory.buildProtocol(None)
-            transport.protocol.makeConnection(transport)
-            clients.append(transport)
-        return clients
-
-    def cost(
-        self, unit: Callable[[Callable[[], object]], int], clients: list[Transport], request: bytes
-    ) -> int:
-        """Count what a request of each client costs: when it arrives, when the turn ends, when nodes
-        answer."""
-
-        def arrive() -> None:
-            for client in clients:
-                client.protocol.dataReceived(request)
-
-        counted = unit(arrive) + unit(lambda: self.clock.advance(0))
-        # The node's work is not counted.
-        answers = self.node.answers()
-        return counted + unit(lambda: self.node.protocol.dataReceived(answers))
-
-    def check(
-        self, name: str, request: bytes, authorizer: Authorizer | None = None, status: int = 200
-    ) -> None:
-        """Compare what a request costs with its limits."""
-        clients = self.open(authorizer)
-        for client in clients:
-            # The first request of all opens the pool's connection, and fills what is remembered.
-            client.protocol.dataReceived(request)
-            for _ in range(3):
-                self.carry_out()
-        gc.disable()
-        try:
-            for unit, most in zip((work.calls, work.instructions), LIMITS[name], strict=True):
-                if unit is work.instructions and sys.version_info[:2] != (3, 11):
-                    continue
-                for client in clients:
-                    client.clear()
-                each = self.cost(unit, clients, request) / CLIENTS
-                for client in clients:
-                    reply, rest = read_reply(client.value())
-                    self.assertEqual((reply.status, rest), (status, b""))
-                self.assertLessEqual(each, most, f"{unit.__name__} for each {name}")
-                # A limit far above what is counted would guard nothing.
-                self.assertGreater(each, most * 0.8, f"{unit.__name__} for each {name}")
-        finally:
-            gc.enable()
+    limits = LIMITS
 
     def test_get(self) -> None:
         """A document read."""
