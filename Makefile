@@ -44,6 +44,7 @@ GENERATED := build/judges/generated
 OPENAPI_PYTHON_CLIENT_VERSION := 0.29.1
 AXE := build/judges/axe
 KUBERNETES := build/judges/kubernetes
+VALE_VERSION := v3.7.1
 KUBERNETES_VERSION := 1.37.0
 AXE_VERSION := 4.14.1
 PIP := -m pip --disable-pip-version-check --quiet --no-input
@@ -174,6 +175,9 @@ judges: $(INSTALLED) interop
 		echo "Building a program with the official Go client for tests.judges ..."; \
 		go build -C $(CLIENTS)/go -o $(CURDIR)/$(GO_CLIENT) .; } || \
 		echo "The program of the official Go client could not be built; its tests will be skipped." >&2
+	@test -e build/judges/vale || ! command -v go >/dev/null || { echo "Building vale for tests.judges ..."; \
+		GOBIN=$(CURDIR)/build/judges go install github.com/errata-ai/vale/v3/cmd/vale@$(VALE_VERSION); } 2>/dev/null || \
+		echo "vale could not be built; its test will be skipped." >&2
 	@! command -v go >/dev/null || test $(COLLECTOR) -nt tests/judges/collector/main.go || { \
 		echo "Building the receiver of OpenTelemetry's collector for tests.judges ..."; \
 		go build -C tests/judges/collector -o $(CURDIR)/$(COLLECTOR) .; } || \

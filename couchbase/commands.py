@@ -179,7 +179,7 @@ class Commands(
 
         :param ttl: seconds until the lock expires; 0 (the default) for the server's default, which is 15.
             Servers hold locks for at most 30 seconds, and 15 when asked for more.
-        :returns: ValueResult whose ``cas`` allows to unlock or to store.
+        :returns: ValueResult whose ``cas`` unlocks the document, or stores it.
         :raises TemporaryFailError: it is locked already.
         """
         return self._driver.submit(self._lock_request(key, ttl))

@@ -91,7 +91,7 @@ class Home(Protocol):
         """The :class:`couchbase.protocol.collections.Collections` in use."""
 
     def opened(self, conversation: Any) -> None:
-        """Hear of a conversation whose handshake is done, before any operation is sent."""
+        """Take note of a conversation whose handshake is done, before any operation is sent."""
 
     def put_off(self, conversation: Any, call: Any, frame: Frame, action: Action) -> None:
         """Take an operation back that the node did not carry out."""

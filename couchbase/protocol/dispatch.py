@@ -212,7 +212,7 @@ class Dispatcher(Order):
         return True
 
     def opened(self, conversation: Conversation) -> None:
-        """Hear of a new conversation: its bucket may be another one of the same name."""
+        """Take note of a new conversation: its bucket may be another one of the same name."""
         config, uuid = conversation.session.config, None
         if config is not None:
             try:

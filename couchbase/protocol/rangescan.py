@@ -221,7 +221,7 @@ class Scanner:
         elif self._count != count:
             raise error_of(
                 exceptions.ERROR,
-                f"the bucket has {count} vbuckets and had {self._count}: it was made anew during the scan",
+                f"the bucket has {count} vbuckets and had {self._count}: it was recreated during the scan",
                 operation=OPERATION,
             )
         while len(self._window) < WINDOW and self._following < count:

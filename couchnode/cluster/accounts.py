@@ -100,7 +100,7 @@ class User(NamedTuple):
     has_password: bool = True
 
     def __repr__(self) -> str:
-        # The keys allow to check guesses of the password, and one of them authenticates a server.
+        # With the keys, guesses of the password can be checked, and one of them authenticates a server.
         return f"<User admin={self.admin} roles={[role.text for role in self.account.roles]}>"
 
     def dump(self) -> dict[str, Any]:

@@ -14,8 +14,8 @@ LARGE_BYTES = 2**18
 class Output:
     """Writes answers in order, as long as the transport takes them.
 
-    Small answers go to the transport at once, also while it is full: they were made before that was known. Of
-    large ones it gets a piece at a time; the rest waits here.
+    Small answers go to the transport at once, also while it is full: they were made before that was known. It
+    gets large ones a piece at a time; the rest waits here.
 
     :param on_held: called with each change of the number of bytes that a full transport was given.
     :ivar flow: see :class:`Flow`; LOST until :meth:`open`.

@@ -80,7 +80,7 @@ class WatchedFile(Generic[_Value]):
 class Watcher:
     """Looks at files from time to time, and reads those that have changed.
 
-    :param run: runs a function elsewhere, as ``deferToThread`` does: a large file would hold up the reactor.
+    :param run: runs a function elsewhere, as ``deferToThread`` does: a large file would block the reactor.
     """
 
     def __init__(

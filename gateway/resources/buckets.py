@@ -95,7 +95,7 @@ class Buckets(BucketResource):
                 "group", f"Up to {MAX_GROUPS} groups of statistics, separated by commas.", CSV, "memory"
             ),
         ),
-        examples=(Example("Of its memory", query={"group": "memory"}),),
+        examples=(Example("Statistics of its memory", query={"group": "memory"}),),
     )
     def bucket_stats(self, request: Request) -> Any:
         """Return the nodes' statistics of the bucket."""

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import ast
-import io
 import re
-import tokenize
-from collections.abc import Iterator
-from typing import NamedTuple
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.tooling.prose.texts import comments, docstrings
 from tests.tooling.sources import PACKAGES, ROOT, parsed, source_files
 
 FOLDERS = (*PACKAGES, "twisted", "tests", "bench", "examples")
@@ -24,57 +21,7 @@ SECTION = re.compile(r"# ---- \S(?:.*\S)? -+")
 SUPPRESSION = re.compile(r"# noqa: [A-Z]+[0-9]+(?:, [A-Z]+[0-9]+)*(?P<reason>  # \S.*)?")
 LOOKS_LIKE_A_SUPPRESSION = re.compile(r"# *noqa.*", re.IGNORECASE)
 
-# Words that a reader stumbles over, and what to write instead; in docstrings and comments.
-WORDS = {
-    re.compile(
-        r"(?:^|[.:;]\s+|\n\s*\n\s*)Of (?!course\b)[a-z`:]"
-    ): "the noun first: the limit of ..., if ... then",
-    re.compile(r"\bfor ever\b"): "forever",
-    re.compile(r"\bbe (?:it|they)\b"): "even, or",
-    re.compile(r"\bsomebody\b", re.IGNORECASE): "the client, the caller, the thread",
-    re.compile(r"\bwhat there is\b"): "the noun",
-    re.compile(r"\blook(?:s|ed|ing)? after\b"): "enforce, supervise, handle",
-    re.compile(r"\breckon"): "estimate, assume, count",
-    re.compile(r"\bat length\b"): "the general case",
-    re.compile(r"\bmake away\b"): "delete",
-    re.compile(r"\bif need be\b"): "if necessary",
-    re.compile(r"\bholding up\b"): "blocking, delaying",
-    re.compile(r"\b(?:is|are|was|were|be|been|being) told\b(?! apart)"): "is notified, sent, reported",
-    re.compile(r"\banybody\b", re.IGNORECASE): "any client, any caller, no program",
-    re.compile(r"\bof one's own\b"): "your own, a custom one",
-    re.compile(r"\bin a process of (?:its|their) own\b"): "in a separate process",
-    re.compile(r"\bhears? of\b"): "is notified of",
-    re.compile(r"\bwhat (?:be)?(?:came|comes?) of\b", re.IGNORECASE): "the result, the outcome",
-    re.compile(r"\bwhat (?:is|was|are|were) no\b", re.IGNORECASE): "an invalid ..., a text other than ...",
-    re.compile(r"\bmade? anew\b"): "recreate, rebuild",
-}
-
 PREDICATE = re.compile(r"(?:Say|Tell|Check|Answer|Decide|Know|Report|Returns) whether |Returns? True if ")
-
-
-class Comment(NamedTuple):
-    """A comment and its place."""
-
-    line: int
-    column: int
-    text: str
-
-
-def comments(source: str) -> Iterator[Comment]:
-    """Yield the comments of a source text."""
-    for token in tokenize.generate_tokens(io.StringIO(source).readline):
-        if token.type == tokenize.COMMENT:
-            yield Comment(*token.start, token.string)
-
-
-def docstrings(tree: ast.Module) -> Iterator[tuple[int, str]]:
-    """Yield the line and the text of each docstring, those of attributes and constants included."""
-    for node in ast.walk(tree):
-        body = getattr(node, "body", None)
-        for one in body if isinstance(body, list) else ():
-            value = one.value if isinstance(one, ast.Expr) else None
-            if isinstance(value, ast.Constant) and isinstance(value.value, str):
-                yield one.lineno, value.value
 
 
 def bad_sections(source: str) -> list[int]:
@@ -104,21 +51,6 @@ def bad_docstrings(tree: ast.Module) -> list[int]:
     return [line for line, text in docstrings(tree) if PREDICATE.match(text) or ":return:" in text]
 
 
-def bad_words(source: str) -> list[int]:
-    """Return the lines where a docstring or a run of comments has one of :data:`WORDS`."""
-    texts = list(docstrings(ast.parse(source)))
-    last = 0
-    for comment in comments(source):
-        text = comment.text.lstrip("# ")
-        if comment.line == last + 1 and texts:
-            line, before = texts.pop()
-            texts.append((line, f"{before} {text}"))
-        else:
-            texts.append((comment.line, text))
-        last = comment.line
-    return [line for line, text in texts if any(word.search(text) for word in WORDS)]
-
-
 class StyleTests(SynchronousTestCase):
     """Every Python file is written in the one style."""
 
@@ -141,10 +73,6 @@ class StyleTests(SynchronousTestCase):
     def test_docstrings(self) -> None:
         """A predicate's docstring begins "Return whether", and a return value's field is ``:returns:``."""
         self.assertEqual(self.everywhere(bad_docstrings), [])
-
-    def test_words(self) -> None:
-        """Docstrings and comments avoid the words of :data:`WORDS`."""
-        self.assertEqual(self.everywhere(bad_words), [], "WORDS has better ones")
 
 
 class SelfTests(SynchronousTestCase):
@@ -196,19 +124,3 @@ class SelfTests(SynchronousTestCase):
                 with self.subTest(f"{bad} in {form}"):
                     self.assertEqual(len(bad_docstrings(ast.parse(form.format(bad)))), 1)
         self.assertEqual(bad_docstrings(ast.parse('"""Return whether it is.\n\n:returns: it"""')), [])
-
-    def test_words(self) -> None:
-        """A word is found in docstrings and in comments over several lines; its better form passes."""
-        for bad in (
-            "Of what is there.",
-            "It waits for ever.",
-            "Somebody waits.",
-            "A value, be it empty.",
-            "The client is told.",
-            "What is no JSON.",
-            "What became of it.",
-        ):
-            with self.subTest(bad):
-                self.assertEqual(bad_words(f'"""{bad}"""'), [1])
-                self.assertEqual(bad_words("x = 1\n# " + bad.replace(" ", "\n# ") + "\n"), [2])
-        self.assertEqual(bad_words('"""Of course it waits forever; the two cannot be told apart."""'), [])

@@ -714,7 +714,7 @@ class CopiesTests(SynchronousTestCase):
             self.assertIn(words, reply.json()["message"])
 
     def test_endure_in_vain(self) -> None:
-        """A time-out of waiting is no doubt about a write."""
+        """A timeout of waiting is no doubt about a write."""
         reply = Site({"endure": error(exceptions.ETIMEDOUT)}).request("POST", SHORT + "/endure")
         self.assertEqual((reply.status, reply.json()["code"]), (504, "DeadlineExceeded"))
 
