@@ -50,7 +50,7 @@ AXE_VERSION := 4.14.1
 PIP := -m pip --disable-pip-version-check --quiet --no-input
 
 .DEFAULT_GOAL := help
-.PHONY: help install interop judges run test busy versions lint types shape format bench docs api dist lock clean
+.PHONY: help install interop judges run test busy versions lint types shape format bench docs api dist lock wheels clean
 
 help:
 	@echo "make run     start the gateway on its embedded node (PORT=8080, ARGS='--ephemeral', ...)"
@@ -65,6 +65,7 @@ help:
 	@echo "make docs    run every sample of the pages again and write down what it prints; docs/servers.md, docs/man"
 	@echo "make api     the SDK's API as HTML, from its docstrings, in build/api"
 	@echo "make dist    a release in dist: wheel, sdist, SBOM, checksums; KEY=FILE signs its provenance"
+	@echo "make wheels  which dependencies lack a wheel, for every platform: docs/dependencies.md"
 	@echo "make clean   remove environments and everything generated"
 
 # The locks say which versions; the stamps make the second run quick. An editable install comes last so that
@@ -273,6 +274,11 @@ lock:
 		--output-file requirements/run.txt setup.py -
 	@$(BIN)/uv $(COMPILE) --output-file requirements/dist.txt requirements/dist.in
 	@$(BIN)/uv $(COMPILE) --extra test --resolution lowest-direct --output-file requirements/lowest.txt setup.py
+
+# uv keeps what the registry answered; AGAIN=--again asks for all of it once more.
+wheels: $(INSTALLED)
+	@$(BIN)/python $(PIP) install uv
+	@$(BIN)/python -m tests.tooling.wheels $(AGAIN)
 
 clean:
 	rm -rf $(VENV) $(INTEROP_VENV) $(DIST_VENV) build dist *.egg-info _trial_temp* .mypy_cache .ruff_cache .hypothesis

@@ -29,22 +29,25 @@ VIEWS_WHERE_READY_BUILT = [
     "('Version 22.' in platform_version and platform_machine == 'x86_64'))",
 ]
 
-# One floor for each runtime dependency; docs/dependencies.md says what each saves (a test compares the two),
-# requirements/lock.txt pins the exact versions that the tests run with.
+# One floor for each runtime dependency, with wheels for every Python supported. docs/dependencies.md says
+# what each saves (a test compares the two), requirements/lock.txt pins the exact versions that the tests
+# run with.
 REQUIREMENTS = [
     "Twisted[tls] >= 24.11",
     "klein >= 24.8",
     "treq >= 24.9.1",
-    "zope.interface >= 6.0",
-    "httptools >= 0.6.4",
+    "zope.interface >= 8.1.1",
+    "httptools >= 0.7.1",
     "h2 >= 4.3",
     # h2 brings it, too.
     "hpack >= 4.1",
-    "cramjam >= 2.8",
-    # Twisted's extra brings it, too.
-    "cryptography >= 42",
-    "google-crc32c >= 1.6 ; platform_python_implementation == 'CPython'",
-    "orjson >= 3.10 ; platform_python_implementation == 'CPython'",
+    "cramjam >= 2.11",
+    # Twisted's extra brings it, too. 48 is the last version with wheels for Macs with Intel's processors;
+    # others would have to be built there, with Rust.
+    "cryptography >= 42 ; sys_platform != 'darwin' or platform_machine != 'x86_64'",
+    "cryptography >= 46, < 49 ; sys_platform == 'darwin' and platform_machine == 'x86_64'",
+    "google-crc32c >= 1.8 ; platform_python_implementation == 'CPython'",
+    "orjson >= 3.11.4 ; platform_python_implementation == 'CPython'",
     "prometheus-client >= 0.20",
     "PyJWT >= 2.10.1",
     "tqdm >= 4.66",
@@ -53,8 +56,11 @@ REQUIREMENTS = [
 ]
 
 GEVENT_REQUIREMENTS = [
-    # Greenlets on the SDK, for programs that live on gevent.
-    "gevent >= 24.2",
+    # Greenlets on the SDK, for programs that live on gevent. The newest versions have no wheels for Python
+    # 3.10 and 3.11 on macOS, and for 3.10 on Linux with ARM.
+    "gevent >= 25.8.1 ; python_version >= '3.12' or (python_version == '3.11' and sys_platform != 'darwin')",
+    "gevent >= 25.8.1, < 26 ; python_version < '3.11' and sys_platform != 'darwin'",
+    "gevent >= 24.11, < 25.6 ; python_version < '3.12' and sys_platform == 'darwin'",
 ]
 
 OTEL_REQUIREMENTS = [
