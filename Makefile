@@ -20,6 +20,9 @@ INTEROP_REQUIREMENTS := $(wildcard tests/interop/requirements.txt)
 INTEROP_INSTALLED := $(INTEROP_VENV)/.installed
 DIST_VENV := .venv-dist
 DIST_INSTALLED := $(DIST_VENV)/.installed
+SITE_VENV := .venv-site
+SITE_INSTALLED := $(SITE_VENV)/.installed
+SITE := build/site
 MOCK := build/judges/CouchbaseMock-1.5.25.jar
 PYRIGHT := build/judges/pyright
 PYRIGHT_VERSION := 1.1.414
@@ -50,7 +53,7 @@ AXE_VERSION := 4.14.1
 PIP := -m pip --disable-pip-version-check --quiet --no-input
 
 .DEFAULT_GOAL := help
-.PHONY: help install interop judges run test busy versions lint types shape format bench docs api dist lock wheels clean
+.PHONY: help install interop judges run test busy versions lint types shape format bench docs api site links dist lock wheels clean
 
 help:
 	@echo "make run     start the gateway on its embedded node (PORT=8080, ARGS='--ephemeral', ...)"
@@ -64,6 +67,8 @@ help:
 	@echo "make bench   measure everything that docs/performance.md quotes"
 	@echo "make docs    run every sample of the pages again and write down what it prints; docs/servers.md, docs/man"
 	@echo "make api     the SDK's API as HTML, from its docstrings, in build/api"
+	@echo "make site    the pages and the API as a site with search, in build/site"
+	@echo "make links   ask for every address elsewhere that a page or docstring has"
 	@echo "make dist    a release in dist: wheel, sdist, SBOM, checksums; KEY=FILE signs its provenance"
 	@echo "make wheels  which dependencies lack a wheel, for every platform: docs/dependencies.md"
 	@echo "make clean   remove environments and everything generated"
@@ -210,6 +215,8 @@ judges: $(INSTALLED) interop
 		echo "h2spec could not be built; its test will be skipped." >&2
 	@$(MAKE) --no-print-directory $(DIST_INSTALLED) || \
 		echo "The tools of make dist could not be installed; its tests will be skipped." >&2
+	@$(MAKE) --no-print-directory $(SITE_INSTALLED) || \
+		echo "The tools of make site could not be installed; its test will be skipped." >&2
 	@exec $(BIN)/python -m tests.judges $(JUDGES)
 
 # The SDK promises more Pythons than the rest: Debian's PyPy 3 is Python 3.9.
@@ -252,6 +259,23 @@ api: $(INSTALLED)
 	@$(BIN)/pydoctor --html-output build/api $(API)
 	@echo "build/api/index.html"
 
+# Warnings are errors. Everything is read anew each time, as a new page changes the sidebar of all.
+site: $(SITE_INSTALLED)
+	@rm -rf $(SITE)
+	@$(SITE_VENV)/bin/python -m sphinx -c docs -b html -E -q -W --keep-going -d build/doctrees . $(SITE)
+	@$(SITE_VENV)/bin/pydoctor --html-output $(SITE)/api $(API)
+	@$(SITE_VENV)/bin/python -m tests.tooling.sitelinks $(SITE)
+	@echo "$(SITE)/index.html"
+
+$(SITE_INSTALLED): requirements/site.txt
+	@test -x $(SITE_VENV)/bin/python || $(PYTHON) -m venv $(SITE_VENV)
+	@$(SITE_VENV)/bin/python $(PIP) install -r requirements/site.txt
+	@touch $@
+
+# The one command that needs the network: it asks each host, so it belongs to no test.
+links: $(INSTALLED)
+	@$(BIN)/python -m tests.tooling.weblinks
+
 # KEY=FILE signs the provenance of the build with a private key in PEM.
 dist: $(INSTALLED) $(DIST_INSTALLED)
 	@$(BIN)/python -m tests.tooling.release $(KEY)
@@ -273,6 +297,7 @@ lock:
 	@echo setuptools | $(BIN)/uv $(COMPILE) --constraints requirements/lock.txt \
 		--output-file requirements/run.txt setup.py -
 	@$(BIN)/uv $(COMPILE) --output-file requirements/dist.txt requirements/dist.in
+	@$(BIN)/uv $(COMPILE) --output-file requirements/site.txt requirements/site.in
 	@$(BIN)/uv $(COMPILE) --extra test --resolution lowest-direct --output-file requirements/lowest.txt setup.py
 
 # uv keeps what the registry answered; AGAIN=--again asks for all of it once more.
@@ -281,5 +306,5 @@ wheels: $(INSTALLED)
 	@$(BIN)/python -m tests.tooling.wheels $(AGAIN)
 
 clean:
-	rm -rf $(VENV) $(INTEROP_VENV) $(DIST_VENV) build dist *.egg-info _trial_temp* .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(INTEROP_VENV) $(DIST_VENV) $(SITE_VENV) build dist *.egg-info _trial_temp* .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

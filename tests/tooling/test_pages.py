@@ -9,7 +9,14 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.tooling.sources import ROOT, tracked_files
 
-LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)(?:\s+\"[^\"]*\")?\)")
+# Also around a picture, as [![...](picture)](page); and the target of a reference, as in "[name]: page.md".
+LINK = re.compile(
+    r"\]\(<?([^)\s>]+)>?(?:\s+\"[^\"]*\")?\)|^ {0,3}\[[^\]^]+\]:\s+<?([^\s>]+)|\b(?:href|src)=\"([^\"]+)\"",
+    re.MULTILINE,
+)
+CODE = re.compile(r"(`+)(?!`).*?(?<!`)\1(?!`)", re.DOTALL)
+# A page that a message, a help text, a docstring or a comment sends its reader to.
+MENTION = re.compile(r"(?<![\w./-])(?:docs|examples|deploy|gateway|tests)/[\w./-]*\w\.md(#[\w-]+)?")
 FENCE = re.compile(r"^(```|~~~)")
 HEADING = re.compile(r"^#{1,6}\s+(.*?)\s*#*$")
 MACHINE_PATH = re.compile(r"(?<![\w.])/(?:work|root|farm|home/\w+|Users/\w+)/\w")
@@ -31,6 +38,11 @@ def prose(text: str) -> list[str]:
     return lines
 
 
+def links(text: str) -> list[str]:
+    """Return the targets of a page's links and pictures; what is in code is none."""
+    return ["".join(found) for found in LINK.findall(CODE.sub("``", "\n".join(prose(text))))]
+
+
 def anchors(text: str) -> set[str]:
     """Return the anchors of a page's headings, made as the usual Markdown hosts make them."""
     found: dict[str, int] = {}
@@ -49,7 +61,7 @@ def anchors(text: str) -> set[str]:
 def broken_links(page: Path) -> list[str]:
     """Return the links of one page that lead nowhere inside the repository."""
     broken = []
-    for link in LINK.findall("\n".join(prose(page.read_text(encoding="utf-8")))):
+    for link in links(page.read_text(encoding="utf-8")):
         if re.match(r"[a-z][a-z0-9+.-]*:", link):
             continue
         target, _, anchor = link.partition("#")
@@ -72,11 +84,47 @@ class LinkTests(SynchronousTestCase):
         """Each page under docs/ is linked from another page, so a reader can come across it."""
         linked = set()
         for page in pages():
-            for link in LINK.findall("\n".join(prose(page.read_text(encoding="utf-8")))):
+            for link in links(page.read_text(encoding="utf-8")):
                 if "://" not in link and link.partition("#")[0]:
                     linked.add((page.parent / link.partition("#")[0]).resolve())
         lonely = [path for path in pages() if (ROOT / "docs") in path.parents and path not in linked]
         self.assertEqual([str(path.relative_to(ROOT)) for path in lonely], [])
+
+    def test_mentioned_pages_exist(self) -> None:
+        """A page that code names exists, and its heading too: messages and help texts send readers there."""
+        wrong, count = [], 0
+        for path in tracked_files():
+            if path.suffix not in (
+                ".py",
+                ".sh",
+                ".toml",
+                ".yaml",
+                ".yml",
+                ".service",
+                ".js",
+                ".mjs",
+                ".html",
+            ):
+                continue
+            for found in MENTION.finditer(path.read_text(encoding="utf-8")):
+                count += 1
+                name, _, anchor = found.group().partition("#")
+                page = ROOT / name
+                if not page.is_file() or (anchor and anchor not in anchors(page.read_text(encoding="utf-8"))):
+                    wrong.append(f"{path.relative_to(ROOT)}: {found.group()}")
+        self.assertEqual(wrong, [])
+        self.assertGreater(count, 10)
+
+    def test_link_rule(self) -> None:
+        """Every form of a link counts, also around a picture; code that looks like one does not."""
+        text = (
+            '[a](b.md) ![c](d.png "title") [![e](f.svg)](g.md#h) [i [j]](k.md) <img src="l.svg">\n'
+            "[m]: n.md\n`[o](p.md)` ``[q](`r`.md)`` [s\nt](u.md) [v](<w.md>)\n```\n[x](y.md)\n```\n"
+        )
+        self.assertEqual(
+            links(text),
+            ["b.md", "d.png", "f.svg", "g.md#h", "k.md", "l.svg", "n.md", "u.md", "w.md"],
+        )
 
     def test_anchor_rule(self) -> None:
         """Headings become anchors as readers know them; code that looks like a heading does not."""

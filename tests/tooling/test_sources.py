@@ -148,6 +148,14 @@ class DependencyTests(SynchronousTestCase):
             "DEVELOPMENT_REQUIREMENTS",
         )
 
+    def tools(self) -> dict[str, list[str]]:
+        """Return what has an environment of its own: the names of each requirements/*.in, by file."""
+        files = sorted((ROOT / "requirements").glob("*.in"))
+        return {
+            path.stem: [line for line in path.read_text("utf-8").split("\n") if line and line[0] != "#"]
+            for path in files
+        }
+
     def test_imports_are_declared(self) -> None:
         """A source package imports the standard library, this project and what install_requires names.
 
@@ -177,13 +185,24 @@ class DependencyTests(SynchronousTestCase):
         """docs/dependencies.md says of each dependency what it is for."""
         page = (ROOT / "docs" / "dependencies.md").read_text(encoding="utf-8")
         rows = {line.split("|")[1].strip().strip("`") for line in page.splitlines() if line.startswith("| ")}
-        self.assertEqual([name for name in self.everything() if name not in rows], [])
+        self.assertEqual([name for name in self.everything() + self.tools()["site"] if name not in rows], [])
 
     def test_nothing_gone_is_explained(self) -> None:
-        """docs/dependencies.md explains no dependency that setup.py no longer names."""
+        """docs/dependencies.md explains no dependency that nothing names any more."""
         page = (ROOT / "docs" / "dependencies.md").read_text(encoding="utf-8")
         rows = {line.split("|")[1].strip() for line in page.splitlines() if line.startswith("| `")}
-        self.assertEqual(sorted(rows - {f"`{name}`" for name in self.everything()}), [])
+        named = [*self.everything(), *self.tools()["site"]]
+        self.assertEqual(sorted(rows - {f"`{name}`" for name in named}), [])
+
+    def test_tools_are_locked(self) -> None:
+        """Each requirements/*.in has a lock of exact versions, without addresses, that pins all its names."""
+        self.assertEqual(sorted(self.tools()), ["dist", "site"])
+        for name, wanted in self.tools().items():
+            text = (ROOT / "requirements" / f"{name}.txt").read_text(encoding="utf-8")
+            lines = [line for line in text.splitlines() if line and not line.lstrip().startswith("#")]
+            self.assertEqual([line for line in lines if "==" not in line or "://" in line], [])
+            pinned = {line.split("==")[0] for line in lines}
+            self.assertEqual([one for one in wanted if one not in pinned], [])
 
     def test_dependencies_are_locked(self) -> None:
         """requirements/lock.txt pins each dependency exactly, and has only names and versions; what is needed

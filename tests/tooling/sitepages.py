@@ -1,0 +1,161 @@
+"""What the site adds to Sphinx: the sidebar from the index, and a page for each file that a page links to.
+
+``docs/conf.py`` loads this module as an extension. It runs in the environment of ``make site``, so everything
+that needs Sphinx is imported in the functions that use it; the rest is plain and has tests.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections.abc import Iterable, Iterator
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from tests.tooling.sources import ROOT
+
+INDEX = "docs/index"
+API = "api"
+"""Folder of the site in which pydoctor writes the pages of the SDK."""
+API_PAGE = "docs/api"
+"""Page whose links to modules lead to their API pages, where a code host shows their source."""
+
+FOLDERS = {
+    "docs/howto": "How to run it",
+    "docs/languages": "How to call it from your language",
+    "docs/moving": "How to move here",
+    "docs/decisions": "Explanation",
+    "docs": "Reference",
+}
+"""Section of the sidebar for pages that the index does not list, by folder; others go to ``REST``."""
+REST = "Project"
+
+_HEADING = re.compile(r"^#{2,3}\s+(.*?)\s*$")
+_ENTRY = re.compile(r"^- \[[^\]]*\]\(([^)\s#]+\.md)\)")
+
+
+def sections(text: str, folder: str = "docs") -> dict[str, list[str]]:
+    """Return the pages that an index lists, by heading, in its order.
+
+    :param text: the index; an entry is a list item that begins with a link to a page.
+    :param folder: the index's own, relative to the root.
+    """
+    found: dict[str, list[str]] = {}
+    heading = ""
+    for line in text.splitlines():
+        title, entry = _HEADING.match(line), _ENTRY.match(line)
+        if title:
+            heading = title.group(1)
+        elif entry:
+            page = posixpath.normpath(posixpath.join(folder, entry.group(1)))
+            found.setdefault(heading, []).append(page.removesuffix(".md"))
+    return found
+
+
+def sidebar(text: str, pages: Iterable[str]) -> str:
+    """Return the tables of contents for the end of the index: its sections, then what it does not list.
+
+    :param pages: names of all pages, without ``.md``.
+    """
+    listed = sections(text)
+    known = {page for entries in listed.values() for page in entries} | {INDEX}
+    for page in sorted(set(pages) - known):
+        listed.setdefault(FOLDERS.get(posixpath.dirname(page), REST), []).append(page)
+    parts = []
+    for heading, entries in listed.items():
+        lines = [f"In a minute </{page}>" if page == "README" else f"/{page}" for page in entries]
+        parts.append("\n".join(["```{toctree}", ":hidden:", f":caption: {heading}", "", *lines, "```"]))
+    return "\n\n".join(parts) + "\n"
+
+
+def module_of(path: str) -> str:
+    """Return the dotted name of a module's file, relative to the root."""
+    return path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+
+
+def place_of(path: str) -> str:
+    """Return the name of the page that shows a file or folder of the repository."""
+    return f"{path}/index" if (ROOT / path).is_dir() else path
+
+
+def listing(folder: Path) -> list[str]:
+    """Return the files below a folder, relative to it, without hidden ones and what programs leave behind."""
+    found = (path.relative_to(folder) for path in sorted(folder.rglob("*")) if path.is_file())
+    return [
+        path.as_posix()
+        for path in found
+        if not any(part.startswith(".") or part == "__pycache__" for part in path.parts)
+    ]
+
+
+def with_sidebar(app: Any, name: str, source: list[str]) -> None:
+    """Append the tables of contents to the index when Sphinx reads it."""
+    if name == INDEX:
+        source[0] += "\n" + sidebar(source[0], app.env.found_docs)
+
+
+def link_files(app: Any, tree: Any) -> None:
+    """Let links to files and folders of the repository lead to pages that show them."""
+    from docutils import nodes
+    from sphinx import addnodes
+
+    name = app.env.docname
+    shown = app.env.__dict__.setdefault("files_shown", set())
+    for node in [*tree.findall(addnodes.download_reference), *tree.findall(addnodes.pending_xref)]:
+        target = node.get("reftarget", "")
+        path = posixpath.normpath(posixpath.join(posixpath.dirname(name), target))
+        if node.get("refdomain") == "doc" or not target or not (ROOT / path).exists():
+            continue
+        if name == API_PAGE and path.endswith(".py"):
+            page = f"{API}/{module_of(path)}"
+        else:
+            page = place_of(path)
+            shown.add(path)
+        link = nodes.reference("", "", internal=True, refuri=app.builder.get_relative_uri(name, page))
+        link += node.children
+        node.replace_self(link)
+
+
+def page_of_file(app: Any, path: str) -> tuple[str, dict[str, str], str]:
+    """Return the page that shows one text file with its syntax coloured."""
+    from pygments.lexers import guess_lexer_for_filename
+    from pygments.util import ClassNotFound
+
+    text = (ROOT / path).read_text("utf-8")
+    try:
+        language = guess_lexer_for_filename(path, text).aliases[0]
+    except ClassNotFound:
+        language = "text"
+    code = app.builder.highlighter.highlight_block(text, language)
+    body = f'<h1>{escape(path)}</h1>\n<div class="highlight-{language} notranslate">{code}</div>'
+    return path, {"title": path, "body": body}, "page.html"
+
+
+def collect_pages(app: Any) -> Iterator[tuple[str, dict[str, str], str]]:
+    """Yield pages of linked files and folders, and one at the root of the site that leads to the index."""
+    shown: set[str] = app.env.__dict__.get("files_shown", set())
+    files = {path for path in shown if (ROOT / path).is_file()}
+    for path in sorted(shown - files):
+        inside = listing(ROOT / path)
+        files.update(f"{path}/{name}" for name in inside)
+        # A page of Markdown in it is a page of the site.
+        links = [(name.removesuffix(".md"), name) for name in inside]
+        items = "".join(f'<li><a href="{escape(page)}.html">{escape(name)}</a></li>' for page, name in links)
+        body = f"<h1>{escape(path)}</h1>\n<ul>{items}</ul>"
+        yield f"{path}/index", {"title": path, "body": body}, "page.html"
+    for path in sorted(files):
+        if path.removesuffix(".md") not in app.env.found_docs:
+            yield page_of_file(app, path)
+    yield "index", {"target": f"{INDEX}.html"}, "redirect.html"
+
+
+def setup(app: Any) -> dict[str, bool]:
+    """Register with Sphinx."""
+    from pygments.lexers.special import TextLexer
+
+    app.add_lexer("mermaid", TextLexer)
+    app.connect("source-read", with_sidebar)
+    app.connect("doctree-read", link_files)
+    app.connect("html-collect-pages", collect_pages)
+    return {"parallel_read_safe": False, "parallel_write_safe": True}
