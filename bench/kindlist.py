@@ -103,9 +103,11 @@ def acting(name: str, why: str, action: str, body: str = "", **rest: Any) -> Kin
     return Kind(name, why, (request,), 1.5, **rest)
 
 
-def lines_of(name: str, why: str, operation: dict[str, Any], beside: str, goal: float | None = 1.1) -> Kind:
+def lines_of(
+    name: str, why: str, operation: dict[str, Any], beside: str, goal: float | None = 1.1, family: str = ""
+) -> Kind:
     """Return a kind of batch; its figures are those of one line."""
-    family = "plain" if operation["op"] == "get" else "written"
+    family = family or ("plain" if operation["op"] == "get" else "written")
     request = raw(
         "POST", BUCKET + "/batch", batch(operation, family), {"Content-Type": "application/x-ndjson"}
     )
@@ -114,8 +116,9 @@ def lines_of(name: str, why: str, operation: dict[str, Any], beside: str, goal: 
 
 VALUE = json.loads(DOCUMENT)
 TRACE = {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}
-LOOKUP = '{"operations":[{"operation":"Get","path":"n"}]}'
-MUTATE = '{"operations":[{"operation":"DictSet","path":"n","value":42}]}'
+LOOKUPS = [{"operation": "Get", "path": "n"}]
+MUTATIONS = [{"operation": "DictSet", "path": "n", "value": 42}]
+LOOKUP, MUTATE = (json.dumps({"operations": given}, separators=(",", ":")) for given in (LOOKUPS, MUTATIONS))
 IN_NAMED = document("plain", NAMED)
 
 READS = [
@@ -260,39 +263,47 @@ ACTIONS = [
     acting("append", "the general path of operations", "append", " ", family="grown"),
 ]
 
+_SAME = "read once for all lines that say the same"
 BATCHES = [
     lines_of(LINE, "no request of its own", {"op": "get"}, GET, None),
     lines_of(SET_LINE, "no request of its own", {"op": "set", "value": VALUE}, GET, None),
     lines_of(
-        "batch: set with flags and ttl",
-        "two numbers",
-        {"op": "set", "flags": 7, "ttl": 60, "value": VALUE},
-        SET_LINE,
+        "batch: set with flags and ttl", _SAME, {"op": "set", "flags": 7, "ttl": 60, "value": VALUE}, SET_LINE
     ),
-    lines_of(
-        "batch: set with expires",
-        "the general path of lines",
-        {"op": "set", "expires": "1h", "value": VALUE},
-        SET_LINE,
-    ),
+    lines_of("batch: set with expires", _SAME, {"op": "set", "expires": "1h", "value": VALUE}, SET_LINE),
     lines_of(
         "batch: set with durability",
-        "the general path of lines",
+        "each has its place among the operations on its key, and an answer of its own later",
         {"op": "set", "durabilityLevel": "Majority", "value": VALUE},
         SET_LINE,
     ),
+    lines_of("batch: set with timeout", _SAME, {"op": "set", "timeout": "2s", "value": VALUE}, SET_LINE),
     lines_of(
-        "batch: set with timeout",
-        "the general path of lines",
-        {"op": "set", "timeout": "2s", "value": VALUE},
+        "batch: set with four options",
+        _SAME,
+        {"op": "set", "flags": 7, "expires": "1h", "timeout": "2s", "scope": "_default", "value": VALUE},
         SET_LINE,
     ),
     lines_of(
         "batch: get in a collection",
-        "the general path of lines",
+        _SAME,
         {"op": "get", "scope": "_default", "collection": "_default"},
         LINE,
     ),
+    lines_of("batch: get with an expiry", _SAME, {"op": "get", "ttl": 60}, LINE, family="lasting"),
+    lines_of("batch: increment", _SAME, {"op": "incr", "delta": 2}, SET_LINE, family="count"),
+    lines_of("batch: touch", _SAME, {"op": "touch", "expires": "1h"}, SET_LINE, family="lasting"),
+    lines_of(
+        "batch: lookup of one path", _SAME, {"op": "lookup_in", "operations": LOOKUPS}, LINE, family="plain"
+    ),
+    lines_of(
+        "batch: mutate of one path",
+        _SAME,
+        {"op": "mutate_in", "operations": MUTATIONS},
+        SET_LINE,
+        family="changed",
+    ),
+    lines_of("batch: append", "its text is read", {"op": "append", "text": " "}, SET_LINE, family="grown"),
 ]
 
 STREAMS = [

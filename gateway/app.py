@@ -11,7 +11,8 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from gateway.access.refusals import AccessDenied
-from gateway.batches.batch import BatchContext
+from gateway.batches.context import BatchContext
+from gateway.batches.forms import Forms
 from gateway.cluster.connection import GatewayConnection
 from gateway.cluster.credentials import Authorizer
 from gateway.cluster.pool import ConnectionPool
@@ -180,7 +181,9 @@ class Gateway(Application):
             Batches(
                 authorizer,
                 pool,
-                BatchContext(clock, now, limits, self.budget, steps, self.count_operation, self._log_bug),
+                BatchContext(
+                    clock, now, limits, self.budget, steps, self.count_operation, self._log_bug, Forms(now)
+                ),
             ),
             Views(authorizer, pool, self.budget, steps, self.count_operation, self._log_bug),
             Listings(authorizer, pool, steps, self.count_operation, self._log_bug),

@@ -334,7 +334,7 @@ class Connection(
         if error is None:
             self.__class__ = getattr(type(self), "_when_connected", type(self))
 
-    def start(self, call: Call) -> None:
+    def start(self, call: Call, seconds: float | None = None) -> None:
         """Carry out an operation that the caller created, without a Deferred.
 
         For programs with very many operations: they derive their own class from
@@ -344,12 +344,16 @@ class Connection(
         :param call: a request as in :mod:`couchbase.protocol.request`, with its key checked and its value
             encoded; not a read from replicas. A synchronous write keeps its place among the operations on its
             key, like one by a method.
+        :param seconds: its timeout; ``None`` for the connection's.
         """
         framing = call.framing
         if framing and framing != operations.PRESERVE_EXPIRY_FRAMING:
-            self._driver.send(call)
+            self._driver.send(call, seconds=seconds)
             return
         turn = self._turn
+        if seconds is not None:
+            turn.queue_for(call, seconds)
+            return
         queued = turn.queued
         if not queued or len(queued) >= MAX_QUEUED:
             turn.wake()

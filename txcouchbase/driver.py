@@ -71,11 +71,11 @@ class AsyncDriver(Driver[AsyncCall]):
         """Return the timeout of an operation that begins now, in seconds."""
         return self.timeout
 
-    def send(self, call: Call, wanted: tuple[int, int] | None = None) -> None:
-        """Send an operation now, after those started before."""
-        # Operations started before go first.
+    def send(self, call: Call, wanted: tuple[int, int] | None = None, seconds: float | None = None) -> None:
+        """Send an operation now, after those started before; with a timeout of ``seconds`` if it is given."""
         self.turn.drain(later=True)
-        call.deadline = self.cluster.seconds() + self.seconds_for(call) + self.turn.more_for(len(call.value))
+        granted = self.seconds_for(call) if seconds is None else seconds
+        call.deadline = self.cluster.seconds() + granted + self.turn.more_for(len(call.value))
         if wanted is not None:
             timeout = self.dur_timeout / 1_000_000 if self.dur_timeout else self.durability_timeout
             endurance = Endurance(self.cluster, wanted, timeout, self.durability_interval, self.dur_testhook)

@@ -7,6 +7,7 @@ few calls for each operation.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from itertools import groupby
 from typing import Any
 
 from couchbase.protocol.call import Call
@@ -43,6 +44,8 @@ class Turn:
         self._reactor = reactor
         self._watch = watch
         self._timer: Any = None
+        # The timeouts of operations that have their own.
+        self._limits: dict[Call, float] = {}
 
     def open(self) -> None:
         """Begin to send operations: there is a map."""
@@ -53,6 +56,7 @@ class Turn:
         """Stop sending: later operations are submitted immediately. Returns the operations not sent."""
         calls = self.queued
         self.queued = _Unqueued(self)
+        self._limits.clear()
         cancel_timer(self._timer)
         self._timer = None
         return calls
@@ -79,6 +83,20 @@ class Turn:
         """Send many operations together."""
         self.wake()
         self.queued.extend(calls)
+
+    def queue_for(self, call: Call, seconds: float) -> None:
+        """Send an operation with a timeout of its own, together with the others of the turn.
+
+        :param seconds: its timeout.
+        """
+        queued = self.queued
+        if type(queued) is _Unqueued:
+            self.submit(call, seconds)
+            return
+        if not queued or len(queued) >= MAX_QUEUED:
+            self.wake()
+        queued.append(call)
+        self._limits[call] = seconds
 
     def submit_now(self, call: Call, seconds: float | None = None) -> None:
         """Send one operation separately, after those started before.
@@ -113,11 +131,25 @@ class Turn:
         # Keep the same list: the caller that filled it is about to append to it.
         queued.clear()
         self._watch()
-        for conversation in self._dispatcher.send_all(calls, self._reactor.seconds() + self.timeout):
+        now = self._reactor.seconds()
+        if self._limits:
+            touched = self._send_limited(calls, now)
+        else:
+            touched = self._dispatcher.send_all(calls, now + self.timeout)
+        for conversation in touched:
             if reading is None and not later:
                 conversation.line.flush()
             elif conversation is not reading:
                 conversation.line.schedule()
+
+    def _send_limited(self, calls: Sequence[Call], now: float) -> list[Conversation]:
+        """Send operations of which some have timeouts of their own: those with the same one together."""
+        limits, self._limits = self._limits, {}
+        touched: list[Conversation] = []
+        for seconds, together in groupby(calls, limits.get):
+            deadline = now + (self.timeout if seconds is None else seconds)
+            touched += self._dispatcher.send_all(list(together), deadline)
+        return touched
 
 
 class _Unqueued(list[Call]):

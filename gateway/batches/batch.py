@@ -10,36 +10,32 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from enum import Enum
-from typing import Any, NamedTuple
+from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IDelayedCall
 from twisted.python.failure import Failure
 
 from couchbase.result import ValueResult
 from gateway.batches.accounting import Account
 from gateway.batches.answers import failure_line, success_steps
+from gateway.batches.context import BatchContext
 from gateway.batches.fastpath import FastSlot, Places, checked, fast_slot
 from gateway.batches.lines import read_operation, reading, start
 from gateway.batches.slot import Slot
 from gateway.batches.splitter import BodySplitter, SplitError, TooLong, element_fault
 from gateway.batches.writer import ARRAY, LINES, AnswerWriter
 from gateway.cluster.connection import GatewayConnection
-from gateway.cluster.credentials import LineCheck
 from gateway.dialect.errors import describe, public_code
 from gateway.dialect.places import DEFAULT_PLACE, Place
-from gateway.fairness.steps import AT_ONCE_BYTES, StepRunner
-from gateway.http.limits import Budget
+from gateway.fairness.steps import AT_ONCE_BYTES
 from gateway.http.request import BodyStream
 from gateway.http.response import BodySink
-from gateway.limits import Limits
 from gateway.operations.kind import Kind
 from reactor.window import Window
 from txcouchbase.connection import Connection
 
-__all__ = ["AFTER", "Batch", "BatchContext", "CountOperation", "Phase"]
-
-CountOperation = Callable[[str, str, int], None]
+__all__ = ["AFTER", "Batch", "Phase"]
 
 # An operation up to this size is read even when there is no room left.
 _SPARED_BYTES = 2**16
@@ -62,22 +58,6 @@ AFTER: dict[Phase, frozenset[Phase]] = {
     Phase.OVER: frozenset(),
 }
 """What may follow a phase."""
-
-
-class BatchContext(NamedTuple):
-    """What batches of a gateway share, except for the last."""
-
-    clock: IReactorTime
-    now: Callable[[], float]
-    """Returns the Unix time in seconds."""
-    limits: Limits
-    budget: Budget
-    """The memory of all requests."""
-    steps: StepRunner
-    """Processes long texts."""
-    count_operation: CountOperation
-    log_bug: Callable[[Failure], None]
-    line_check: LineCheck | None = None
 
 
 class Batch:
@@ -107,8 +87,10 @@ class Batch:
         starts = connection.start if isinstance(connection, Connection) else None
         self._places = Places(connection.keyspace, place)
         self._clock, self._now, self._limits, self._budget = context[:4]
-        self._steps, self._count_operation, self.log_bug, self._line_check = context[4:]
+        self._steps, self._count_operation, self.log_bug, self._forms, self._line_check = context[4:]
         check = self._line_check
+        if starts is not None:
+            self._forms.follow(connection.timeout)
         self._carry_out = starts if starts is None or check is None else checked(starts, check)
         self._on_form: Callable[[bytes], None] | None = on_form
         self._on_end = on_end
@@ -246,14 +228,14 @@ class Batch:
             return
         carry_out = self._carry_out
         if carry_out is not None and type(element) is bytes:
-            fast = fast_slot(element, self._places)
+            fast = fast_slot(element, self._places, self._forms)
             if fast is not None:
                 fast.batch = self
                 fast.index = index
                 self._account.hold(fast, len(element), fast.kind)
                 self._slots.append(fast)
                 try:
-                    carry_out(fast)
+                    carry_out(fast, fast.form.seconds)
                 except Exception as error:  # noqa: BLE001  # becomes the answer to this operation
                     fast.fail(error)
                 return
@@ -374,7 +356,7 @@ class Batch:
         slots = self._slots
         while len(slots) > 1 and self._account.is_over:
             slot = slots[-1]
-            if type(slot) is not FastSlot or slot.done or not slot.kind.is_read:
+            if type(slot) is not FastSlot or slot.done or not slot.form.is_get:
                 break
             slots.pop()
             self._account.take_back(slot)

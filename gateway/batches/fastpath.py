@@ -1,45 +1,43 @@
-"""Fast path for the usual operations of a batch: directly from the line to the driver, and from there to the
-answer.
+"""The direct way of a batch's operations: from the line to the driver, and from there to the answer.
 
-Nearly every line of a load is a get, set, add, replace or delete with only the required members, in the
-format of every JSON library. Such a line is recognised as a whole, and becomes a request to the driver
-without a Deferred. Every other line is left to :mod:`gateway.batches.lines`, which knows all options and
-reports errors.
+A line in the format of every JSON library that asks for one request becomes a call of the driver without a
+Deferred. Its members other than key and value are read once for all lines that have the same
+(:mod:`gateway.batches.forms`). Every other line is left to :mod:`gateway.batches.lines`, which also reports
+errors.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 from twisted.python.failure import Failure
 
-from couchbase.protocol import operations
 from couchbase.protocol.constants import MAX_COLLECTION_KEY_BYTES, MAX_KEY_BYTES
 from couchbase.protocol.keyspace import DEFAULT_KEYSPACE, Keyspace
-from couchbase.protocol.request import Operation
 from gateway.batches.answers import failure_line, success_line
+from gateway.batches.forms import Form, Forms, with_value_last
 from gateway.cluster.credentials import LineCheck
-from gateway.dialect.contenttypes import FLAGS_JSON
 from gateway.dialect.errors import describe, public_code
 from gateway.dialect.jsontools import is_json
 from gateway.dialect.places import DEFAULT_PLACE, Place
+from gateway.http.known import Known
 from gateway.operations.kind import Kind
 from gateway.operations.lineresults import LongValue
-from gateway.operations.table import OPERATIONS
 from txcouchbase.calls import Call
 
 __all__ = ["FastSlot", "Places", "SlotOwner", "checked", "fast_slot"]
 
+MOST_KEYSPACES = 64
+"""Collections that a batch keeps at hand."""
+
 # A key in UTF-8 without quotes, backslashes and control characters is its own JSON.
-_usual_line = re.compile(
-    rb'\{"op": ?"(get|set|add|replace|delete)"'
-    rb'(?:, ?"scope": ?"([\w%%-]{1,251})")?(?:, ?"collection": ?"([\w%%-]{1,251})")?'
-    rb', ?"key": ?("[ !#-\[\]-\xff]{1,%d}")'
-    rb'(?:(\})[ \t\r\n]*\Z|(, ?"flags": ?(0|[1-9]\d{0,8}), ?"ttl": ?(0|[1-9]\d{0,8}|[1-3]\d{9}))?, ?"value":)'
-    % MAX_KEY_BYTES
-).match
+_KEY = rb'"key": ?("[ !#-\[\]-\xff]{1,%d}")' % MAX_KEY_BYTES
+# The usual order; what is behind the key only if it is the value or the end.
+_usual_line = re.compile(rb'(\{"op": ?"[a-z_]+", ?)%b(, ?"value":|\}\Z)?' % _KEY).match
+_find_key = re.compile(_KEY).search
+_VALUE = b'"value":'
 
 
 class SlotOwner(Protocol):
@@ -67,17 +65,21 @@ class Places:
         self.default = DEFAULT_KEYSPACE if place == DEFAULT_PLACE else find(*place)
         """The keyspace of lines that name none."""
         self._find = find
+        self._named: Known[tuple[str | None, str | None], Keyspace] = Known(MOST_KEYSPACES)
 
-    def find(self, scope: bytes | None, collection: bytes | None) -> Keyspace:
+    def find(self, scope: str | None, collection: str | None) -> Keyspace:
         """Return the keyspace of a line.
 
         :param scope: as the line names it, ``None`` if it does not; likewise the collection.
         """
-        own_scope, own_collection = self.place
-        return self._find(
-            own_scope if scope is None else scope.decode(),
-            own_collection if collection is None else collection.decode(),
-        )
+        found = self._named.get((scope, collection))
+        if found is None:
+            own_scope, own_collection = self.place
+            found = self._find(
+                own_scope if scope is None else scope, own_collection if collection is None else collection
+            )
+            self._named.learn((scope, collection), found)
+        return found
 
     def members(self, keyspace: Keyspace) -> bytes:
         """Return the members that name a line's collection, each with a comma behind it."""
@@ -86,26 +88,17 @@ class Places:
         return f'"scope":"{keyspace.scope}","collection":"{keyspace.collection}",'.encode()
 
 
-class _Form(NamedTuple):
-    """The request for an operation of that name without any options."""
-
-    operation: Operation
-    kind: Kind
-    takes_value: bool
-    extras: bytes
-    framing: bytes
-
-
 class FastSlot(Call):
     """One operation of a batch; the driver ends it with its outcome."""
 
-    __slots__ = ("answer", "batch", "held", "index", "key_json", "kind")
+    __slots__ = ("answer", "batch", "form", "held", "index", "key_json", "kind")
 
     batch: SlotOwner
     index: int
     held: int
     """Its estimated size, in bytes."""
     key_json: bytes
+    form: Form
     kind: Kind
     answer: bytes | None
     """The line of the answer, ``None`` while there is none."""
@@ -133,7 +126,8 @@ class FastSlot(Call):
         if self.done:
             return
         self._end()
-        fault = describe(error, self.kind.name)
+        form = self.form
+        fault = describe(error, form.name, cas_given=form.cas_given, durable=form.durable)
         if fault.is_bug:
             self.batch.log_bug(Failure(error))
         self.answer = answer = failure_line(self.index, self.key_json, fault)
@@ -151,71 +145,78 @@ class FastSlot(Call):
             self.give_up(gone)
 
 
-def checked(start: Callable[[FastSlot], object], check: LineCheck) -> Callable[[FastSlot], object]:
+def checked(start: Callable[[FastSlot, float | None], object], check: LineCheck) -> Callable[..., object]:
     """Return a function that starts an operation only if the caller may do it.
 
     :param check: raises Refusal (403) if not.
     """
 
-    def start_allowed(slot: FastSlot) -> object:
+    def start_allowed(slot: FastSlot, seconds: float | None) -> object:
         keyspace = slot.keyspace
         check(slot.kind.name, (keyspace.scope, keyspace.collection))
-        return start(slot)
+        return start(slot, seconds)
 
     return start_allowed
 
 
-def fast_slot(line: bytes, places: Places) -> FastSlot | None:
-    """Return the request to the driver for a usual line, ``None`` for any other.
+def fast_slot(line: bytes, places: Places, forms: Forms) -> FastSlot | None:
+    """Return the request to the driver for a line, ``None`` for one that has to be read in the general way.
 
-    The caller fills in ``batch``, ``index`` and ``held`` before it starts it.
+    The caller fills in ``batch``, ``index`` and ``held``, and starts it with the timeout of its form.
     """
-    match = _usual_line(line)
-    if match is None:
-        return None
-    name, scope, collection, key_json, closed, options, flags, ttl = match.groups()
-    operation, kind, takes_value, extras, framing = _FORMS[name]
-    if takes_value is (closed is not None):
-        return None
+    found, at = _usual_line(line), 0
+    if found is not None:
+        head, key_json, tail = found.groups()
+    else:
+        found = _find_key(line)
+        if found is None:
+            return None
+        head, key_json, tail = line[: found.start()], found[1], None
+    if tail is None:
+        end = found.end()
+        at = line.find(_VALUE, end) + len(_VALUE)
+        if at < end:
+            at = len(line)
+        tail = line[end:at]
+    form, cas, value = forms.known[head + tail], 0, None
+    if form is None or form.cas:
+        known = forms.find(line, head, tail, at or found.end())
+        if known is None:
+            return None
+        form, cas, value = known
     key = key_json[1:-1]
     if not key.isascii():
         try:
             key.decode("utf-8")
         except UnicodeDecodeError:
             return None
-    slot = FastSlot(operation, key, key)
+    slot = FastSlot(form.operation, key, key)
     keyspace = places.default
-    if scope or collection:
-        keyspace = places.find(scope, collection)
+    if form.scope is not None or form.collection is not None:
+        keyspace = places.find(form.scope, form.collection)
     if keyspace is not DEFAULT_KEYSPACE:
         if len(key) > MAX_COLLECTION_KEY_BYTES:
             return None
         slot.keyspace = keyspace
-    if takes_value:
-        line = line.rstrip()
+    if form.takes_value:
         if line[-1:] != b"}":
-            return None
-        text = line[match.end() : -1].strip(b" \t\r\n")
+            line = line.rstrip()
+            if line[-1:] != b"}":
+                return None
+        text = line[at or found.end() : -1].strip(b" \t\r\n")
         # If its value is JSON, the whole line is.
-        if not is_json(text):
-            return None
-        if options is not None:
-            # The expiry that the document has is not kept.
-            extras, framing = operations.store_extras(int(flags), int(ttl)), b""
-        slot.value, slot.extras, slot.framing = text, extras, framing
+        if (text[:1] == b"{" and text[-1:] != b"}") or not is_json(text):
+            usual = with_value_last(line, at or found.end())
+            return None if usual is None else fast_slot(usual, places, forms)
+        slot.value, slot.extras, slot.framing = text, form.extras, form.framing
+    else:
+        slot.value = form.value if value is None else value
+        slot.extras, slot.framing = form.extras, form.framing
+        if form.specs is not None:
+            slot.specs = form.specs
+    slot.cas = cas
     slot.answer = None
     slot.key_json = key_json
-    slot.kind = kind
+    slot.form = form
+    slot.kind = form.kind
     return slot
-
-
-_STORE_EXTRAS = operations.store_extras(FLAGS_JSON, 0)
-_KEEP_EXPIRY = operations.mutation_framing(0, 0, preserve_expiry=True)
-
-_FORMS = {
-    b"get": _Form(operations.GET, OPERATIONS["get"], False, b"", b""),
-    b"set": _Form(operations.SET, OPERATIONS["set"], True, _STORE_EXTRAS, _KEEP_EXPIRY),
-    b"add": _Form(operations.ADD, OPERATIONS["add"], True, _STORE_EXTRAS, b""),
-    b"replace": _Form(operations.REPLACE, OPERATIONS["replace"], True, _STORE_EXTRAS, _KEEP_EXPIRY),
-    b"delete": _Form(operations.DELETE, OPERATIONS["delete"], False, b"", b""),
-}

@@ -15,7 +15,7 @@ from typing import Any
 from couchbase.protocol.constants import MAX_COLLECTION_KEY_BYTES, MAX_KEY_BYTES
 from couchbase.protocol.jsontext import NotJson, at_once, check, past_blanks
 from gateway.cluster.credentials import LineCheck
-from gateway.cluster.timelimits import TimedConnection, parse_time_limits
+from gateway.cluster.timelimits import NO_LIMITS, TimedConnection, TimeLimits, parse_time_limits
 from gateway.dialect.conditions import NO_CONDITION, Condition, Versions
 from gateway.dialect.contenttypes import FLAGS_BINARY, FLAGS_JSON, FLAGS_TEXT
 from gateway.dialect.errors import bad_request
@@ -27,10 +27,10 @@ from gateway.dialect.places import DEFAULT_PLACE, Place, place_of
 from gateway.dialect.projection import member_text, object_members
 from gateway.dialect.subdocuments import operations_of
 from gateway.fairness.steps import AT_ONCE_BYTES
-from gateway.operations.kind import Kind, Words
+from gateway.operations.kind import Kind, Plan, Words
 from gateway.operations.table import OPERATIONS
 
-__all__ = ["LineOperation", "read_operation", "reading", "start"]
+__all__ = ["LineOperation", "limits_of", "plan_of", "read_operation", "reading", "start"]
 
 _WORDS = Words(
     version="cas",
@@ -164,6 +164,28 @@ def _plain(members: dict[str, Any], name: str) -> tuple[bytes, int]:
         raise bad_request(f"{name}: the string is not {'UTF-8' if name == 'text' else 'base64'}") from None
 
 
+def limits_of(operation: LineOperation) -> TimeLimits:
+    """Return the time limits that an operation's members set; raises Refusal (400)."""
+    members = operation.members
+    if _LIMITS.isdisjoint(members) or operation.kind is None or not operation.kind.takes_timeout:
+        return NO_LIMITS
+    for name in _LIMITS & members.keys():
+        if type(members[name]) is not str:
+            raise bad_request(f"{name}: expected a string: a duration as in '500ms'")
+    return parse_time_limits(
+        members.get("timeout"), members.get("durabilityTimeout"), "timeout", "durabilityTimeout"
+    )
+
+
+def plan_of(operation: LineOperation, now: float) -> Plan:
+    """Return the plan of an operation; raises Refusal (400).
+
+    :param now: Unix time in seconds.
+    """
+    assert operation.kind is not None
+    return operation.kind.plan(operation.kind.read(operation.members, _WORDS), operation, now)
+
+
 def start(
     connection: Any,
     operation: LineOperation,
@@ -182,15 +204,10 @@ def start(
     row = operation.kind
     assert row is not None
     members = operation.members
-    if not _LIMITS.isdisjoint(members) and row.takes_timeout:
-        for name in _LIMITS & members.keys():
-            if type(members[name]) is not str:
-                raise bad_request(f"{name}: expected a string: a duration as in '500ms'")
-        limits = parse_time_limits(
-            members.get("timeout"), members.get("durabilityTimeout"), "timeout", "durabilityTimeout"
-        )
+    limits = limits_of(operation)
+    if limits is not NO_LIMITS:
         connection = TimedConnection(connection, limits, connection.reactor)
-    plan = row.plan(row.read(members, _WORDS), operation, now)
+    plan = plan_of(operation, now)
     if "scope" in members or "collection" in members:
         place = place_of(members.get("scope", place[0]), members.get("collection", place[1]))
     if check is not None:

@@ -8,7 +8,8 @@ from typing import Any
 from twisted.internet.defer import Deferred
 
 from couchbase.protocol.keyspace import DEFAULT_NAME
-from gateway.batches.batch import Batch, BatchContext, CountOperation
+from gateway.batches.batch import Batch
+from gateway.batches.context import BatchContext, CountOperation
 from gateway.batches.writer import ARRAY, LINES
 from gateway.cluster.connection import GatewayConnection
 from gateway.cluster.credentials import Authorizer

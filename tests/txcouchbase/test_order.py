@@ -12,7 +12,7 @@ from couchbase.protocol.constants import FrameInfo, Opcode, Status
 from couchbase.protocol.frames import decode_frame_infos, encode_response
 from couchbase.protocol.operations import mutation_framing
 from gateway.batches.fastpath import fast_slot
-from tests.gateway.batches.test_fastpath import PLACES
+from tests.gateway.batches.test_fastpath import FORMS, PLACES
 from tests.gateway.test_behaviour import JSON, D, GatewayTestCase
 from tests.txcouchbase.memory import MemoryNode, MemoryTestCase, without_prefix
 from tests.txcouchbase.test_connection import NodeTestCase
@@ -43,7 +43,7 @@ class Slots:
 
     def start(self, connection, line):
         """Start what a line says; returns its slot."""
-        return self.begin(connection, fast_slot(line, PLACES))
+        return self.begin(connection, fast_slot(line, PLACES, FORMS))
 
     def begin(self, connection, slot):
         """Start a slot, and return it."""
@@ -273,7 +273,7 @@ class OrderTests(MemoryTestCase):
         connection = self.connect(Connection)
         slots = Slots()
         before = slots.start(connection, b'{"op":"set","key":"k","value":1}')
-        durable = fast_slot(b'{"op":"set","key":"k","value":2}', PLACES)
+        durable = fast_slot(b'{"op":"set","key":"k","value":2}', PLACES, FORMS)
         durable.framing = mutation_framing(1, 0, preserve_expiry=False)
         slots.begin(connection, durable)
         behind = slots.start(connection, b'{"op":"get","key":"k"}')

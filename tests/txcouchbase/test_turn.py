@@ -3,6 +3,8 @@
 from twisted.internet.defer import CancelledError
 
 from couchbase.exceptions import ClientTemporaryFailError, TimeoutError
+from couchbase.protocol import operations
+from couchbase.protocol.call import Step
 from couchbase.protocol.constants import Opcode
 from couchbase.protocol.dispatch import Dispatcher
 from couchbase.protocol.hashing import vbucket_of
@@ -120,6 +122,45 @@ class TurnTests(MemoryTestCase):
         self.assertNoResult(after)
         self.clock.pump([0.1] * 12)
         self.failureResultOf(after, TimeoutError)
+
+    def test_timeouts_of_their_own(self):
+        """Started calls may have their own timeouts: they leave in their order, in the same write, and only
+        their own time ends them."""
+        connection = self.connect(Connection, timeout=1.0)
+        calls = []
+        for number, seconds in enumerate((None, 3.0, 3.0, 0.5, None, 3.0)):
+            call = Step(operations.GET, "k", b"k")
+            call.value = b"%d" % number
+            calls.append(call)
+            connection.start(call, seconds)
+        self.clock.advance(0)
+        self.assertEqual(len(self.node.transport.writes), 1)
+        self.node.answers()
+        self.assertEqual([frame.value for frame in self.node.seen], [b"%d" % number for number in range(6)])
+        ended = []
+        for _ in range(7):
+            self.clock.pump([0.1] * 5)
+            ended.append([number for number, call in enumerate(calls) if call.error is not None])
+        self.assertEqual(ended[1], [3])
+        self.assertEqual(ended[2], [0, 3, 4])
+        self.assertEqual((ended[4], ended[6]), ([0, 3, 4], [0, 1, 2, 3, 4, 5]))
+        connection._close()
+
+    def test_timeouts_before_there_is_a_map(self):
+        """A call that waits for the map has its own timeout as well, and so has a synchronous write."""
+        self.connect(Connection)._close()
+        self.node.reachable = False
+        connection = Connection(
+            bucket="b", connection_string="couchbase://127.0.0.1", reactor=self.clock, timeout=9.0
+        )
+        calls = [Step(operations.GET, "k", b"k") for _ in range(2)]
+        calls[1].framing = operations.mutation_framing(1, 450, False)
+        for call in calls:
+            connection.start(call, 0.5)
+        self.clock.pump([0.1] * 7)
+        for call in calls:
+            self.assertIsInstance(call.error, TimeoutError)
+        connection._close()
 
     def test_given_up_before_it_left(self):
         """It never does."""

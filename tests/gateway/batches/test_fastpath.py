@@ -16,16 +16,20 @@ from couchbase import exceptions
 from couchbase.collection import InCollection
 from couchbase.commands import Commands
 from couchbase.driver import Driver
+from couchbase.protocol import operations
 from couchbase.protocol.keyspace import DEFAULT_KEYSPACE, Keyspace
 from couchbase.protocol.request import Request
 from couchbase.transcoder import RawTranscoder
-from gateway.batches.batch import Batch, BatchContext
+from gateway.batches.batch import Batch
+from gateway.batches.context import BatchContext
 from gateway.batches.fastpath import FastSlot, Places, fast_slot
+from gateway.batches.forms import MOST_BYTES, MOST_FORMS, Forms
 from gateway.batches.lines import LineOperation, read_operation, start
 from gateway.dialect.places import DEFAULT_PLACE
 from gateway.fairness.steps import StepRunner
 from gateway.http.limits import Budget
 from gateway.limits import Limits
+from gateway.operations.table import OPERATIONS
 from reactor.window import Window
 from tests import work
 from tests.gateway.support import Answer, error
@@ -50,20 +54,99 @@ USUAL = (
     b'{"op":"set","scope":"_default","collection":"_default","key":"%b","value":1}' % (b"x" * 250),
     b'{"op":"set","scope":"s","collection":"%b","key":"%b","value":1}' % (b"c" * 251, b"x" * 246),
 )
+OPTIONS = (
+    b'{"op":"incr","key":"k"}',
+    b'{"op":"incr","key":"k","delta":5,"initial":7,"ttl":60}',
+    b'{"op": "decr", "key": "k", "delta": 18446744073709551615}',
+    b'{"op":"touch","key":"k","ttl":60}',
+    b'{"op":"lock","key":"k","lockTime":20}',
+    b'{"op":"lock","key":"k"}',
+    b'{"op":"unlock","key":"k","cas":"18d2f3a4c5e6"}',
+    b'{"op":"append","key":"k","text":"more"}',
+    b'{"op":"append","key":"k","text":"value","cas":"5"}',
+    b'{"op":"append","key":"k","text":"\\n\\u00e9 \xc3\xa9"}',
+    b'{"op":"set","key":"k","text":"","ttl":5}',
+    b'{"op":"prepend","key":"k","base64":"AAH/"}',
+    b'{"op":"set","key":"k","text":"x"}',
+    b'{"op":"add","key":"k","base64":"AAH/","flags":5}',
+    b'{"op":"delete","key":"k","cas":"01"}',
+    b'{"op":"delete","cas":"01","key":"k"}',
+    b'{"op":"set","key":"k","cas":"01","value":1}',
+    b'{"op":"set","key":"k","flags":1, "cas": "FF", "expires":"1h","value":1}',
+    b'{"op":"replace","key":"k","expires":"90s","cas":"a1","value":[]}',
+    b'{"op":"set","key":"k","expires":"8760h","value":1}',
+    b'{"op":"set","key":"k","expires":"Wed, 21 Oct 2026 07:28:00 GMT","value":1}',
+    b'{"op":"set","key":"k","expires":"0","value":1}',
+    b'{"op":"set","key":"k","ttl":5,"value":1}',
+    b'{"op":"set","key":"k","ttl":7,"flags":7,"value":1}',
+    b'{"op":"set","key":"k","flags":null,"value":1}',
+    b'{"op":"set","key":"k","durabilityLevel":"None","value":1}',
+    b'{"op":"set","key":"k","durabilityLevel":"Majority","value":1}',
+    b'{"op":"set","key":"k","durabilityLevel":"PersistToMajority","ttl":9,"cas":"9","value":1}',
+    b'{"op":"delete","key":"k","durabilityLevel":"MajorityAndPersistOnMaster"}',
+    b'{"op":"set","key":"k","persistTo":0,"value":1}',
+    b'{"op":"set","key":"k","value":1,"ttl":5}',
+    b'{"op": "set", "key": "k", "value": {"a": 1, "ttl": 7}, "ttl": 5, "cas": "9"}',
+    b'{"op":"set","key":"k","value":"x,y","durabilityLevel":"Majority"} ',
+    b'{"op":"set","key":"k","flags":2,"value":[1,2],"expires":"1h"}',
+    b'{"op":"get","key":"k","ttl":5}',
+    b'{"op":"get","key":"k","expires":"1h"}',
+    b'{"op":"get","collection":"c","scope":"s","key":"k"}',
+    b'{"op":"get","key":"k","scope":"s"}',
+    b'{"op":"set","key":"k","scope":"s","collection":"c","value":1}',
+    b'{"key":"k","op":"get"}',
+    b'{"key":"k","op":"set","value":1}',
+    b'{"op":"lookup_in","key":"k","operations":[{"operation":"Get","path":"n"}]}',
+    b'{"op":"lookup_in","key":"k","operations":[{"operation":"Exists","path":"\\u0041"}],"accessDeleted":true}',
+    b'{"op":"mutate_in","key":"k","operations":[{"operation":"DictSet","path":"n","value":{"key":"v"}}]}',
+    b'{"op":"mutate_in","key":"k","cas":"3","operations":[{"operation":"Replace","path":"n","value":{"cas":"7"}}]}',
+    b'{"op":"mutate_in","key":"k","storeSemantic":"Insert","operations":'
+    b'[{"operation":"DictSet","path":"n","value":{"a":1, "cas":"7"}}]}',
+    b'{"op":"mutate_in","key":"k","preserveExpiry":true,"operations":[{"operation":"Counter","path":"n","value":1}]}',
+)
 UNUSUAL = (
     b'{"op":"get","scope":"s","collection":"c","key":"%b"}' % (b"x" * 247),
+    b'{"op":"get_replica","key":"k"}',
+    b'{"op":"set","key":"k","persistTo":1,"value":1}',
+    b'{"op":"incr","key":"k","replicateTo":-1}',
+    b'{"op":"set","key":"k","durabilityLevel":"Majority","persistTo":1,"value":1}',
+    b'{"op":"set","key":"k","durabilityLevel":"majority","value":1}',
+    b'{"op":"set","key":"k","durabilityLevel":1,"value":1}',
+    b'{"op":"set","key":"k","cas":"0","value":1}',
+    b'{"op":"set","key":"k","cas":"0001","cas":"02","value":1}',
+    b'{"op":"set","key":"k","cas":"11111111111111111","value":1}',
+    b'{"op":"set","key":"k","cas":1,"value":1}',
+    b'{"op":"add","key":"k","cas":"1","value":1}',
+    b'{"op":"set","key":"k","expires":"soon","value":1}',
+    b'{"op":"set","key":"k","expires":"1h","ttl":1,"value":1}',
+    b'{"op":"set","key":"k","flags":07,"ttl":1,"value":1}',
+    b'{"op":"set","key":"k","flags":-1,"ttl":1,"value":1}',
+    b'{"op":"set","key":"k","key":"j","value":1}',
+    b'{"op":"set","key":"k","key_base64":"aw==","value":1}',
+    b'{"op":"set","value":{"key":"j"},"key":"k"}',
+    b'{"op":"set","value":1,"key":"k"}',
+    b'{"op":"set","text":{"key":"j","value":1}}',
+    b'{"op":"set","ttl":{"key":"j"},"key":"k","value":1}',
+    b'{"op":"set","key":"k","timeout":2,"value":1}',
+    b'{"op":"set","key":"k","timeout":"0s","value":1}',
+    b'{"op":"unlock","key":"k"}',
+    b'{"op":"append","key":"k","value":1}',
+    b'{"op":"append","key":"k","text":""}',
+    b'{"op":"append","key":"k","text":"a","text":"b"}',
+    b'{"op":"append","key":"k","text":"a","base64":"AAH/"}',
+    b'{"op":"set","key":"k","text":"a","value":1}',
+    b'{"op":"get","key":"k","cas":"1"}',
+    b'{"op":"lookup_in","key":"k","operations":[{"operation":"Get","path":"n"}',
+    b'{"op":"lookup_in","key":"k","operations":[{"operation":"DictSet","path":"n","value":1}]}',
     b'{"op":"get","scope":"","key":"k"}',
     b'{"op":"get","scope":"a b","key":"k"}',
     b'{"op":"get","scope":"%b","key":"k"}' % (b"s" * 252),
     b'{"op":"get","scope":1,"key":"k"}',
-    b'{"op":"get","collection":"c","scope":"s","key":"k"}',
-    b'{"op":"get","key":"k","scope":"s"}',
     '{"op":"get","scope":"\u00e9","key":"k"}'.encode(),
     b'{"op":"get","scope":"s","scope":"t","key":"k"}',
     b"",
     b"{}",
     b"nonsense",
-    b'{"op":"incr","key":"k"}',
     b'{"op":"get","key":""}',
     b'{"op":"get","key":"%b"}' % (b"x" * 251),
     b'{"op":"get","key":"\\u0041"}',
@@ -71,7 +154,6 @@ UNUSUAL = (
     b'{"op":"get","key":"\xed\xa0\x80"}',
     b'{"op":"get","key":"%b"}' % ("é" * 126).encode(),
     b'{"op":"get","key":"a\x01"}',
-    b'{"op":"get","key":"k","ttl":5}',
     b'{"op":"get","key":"k"}}',
     b'{"op":"get","key":"k"}x',
     b'{"op":"get","key":"k"}\x0b',
@@ -81,11 +163,40 @@ UNUSUAL = (
     b'{"op":"set","key":"k","value":1',
     b'{"op":"set","key":"k","value":nan}',
     b'{"op":"set","key":"k","value":"\xff"}',
-    b'{"op":"set","key":"k","value":1,"ttl":5}',
     b'{"op":"set","key":"k","value":1,"value":2}',
-    b'{"op":"set","key":"k","text":"x"}',
-    b'{"key":"k","op":"get"}',
+    b'{"op":"set","key":"k","value":1,"ttl":5,"ttl":5}',
+    b'{"op":"set","key":"k","ttl":5,"value":1,"ttl":5}',
+    b'{"op":"set","key":"k","value":{"a":1,"ttl":5}',
+    b'{"op":"set","key":"k","value":{"a":1},"ttl":5',
+    b'{"op":"set","key":"k","value":{"a":1},"ttl":5}}',
+    b'{"op":"set","key":"k","value":{"a":1},"key":"j"}',
+    b'{"op":"set","key":"k","value":,"ttl":5}',
+    b'{"op":"set","key":"k","value":1,"ttl":{}}',
 )
+
+
+MEMBERS: list[tuple[str, Any]] = [
+    *((name, "1f") for name in ("cas", "text", "durabilityLevel", "expires", "scope", "base64")),
+    *(
+        (name, number)
+        for name in ("ttl", "flags", "delta", "initial", "persistTo")
+        for number in (0, 1, 60, -1)
+    ),
+    *(("expires", text) for text in ("1h", "1000h", "0", "Wed, 21 Oct 2026 07:28:00 GMT")),
+    *(("durabilityLevel", level) for level in ("None", "Majority")),
+    *(("value", value) for value in (None, 1, "x", {"key": "k", "value": 1, "cas": "1"}, [{"op": "get"}])),
+    ("scope", "s"),
+    ("collection", "c"),
+    ("collection", "not a name"),
+    ("operations", [{"operation": "Get", "path": "n"}]),
+    ("operations", [{"operation": "DictSet", "path": "n", "value": {"value": 1, "cas": "1f"}}]),
+    ("preserveExpiry", True),
+    ("returnContent", True),
+    ("lockTime", 10),
+    ("key_base64", "aw=="),
+    ("unknown", False),
+]
+"""Members of lines, right ones and wrong ones."""
 
 
 class RecordingDriver(Driver):
@@ -147,6 +258,8 @@ FIELDS = (
 )
 
 PLACES = Places(find, DEFAULT_PLACE)
+NOW = 1_700_000_000.5
+FORMS = Forms(lambda: NOW)
 
 
 class LineTests(SynchronousTestCase):
@@ -157,39 +270,107 @@ class LineTests(SynchronousTestCase):
         recorder, operation = Recorder(), LineOperation()
         read_operation(line, operation)
         assert operation.kind is not None
-        start(recorder, operation, 0.0)
-        return fast_slot(line, PLACES), operation, recorder.requests[0]
+        start(recorder, operation, NOW)
+        return fast_slot(line, PLACES, FORMS), operation, recorder.requests[0]
 
     def check(self, line: bytes) -> None:
         slot, operation, request = self.both(line)
         assert slot is not None
         for name in FIELDS:
             self.assertEqual(getattr(slot, name), getattr(request, name), (name, line))
-        self.assertEqual((slot.key_json, slot.kind), (operation.key_json, operation.kind), line)
+        specs, wanted = (getattr(one, "specs", None) for one in (slot, request))
+        self.assertEqual(specs and specs.given, wanted and wanted.given, line)
+        form = slot.form
+        self.assertEqual(
+            (slot.key_json, slot.kind, form.name, form.cas_given, form.durable, form.seconds),
+            (
+                *(operation.key_json, operation.kind, operation.operation),
+                *(operation.cas_given, operation.durable, None),
+            ),
+            line,
+        )
 
     def test_what_is_usual(self) -> None:
         """Usual lines become the request that the long way makes of them."""
         for line in USUAL:
             self.check(line)
 
+    def test_options(self) -> None:
+        """Lines with other members become the same requests, the first one and those that follow it."""
+        for line in OPTIONS:
+            for key in (b'"k"', b'"another"', b'"third"'):
+                other = line.replace(b'"key":"k"', b'"key":' + key)
+                self.check(other)
+                self.check(other.replace(b'"cas":"', b'"cas":"7').replace(b'"text":"', b'"text":"a } b'))
+
     def test_flags_and_expiry(self) -> None:
-        """Flags and expiry together, in this order, are usual."""
+        """So do those that store, whatever they are called."""
         for more in (b'"flags":0,"ttl":0', b'"flags": 999999999, "ttl": 60', b'"flags":7,"ttl":3999999999'):
             for name in (b"set", b"add", b"replace"):
                 self.check(b'{"op":"%b","key":"k",%b,"value":{"a": 1}}' % (name, more))
-        for more in (
-            b'"flags":7',
-            b'"ttl":7',
-            b'"ttl":7,"flags":7',
-            b'"flags":07,"ttl":1',
-            b'"flags":-1,"ttl":1',
+
+    def test_time(self) -> None:
+        """A long duration counts from the time of its line, not from that of an earlier one."""
+        now = [1_700_000_000.9]
+        forms = Forms(lambda: now[0])
+        line = b'{"op":"touch","key":"k","expires":"1000h"}'
+        seen = []
+        for moment in (1_700_000_000.9, 1_700_000_000.99, 1_700_000_001.0, 1_700_000_777.0):
+            now[0] = moment
+            slot = fast_slot(line, PLACES, forms)
+            assert slot is not None
+            seen.append(int.from_bytes(slot.extras, "big") - 3_600_000)
+        self.assertEqual(seen, [1_700_000_000, 1_700_000_000, 1_700_000_001, 1_700_000_777])
+
+    def test_limits(self) -> None:
+        """Time limits are the operation's timeout; a durability level gets nine tenths of it."""
+        for more, seconds, level_ms in (
+            (b'"timeout":"500ms"', 0.5, None),
+            (b'"timeout":"3"', 3.0, None),
+            (b'"durabilityLevel":"Majority","timeout":"500ms"', 0.5, 450),
+            (b'"durabilityLevel":"Majority","durabilityTimeout":"900ms"', 1.0, 900),
+            (b'"durabilityLevel":"Majority","durabilityTimeout":"900ms","timeout":"500ms"', 0.5, 450),
+            (b'"durabilityLevel":"Majority"', None, 2250),
         ):
-            self.assertIsNone(fast_slot(b'{"op":"set","key":"k",%b,"value":1}' % more, PLACES))
+            for _ in range(2):
+                slot = fast_slot(b'{"op":"set","key":"k",%b,"value":1}' % more, PLACES, FORMS)
+                assert slot is not None
+                self.assertEqual(slot.form.seconds, seconds, more)
+                if level_ms is not None:
+                    self.assertEqual(slot.framing, operations.mutation_framing(1, level_ms, True), more)
+
+    def test_timeout_of_connections(self) -> None:
+        """If the connections' timeout changes, so does the time for a durability level."""
+        forms = Forms(lambda: NOW)
+        for seconds, level_ms in ((2.5, 2250), (10.0, 9000), (2.5, 2250)):
+            forms.follow(seconds)
+            slot = fast_slot(b'{"op":"delete","key":"k","durabilityLevel":"Majority"}', PLACES, forms)
+            assert slot is not None
+            self.assertEqual(slot.framing, operations.mutation_framing(1, level_ms, False))
+
+    def test_bounds(self) -> None:
+        """However many different members lines have, few are remembered, and none that are long."""
+        forms = Forms(lambda: NOW)
+        for number in range(3000):
+            for line in (
+                b'{"op":"get","key":"k","ttl":%d}' % (number + 1),
+                b'{"op":"touch","key":"k","expires":"%dh"}' % (number + 1000),
+                b'{"op":"set","key":"k","persistTo":1,"ttl":%d,"value":1}' % (number + 1),
+                b'{"op":"append","key":"k","text":"%d"}' % number,
+            ):
+                fast_slot(line, PLACES, forms)
+        paths = b",".join([b'{"operation":"Get","path":"%b"}' % (b"p" * 500)] * 3)
+        fast_slot(b'{"op":"lookup_in","key":"k","operations":[%b]}' % paths, PLACES, forms)
+        known = forms.known, forms._passing, forms._general
+        self.assertLessEqual(max(map(len, known)), MOST_FORMS)
+        self.assertLessEqual(max(len(members) for some in known for members in some), MOST_BYTES)
+        self.assertFalse([members for some in known for members in some if b"text" in members])
 
     def test_what_is_not(self) -> None:
         """Other lines, right or wrong, are left to the long way."""
         for line in UNUSUAL:
-            self.assertIsNone(fast_slot(line, PLACES), line)
+            for _ in range(2):
+                self.assertIsNone(fast_slot(line, PLACES, FORMS), line)
 
     @given(
         st.sampled_from(("get", "set", "add", "replace", "delete", "append")),
@@ -206,14 +387,33 @@ class LineTests(SynchronousTestCase):
         if name not in ("get", "delete"):
             members["value"] = value
         line = json.dumps(members, separators=separators, ensure_ascii=as_is).encode()
-        if fast_slot(line, PLACES) is not None:
+        if fast_slot(line, PLACES, FORMS) is not None:
             self.check(line)
 
-    @given(st.binary(max_size=30), st.sampled_from(USUAL), st.integers(0, 60))
+    @given(
+        st.sampled_from(sorted(OPERATIONS)),
+        st.lists(st.sampled_from(MEMBERS), max_size=6, unique_by=lambda member: member[0]),
+        st.lists(st.sampled_from(("a", "b c", "\u00e9", "}", "\\", "x" * 240)), min_size=2, max_size=3),
+        st.sampled_from([(",", ":"), (", ", ": "), (" ,", " :")]),
+        st.randoms(use_true_random=False),
+    )
+    def test_any_members(
+        self, name: str, members: list[tuple[str, Any]], keys: list[str], separators: Any, order: Any
+    ) -> None:
+        """Members of any kind and in any order are taken as the other way takes them, or left to it."""
+        names = ["op", "key", *(member for member, _ in members)]
+        order.shuffle(names)
+        for key in keys:
+            given = dict(members, op=name, key=key)
+            line = json.dumps({name: given[name] for name in names}, separators=separators).encode()
+            if fast_slot(line, PLACES, FORMS) is not None:
+                self.check(line)
+
+    @given(st.binary(max_size=30), st.sampled_from(USUAL + OPTIONS), st.integers(0, 60))
     def test_arbitrary_bytes(self, some: bytes, line: bytes, at: int) -> None:
         """Nothing is recognised that the long way would refuse."""
         changed = line[:at] + some + line[at + len(some) :]
-        if fast_slot(changed, PLACES) is not None:
+        if fast_slot(changed, PLACES, FORMS) is not None:
             self.check(changed)
 
 
@@ -228,7 +428,9 @@ class DirectConnection(Connection):
         """Return a collection."""
         return find(scope, collection)
 
-    def start(self, call: Call) -> None:
+    timeout = 2.5
+
+    def start(self, call: Call, seconds: float | None = None) -> None:
         """Take note of an operation."""
         if self.broken is not None:
             raise self.broken
@@ -284,6 +486,7 @@ class FastPathCase(SynchronousTestCase):
                 StepRunner(self.clock),
                 lambda *counted: self.counted.append(counted),
                 self.bugs.append,
+                Forms(lambda: 0.0),
             ),
             None,
             lambda form: None,
@@ -391,8 +594,19 @@ class Work(FastPathCase):
 
     def test_calls_a_document(self) -> None:
         """From the body to the driver, and from its result to the answer."""
+        value = b'{"text":"%b"}' % (b"x" * 1000)
+        wide = value.replace(b"x", b"y")
         for most, line, outcome in (
-            (33, b'{"op":"set","key":"k","value":{"text":"%b"}}\n' % (b"x" * 1000), Answer()),
-            (35, b'{"op":"get","key":"k"}\n', Answer(b'{"text":"%b"}' % (b"x" * 1000))),
+            (33, b'{"op":"set","key":"k","value":%b}\n' % value, Answer()),
+            (35, b'{"op":"get","key":"k"}\n', Answer(value)),
+            (37, b'{"op":"set","key":"k","flags":7,"ttl":60,"expires":null,"value":%b}\n' % value, Answer()),
+            (35, b'{"op":"set","key":"k","expires":"1h","timeout":"2s","value":%b}\n' % value, Answer()),
+            (35, b'{"op":"set","key":"k","durabilityLevel":"Majority","value":%b}\n' % value, Answer()),
+            (49, b'{"op":"set","key":"k","cas":"1f","ttl":60,"value":%b}\n' % value, Answer()),
+            (48, b'{"op":"append","key":"k","text":"more"}\n', Answer()),
+            (43, b'{"op":"get","scope":"s","collection":"c","key":"k"}\n', Answer(wide)),
+            (33, b'{"op":"incr","key":"k","delta":2}\n', Answer(3)),
+            (33, b'{"op":"touch","key":"k","expires":"1h"}\n', Answer()),
+            (39, b'{"op":"lock","key":"k","lockTime":5}\n', Answer(value)),
         ):
-            self.assertLessEqual(self.calls(line, outcome), most, line[:20])
+            self.assertLessEqual(self.calls(line, outcome), most, line[:40])
