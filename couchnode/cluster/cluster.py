@@ -20,6 +20,7 @@ from twisted.logger import Logger
 
 from couchnode.access.rights import Rights
 from couchnode.cluster import config
+from couchnode.cluster.backups import Backups
 from couchnode.cluster.definition import MAX_BUCKETS, BucketDefinition, DefinitionError
 from couchnode.cluster.designs import DesignDocument, Designs, with_design, without_design
 from couchnode.cluster.layout import LayoutError, check_move, check_rows, spread, with_replicas
@@ -75,10 +76,8 @@ class Cluster:
         self.buckets: dict[str, Bucket] = {}
         self.on_config_change: list[Callable[[str], None]] = []
         self.on_emptied: list[Callable[[str], Deferred[None]]] = []
-        self._log = Logger()
-        self._directory = directory
-        # A new cluster at the same address must look newer than the one that clients remember: its epoch is
-        # the time of its creation.
+        self._log, self._directory = Logger(), directory
+        # The time of its creation: a new cluster at the same address must look newer than one remembered.
         self._epoch = max(1, int(unix_time_of(clock)()))
         self._rev = 0
         # Number of starts, and whether the last run ended properly: see storefile.History.
@@ -92,20 +91,18 @@ class Cluster:
         self.user_admin = UserAdmin(self.users, clock, self._change, self._save, lambda: places(self.buckets))
         self.naming = Naming(self._change, self._save, lambda: tell(self.on_config_change, ""))
         self._configs: dict[tuple[str | None, int], bytes] = {}
+        self.backups = Backups(self.nodes, directory, self._change, self._record)
 
     # ---- configuration for clients ---------------------------------------------------------------
 
     @property
     def unauthenticated_bucket(self) -> str | None:
-        """The bucket that connections without credentials may use, if there is one.
-
-        There is none in a cluster that requires credentials (see :attr:`UserStore.are_open`).
-        """
-        bucket = self.buckets.get(OPEN_BUCKET)
-        return OPEN_BUCKET if bucket is not None and bucket.is_open and self.users.are_open else None
+        """The bucket for connections without credentials, if there is one: see ``UserStore.are_open``."""
+        bucket = self.buckets.get(OPEN_BUCKET) if self.users.are_open else None
+        return OPEN_BUCKET if bucket is not None and bucket.is_open else None
 
     def rights(self, user: str | None) -> Rights:
-        """Return what ``user`` (``None``: no credentials) may do; all may use a bucket without a password."""
+        """Return what ``user`` may do; ``None``: no credentials, which suffice for the bucket above."""
         return self.users.rights(user, self.unauthenticated_bucket)
 
     def config_revision(self, bucket: str | None) -> tuple[int, int]:
@@ -185,6 +182,7 @@ class Cluster:
     @inlineCallbacks
     def stop(self) -> Steps:
         """Close all buckets; fires when every document is on disk."""
+        self.backups.stop()
         yield self._changes.acquire()
         try:
             in_order = yield self._placement.close_all()
@@ -402,8 +400,8 @@ class Cluster:
     def _change(self, change: Callable[..., Deferred[Any]], *arguments: Any) -> Deferred[Any]:
         """Make a change after earlier ones are done.
 
-        The waiting caller may be cancelled (a client that hung up), but the change itself is not: interrupted
-        halfway, it would leave different states on disk and in memory, and the next one would begin.
+        The caller may be cancelled (a client that hung up), but the change is not: interrupted halfway, it
+        would leave different states on disk and in memory.
         """
         return uncancellable(self._changes.run(change, *arguments))
 
@@ -444,7 +442,9 @@ class Cluster:
         """Write the metadata, with ``buckets`` in place of those in force if they are given."""
         if self._directory is None:
             return succeed(None)
+        return deferToThread(self._directory.save, self._record(buckets))
+
+    def _record(self, buckets: dict[str, Bucket] | None = None) -> dict[str, Any]:
         state = self.uuid, self._epoch, self._rev, self._starts, self._was_stopped, len(self.nodes)
         held = self.buckets if buckets is None else buckets
-        record = Record(*state, self.users.dump(), held, self.naming.name)
-        return deferToThread(self._directory.save, record.dump())
+        return Record(*state, self.users.dump(), held, self.naming.name).dump()

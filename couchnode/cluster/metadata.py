@@ -124,28 +124,35 @@ class DataDirectory:
 
         :raises DataDirectoryError: the disk refused; the old file is unchanged.
         """
-        file = self.path / FILE_NAME
-        new = self.path / f"{FILE_NAME}.new"
-        data = {"format": FORMAT, **data}
-        text = json.dumps({**data, "checksum": checksum(data)}, separators=(",", ":")).encode("ascii")
-        try:
-            descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-            with open(descriptor, "wb") as out:
-                out.write(text)
-                out.flush()
-                os.fsync(out.fileno())
-            os.replace(new, file)
-            self._sync()
-        except OSError as fault:
-            raise DataDirectoryError(f"{file} cannot be written: {fault.strerror}") from fault
+        save_record(self.path, data)
 
-    def _sync(self) -> None:
+
+def save_record(folder: Path, data: dict[str, Any]) -> None:
+    """Write cluster.json into a folder, as :meth:`DataDirectory.save` does."""
+    file = folder / FILE_NAME
+    new = folder / f"{FILE_NAME}.new"
+    data = {"format": FORMAT, **data}
+    text = json.dumps({**data, "checksum": checksum(data)}, separators=(",", ":")).encode("ascii")
+    try:
+        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with open(descriptor, "wb") as out:
+            out.write(text)
+            out.flush()
+            os.fsync(out.fileno())
+        os.replace(new, file)
         # A rename is on disk once the directory is.
-        descriptor = os.open(self.path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        sync_folder(folder)
+    except OSError as fault:
+        raise DataDirectoryError(f"{file} cannot be written: {fault.strerror}") from fault
+
+
+def sync_folder(folder: Path) -> None:
+    """Wait until the names in a folder are on disk."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def checksum(data: dict[str, Any]) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal
 
 from twisted.internet.defer import Deferred, succeed
@@ -147,6 +148,23 @@ class NodeBucket:
         if not was_ready:
             return self._store.close() if self.warmup.was_clean else self._store.abandon()
         return self.flusher.drain().addBoth(drained)
+
+    @property
+    def is_persistent(self) -> bool:
+        """Whether its documents reach a disk."""
+        return self._store.persistent
+
+    def backup(self, path: Path) -> Deferred[int]:
+        """Copy the store: every change so far, and some of those that come until it is done.
+
+        :param path: a file that does not exist, in a folder that does.
+        :returns: fires with its size in bytes when it is on the disk. Fails with a ``StoreError``.
+        """
+        return self.flusher.sync().addCallback(lambda _: self._store.copy(path))
+
+    def stop_copying(self) -> None:
+        """End a copy early; it fails."""
+        self._store.stop_copying()
 
     def flush_all(self) -> Deferred[None]:
         """Delete every document: vbuckets begin again with new uuids; CAS keeps growing.

@@ -157,9 +157,19 @@ class Flusher:
         :returns: fires when all is on the disk. Fails with :class:`StoreError` if one batch cannot be
             written; its changes stay noted.
         """
-        if self._writing is not None:
-            yield own(self._writing)
+        yield self.sync()
         while self._persistent and (self._dirty or self._wipes):
+            yield self.sync()
+
+    @inlineCallbacks
+    def sync(self) -> Generator[Deferred[Any], Any, None]:
+        """Write the changes that are pending now.
+
+        :returns: fires when they are on the disk. Fails as :meth:`drain` does.
+        """
+        while self._writing is not None:
+            yield own(self._writing)
+        if self._persistent and (self._dirty or self._wipes):
             self._cancel()
             failures = self.failures
             self._write()

@@ -19,6 +19,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.python.failure import Failure
 
 from couchnode.data.item import Item
+from couchnode.data.storecopy import Copying
 from couchnode.data.storeerrors import (
     StoreClosedError,
     StoreDamagedError,
@@ -68,6 +69,12 @@ class Store(Protocol):
     def write(self, transaction: Transaction) -> Deferred[None]:
         """Write a batch; fires once it is on the disk, or fails with nothing of it written."""
 
+    def copy(self, path: Path) -> Deferred[int]:
+        """Copy everything written so far to a new file; fires with its size in bytes, or fails."""
+
+    def stop_copying(self) -> None:
+        """End a copy early; it fails."""
+
     def close(self) -> Deferred[None]:
         """Mark the store as completely written and close it."""
 
@@ -95,6 +102,16 @@ class MemoryStore:
         :raises TypeError: always; calling this is a bug.
         """
         raise TypeError("an ephemeral bucket is never written")
+
+    def copy(self, path: Path) -> Deferred[int]:
+        """Refuse: there is nothing to copy.
+
+        :raises TypeError: always; calling this is a bug.
+        """
+        raise TypeError("an ephemeral bucket is never copied")
+
+    def stop_copying(self) -> None:
+        """Do nothing."""
 
     def close(self) -> Deferred[None]:
         """Fire at once."""
@@ -136,6 +153,7 @@ class SqliteStore:
             call_from_thread = reactor.callFromThread  # type: ignore[attr-defined]
         self._call_from_thread: Callable[..., object] = call_from_thread
         self._thread: _StoreThread | None = None
+        self._copying: Copying | None = None
 
     @property
     def disk_bytes(self) -> int:
@@ -164,8 +182,30 @@ class SqliteStore:
         return self._submit(lambda: self._load(consume))
 
     def write(self, transaction: Transaction) -> Deferred[None]:
-        """Write a batch as one transaction and sync it."""
-        return self._submit(lambda: self._file.write(transaction))
+        """Write a batch as one transaction and sync it; while the file is being copied, between two parts."""
+        return self._submit(lambda: self._file.write(transaction), self._copying)
+
+    def copy(self, path: Path) -> Deferred[int]:
+        """Copy the file while it is in use; writes go on meanwhile, and are in the copy.
+
+        :param path: a file that does not exist, in a folder that does.
+        :returns: fires with the size of the copy, in bytes, when it is on the disk. Fails with
+            :class:`StoreFullError`, :class:`StoreError`, or :class:`StoreClosedError` after
+            :meth:`stop_copying`; nothing is left of the copy then.
+        :raises ValueError: a copy is being made.
+        """
+        if self._copying is not None:
+            raise ValueError("a copy of this store is being made")
+        copying = Copying(path)
+        done: Deferred[int] = self._submit(lambda: copying.run(self._file.db))
+        if self._thread is not None:
+            self._copying = copying
+        return done.addBoth(self._copied, copying)
+
+    def stop_copying(self) -> None:
+        """End a copy early; it fails with :class:`StoreClosedError`."""
+        if self._copying is not None:
+            self._copying.is_stopped = True
 
     def close(self) -> Deferred[None]:
         """Mark the file clean and close it; fires when the file is free for another process."""
@@ -177,16 +217,31 @@ class SqliteStore:
 
     # ---- in the reactor's thread -----------------------------------------------------------------
 
-    def _submit(self, work: Callable[[], _T]) -> Deferred[_T]:
+    def _copied(self, result: int | Failure, copying: Copying) -> int | Failure:
+        self._put_back(copying)
+        self._copying = None
+        return result
+
+    def _put_back(self, copying: Copying) -> None:
+        """Put the writes that came too late for a copy in front of those to come."""
+        for call in copying.take():
+            if self._thread is not None:
+                self._thread.put(call)
+
+    def _submit(self, work: Callable[[], _T], copying: Copying | None = None) -> Deferred[_T]:
         if self._thread is None:
             failed: Deferred[_T] = Deferred()
             failed.errback(StoreClosedError(f"{self._file.path} is not open"))
             return failed
-        return self._thread.submit(lambda: self._file.translated(work))
+        put = self._thread.put if copying is None else copying.writes.put
+        return self._thread.submit(lambda: self._file.translated(work), put)
 
     def _finish(self, clean: bool) -> Deferred[None]:
         if self._thread is None:
             return succeed(None)
+        self.stop_copying()
+        if self._copying is not None:
+            self._put_back(self._copying)
         closing = self._submit(lambda: self._file.close(clean))
         self._thread.stop()
         self._thread = None
@@ -248,10 +303,17 @@ class _StoreThread:
     def __init__(self, name: str, call_from_thread: Callable[..., object]) -> None:
         self._calls: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._call_from_thread = call_from_thread
+        self.put: Callable[[Callable[[], None]], None] = self._calls.put
+        """Carries out a call after everything before."""
         Thread(target=self._run, name=name, daemon=True).start()
 
-    def submit(self, work: Callable[[], _T]) -> Deferred[_T]:
-        """Carry out ``work`` after everything submitted before; fires with its result."""
+    def submit(
+        self, work: Callable[[], _T], put: Callable[[Callable[[], None]], None] | None = None
+    ) -> Deferred[_T]:
+        """Carry out ``work`` after everything submitted before; fires with its result.
+
+        :param put: where the call goes instead; this thread has to carry it out there.
+        """
         done: Deferred[_T] = Deferred()
 
         def call() -> None:
@@ -262,7 +324,7 @@ class _StoreThread:
             else:
                 self._call_from_thread(done.callback, result)
 
-        self._calls.put(call)
+        (put or self.put)(call)
         return done
 
     def stop(self) -> None:

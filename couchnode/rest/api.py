@@ -23,12 +23,12 @@ from couchnode.data.keys import document_key
 from couchnode.data.randomitem import random_item
 from couchnode.rest.access import Access, Gate, HTTPError, not_found
 from couchnode.rest.answers import json_answer, plain_answer, read_form
+from couchnode.rest.backups import BackupResources
 from couchnode.rest.capi import ViewSite
 from couchnode.rest.cbauth import CredentialChecks, Services
 from couchnode.rest.edge import RestSite
 from couchnode.rest.membership import POOL
 from couchnode.rest.scopes import Scopes
-from couchnode.rest.settings import ClusterSettings
 from couchnode.rest.streams import DocumentStream
 from couchnode.rest.users import UserManagement
 from couchnode.tls import NodeTls
@@ -42,7 +42,7 @@ _NO_ERRORS: dict[str, Any] = {"errors": {}, "summaries": {}}
 _UPDATE_FIELDS = ("updateInterval", "updateMinChanges", "replicaUpdateMinChanges")
 
 
-class RestApi(Scopes, UserManagement, CredentialChecks, ClusterSettings):
+class RestApi(Scopes, UserManagement, CredentialChecks, BackupResources):
     """The resources of one node, and its open streams.
 
     :param views: the view engine; without one the node has no view interface.

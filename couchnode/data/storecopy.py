@@ -1,0 +1,72 @@
+"""A copy of a store's file, made while the store is in use."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from queue import Empty, SimpleQueue
+
+from couchnode.data.storeerrors import StoreClosedError
+
+PAGES = 256
+"""Pages of 4 KiB that are copied at a time; writes wait for so many."""
+
+
+class Copying:
+    """One copy: the store's thread makes it, and carries out writes in between.
+
+    From before the copy begins until its end is known, the store gives its writes to :attr:`writes`. Both
+    sides take them in order, so none is lost.
+
+    :param path: a file that does not exist, in a folder that does.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.writes: SimpleQueue[Callable[[], None]] = SimpleQueue()
+        self.is_stopped = False
+        """Set to end the copy early; it then fails with StoreClosedError."""
+        self._path = path
+
+    def take(self) -> Iterator[Callable[[], None]]:
+        """Yield the writes that wait, each once."""
+        while True:
+            try:
+                yield self.writes.get_nowait()
+            except Empty:
+                return
+
+    def run(self, connection: sqlite3.Connection) -> int:
+        """Make the copy, and sync it: the file as it is at the end of the copying.
+
+        :returns: its size, in bytes.
+        :raises StoreClosedError: it was stopped.
+        :raises OSError, sqlite3.Error: it could not be written. In each case nothing is left of the copy.
+        """
+        try:
+            # Closed by hand: as a context manager, a connection ends transactions only.
+            target = sqlite3.connect(self._path, isolation_level=None)
+            try:
+                connection.backup(target, pages=PAGES, progress=self._between)
+            finally:
+                target.close()
+            with open(self._path, "rb+") as file:
+                os.fsync(file.fileno())
+            return self._path.stat().st_size
+        except BaseException:
+            for suffix in ("", "-journal"):
+                Path(f"{self._path}{suffix}").unlink(missing_ok=True)
+            raise
+        finally:
+            self._write()
+
+    def _between(self, status: int, remaining: int, total: int) -> None:
+        if self.is_stopped:
+            raise StoreClosedError(f"{self._path}: the copy was stopped")
+        # SQLite carries changes made by the same connection over into the copy.
+        self._write()
+
+    def _write(self) -> None:
+        for call in self.take():
+            call()
