@@ -46,6 +46,14 @@ GRAFANA_SDK_VERSION := 1769699998!10.1.0
 GENERATED := build/judges/generated
 OPENAPI_PYTHON_CLIENT_VERSION := 0.29.1
 AXE := build/judges/axe
+LANGUAGES := build/judges/languages
+PROGRAMS := examples/languages
+LANGUAGE_PACKAGES := jq libjq1 libonig5 php8.2-cli php8.2-common php8.2-curl ruby3.1 libruby3.1 lua5.4 lua-socket lua-cjson \
+	elixir erlang-base erlang-inets erlang-ssl erlang-public-key erlang-asn1 erlang-crypto erlang-jiffy mono-mcs \
+	mono-runtime-sgen mono-runtime-common libmono-corlib4.5-dll libmono-corlib4.5-cil libmono-system4.0-cil \
+	libmono-system-core4.0-cil libmono-system-xml4.0-cil libmono-system-numerics4.0-cil libmono-system-security4.0-cil \
+	libmono-system-configuration4.0-cil libmono-security4.0-cil
+DOTNET_VERSION := 3.1.23
 KUBERNETES := build/judges/kubernetes
 VALE_VERSION := v3.7.1
 KUBERNETES_VERSION := 1.37.0
@@ -208,6 +216,29 @@ judges: $(INSTALLED) interop
 		echo "Building a client of HTTP/2 in Go for tests.judges ..."; \
 		go build -C $(CLIENTS)/http2 -o $(CURDIR)/$(HTTP2)/client .; } || \
 		echo "The client of HTTP/2 in Go could not be built; its test will be skipped." >&2
+	@test -e $(LANGUAGES)/debian || ! command -v apt-get >/dev/null || { \
+		echo "Fetching Debian's PHP, Ruby, Lua, Elixir and Mono for tests.judges ..."; rm -rf $(LANGUAGES)/debian.new && \
+		mkdir -p $(LANGUAGES)/debian.new && cd $(LANGUAGES)/debian.new && \
+		apt-get --quiet=2 download $(LANGUAGE_PACKAGES) 2>/dev/null && for package in *.deb; do \
+		dpkg-deb --extract $$package . && rm $$package || exit 1; done && \
+		mv $(CURDIR)/$(LANGUAGES)/debian.new $(CURDIR)/$(LANGUAGES)/debian; } || \
+		echo "Debian's packages of languages could not be fetched; their tests will be skipped." >&2
+	@test -e $(LANGUAGES)/dotnet || { echo "Fetching the runtime of .NET Core for tests.judges ..."; \
+		rm -rf $(LANGUAGES)/dotnet.new && $(BIN)/python $(PIP) install --no-deps --target $(LANGUAGES)/dotnet.new \
+		dotnetcore2==$(DOTNET_VERSION) && mv $(LANGUAGES)/dotnet.new $(LANGUAGES)/dotnet; } || \
+		echo "The runtime of .NET Core could not be fetched; its test will be skipped." >&2
+	@! command -v go >/dev/null || test $(LANGUAGES)/go/tickets -nt $(PROGRAMS)/go/tickets.go || \
+		go build -C $(PROGRAMS)/go -o $(CURDIR)/$(LANGUAGES)/go/tickets . || \
+		echo "The program in Go could not be built; its test will be skipped." >&2
+	@! command -v cargo >/dev/null || test $(LANGUAGES)/rust/debug/tickets -nt $(PROGRAMS)/rust/src/main.rs || { \
+		echo "Building a program in Rust for tests.judges ..."; mkdir -p $(LANGUAGES)/rust && \
+		cp -r $(PROGRAMS)/rust/Cargo.toml $(PROGRAMS)/rust/src $(LANGUAGES)/rust && \
+		cd $(LANGUAGES)/rust && CARGO_PROFILE_DEV_DEBUG=0 cargo build --quiet --target-dir . ; } || \
+		echo "The program in Rust could not be built; its test will be skipped." >&2
+	@test -e $(LANGUAGES)/java || ! command -v mvn >/dev/null || { echo "Fetching Jackson for tests.judges ..."; \
+		mvn --quiet --batch-mode --file $(PROGRAMS)/java/pom.xml dependency:copy-dependencies \
+			-DincludeScope=runtime -DoutputDirectory=$(CURDIR)/$(LANGUAGES)/java; } || \
+		echo "Jackson could not be fetched; the test of Java will be skipped." >&2
 	@test -e $(HTTP2)/h2spec || ! command -v go >/dev/null || { \
 		echo "Building h2spec for tests.judges ..."; rm -rf $(HTTP2)/source && \
 		git clone --quiet --depth 1 --branch $(H2SPEC_VERSION) https://github.com/summerwind/h2spec $(HTTP2)/source && \
@@ -250,6 +281,7 @@ docs: $(INSTALLED)
 	@$(BIN)/python -m tests.tooling.console
 	@$(BIN)/python -m tests.servers.matrix.table
 	@$(BIN)/python -m tests.tooling.picture
+	@$(BIN)/python -m tests.tooling.languages
 	@$(BIN)/python -m tests.tooling.manuals
 	@$(BIN)/python -m tests.tooling.walk
 

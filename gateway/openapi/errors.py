@@ -11,7 +11,7 @@ from gateway.openapi.description import Description
 from gateway.openapi.paths import names_in
 from gateway.openapi.schemas import Schema, named, text, thing
 
-__all__ = ["ERROR", "codes_of", "example_of", "statuses_of"]
+__all__ = ["ERROR", "LINE_ERROR", "codes_of", "example_of", "statuses_of"]
 
 _HTTP = (
     "InvalidArgument",
@@ -30,23 +30,27 @@ _CLUSTER = (
 )
 _COPIES = ("DurabilityImpossible", "DurabilityAmbiguous", "DurableWriteInProgress")
 
+_MEMBERS = {
+    "code": text("Programs should decide by it and by the status."),
+    "message": text("For people; it may change."),
+    "rc": {
+        "type": "integer",
+        "description": "The SDK's result code, if the SDK reported the failure.",
+    },
+    "exception": text("The name of the SDK's exception class; only together with `rc`."),
+    "retry": {
+        "type": "string",
+        "enum": ["never", "safe", "ambiguous"],
+        "description": "Whether the request may be repeated: `never`, the same request will fail "
+        "again; `safe`, nothing was changed; `ambiguous`, a write may have happened.",
+    },
+}
+
 ERROR = named(
     "Error",
     thing(
         {
-            "code": text("Programs should decide by it and by the status."),
-            "message": text("For people; it may change."),
-            "rc": {
-                "type": "integer",
-                "description": "The SDK's result code, if the SDK reported the failure.",
-            },
-            "exception": text("The name of the SDK's exception class; only together with `rc`."),
-            "retry": {
-                "type": "string",
-                "enum": ["never", "safe", "ambiguous"],
-                "description": "Whether the request may be repeated: `never`, the same request will fail "
-                "again; `safe`, nothing was changed; `ambiguous`, a write may have happened.",
-            },
+            **_MEMBERS,
             "resource": text("What is at fault, or empty."),
             "rule": text("The rule that comes nearest to allowing it; only with `AccessDenied`."),
             "requestId": text("As in the header `X-Request-Id` and in the log."),
@@ -56,6 +60,9 @@ ERROR = named(
     ),
 )
 """The body of every answer with a status of 400 or more."""
+
+LINE_ERROR = named("BatchError", thing(_MEMBERS, "code message retry", more=True))
+"""The error of one operation of a batch."""
 
 
 def codes_of(rule: str, endpoint: Endpoint, description: Description, *, has_callers: bool) -> list[str]:

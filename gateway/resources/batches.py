@@ -23,10 +23,12 @@ from gateway.http.response import UNBUFFERED, Response
 from gateway.http.routing import endpoint
 from gateway.openapi.description import JSON, Answer, Body, Example, Parameter, described
 from gateway.openapi.description import LINES as JSON_LINES
+from gateway.openapi.errors import LINE_ERROR
 from gateway.openapi.members import line_of
 from gateway.openapi.schemas import choice, listed, named, text, thing, whole
 from gateway.operations.table import OPERATIONS
 from gateway.resources.base import BucketResource, bucket_name, caller_of, check_accepted
+from gateway.resources.copies import COPY
 
 __all__ = ["Batches"]
 
@@ -49,7 +51,20 @@ _LINE = named(
 _RESULT = named(
     "BatchResult",
     thing(
-        {"index": whole(0), "key": {"type": ["string", "null"]}, "status": whole(200, 599)},
+        {
+            "index": whole(0, about="The operation's place in the batch, from 0."),
+            "key": {"type": ["string", "null"], "description": "`null` if it is not UTF-8, or unknown."},
+            "key_base64": text("The key, if it is not UTF-8."),
+            "status": whole(200, 599),
+            "error": LINE_ERROR,
+            "cas": text("The document's CAS after the operation."),
+            "flags": whole(0, 2**32 - 1),
+            "value": {"description": "The document, if it is JSON, or the counter."},
+            "text": text("The document, if it is text."),
+            "base64": text("The document, if it is neither."),
+            "copies": listed(COPY),
+            "results": {"type": "array", "items": {}, "description": "Of `lookup_in` and `mutate_in`."},
+        },
         "index status",
         more=True,
     ),

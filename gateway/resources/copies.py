@@ -18,10 +18,10 @@ from gateway.resources.documentbase import DocumentResource
 from gateway.resources.documents import STORED_ALE
 from gateway.resources.headers import NO_HEADERS, read_mutation
 
-__all__ = ["DurabilityChecks"]
+__all__ = ["COPY", "DurabilityChecks"]
 
 
-_COPY = named(
+COPY = named(
     "Copy",
     thing(
         {
@@ -43,7 +43,7 @@ class DurabilityChecks(DocumentResource):
         {
             200: Answer(
                 "The state of each copy.",
-                {JSON: thing({"key": text(), "copies": listed(_COPY)}, "key copies")},
+                {JSON: thing({"key": text(), "copies": listed(COPY)}, "key copies")},
             )
         },
         query=(Parameter("masterOnly", "Ask the active copy only.", BOOLEAN),),

@@ -52,6 +52,43 @@ class ExampleTests(GatewayTestCase):
         return own_plugins()
 
     @inlineCallbacks
+    def test_results_of_batches(self) -> Any:
+        """The type of a batch's results names every member that an operation can have."""
+        lines = [
+            {"op": "set", "key": "a", "value": {"n": 1}},
+            {"op": "get", "key": "a"},
+            {"op": "set", "key": "t", "text": "x", "flags": 67108864},
+            {"op": "get", "key": "t"},
+            {"op": "set", "key_base64": "/w==", "base64": "/w=="},
+            {"op": "get", "key_base64": "/w=="},
+            {"op": "incr", "key": "n", "initial": 1},
+            {"op": "observe", "key": "a"},
+            {"op": "lookup_in", "key": "a", "operations": [{"operation": "Get", "path": "n"}]},
+            {
+                "op": "mutate_in",
+                "key": "a",
+                "operations": [{"operation": "Counter", "path": "n", "value": 1}],
+            },
+            {"op": "delete", "key": "a"},
+            {"op": "get", "key": "a"},
+            {"op": "none"},
+        ]
+        answer = yield self.ask(
+            "POST", "/v1/buckets/default/batch", json.dumps(lines).encode(), Content_Type="application/json"
+        )
+        results = answer.json()
+        self.assertEqual([one["status"] for one in results], [200] * 11 + [404, 400])
+        for result in results:
+            for found, name in ((result, "BatchResult"), (result.get("error"), "BatchError")):
+                if found is not None:
+                    strict = {
+                        **COMPONENTS[name],
+                        "additionalProperties": False,
+                        "components": {"schemas": COMPONENTS},
+                    }
+                    OAS31Validator(strict).validate(found)
+
+    @inlineCallbacks
     def test_examples(self) -> Any:
         """The answer has the status, the content type and the headers of the document, and the example's
         body."""
