@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from klein import Klein
 from twisted.internet.defer import Deferred
@@ -10,7 +10,6 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from gateway.access.refusals import AccessDenied
 from gateway.batches.context import BatchContext
 from gateway.batches.forms import Forms
 from gateway.cluster.connection import GatewayConnection
@@ -18,7 +17,7 @@ from gateway.cluster.credentials import Authorizer
 from gateway.cluster.pool import ConnectionPool
 from gateway.dialect.conditions import SELECTIVE, check_taken
 from gateway.dialect.encodings import choose, parse_accept_encoding
-from gateway.dialect.errors import Refusal, describe
+from gateway.dialect.errors import Refusal, describe, fields_of
 from gateway.dialect.paths import missing_route
 from gateway.fairness.steps import StepRunner
 from gateway.http.application import Application, EndHook, Guard
@@ -48,7 +47,6 @@ from gateway.resources.statements import Statements
 from gateway.resources.subdocuments import Subdocuments
 from gateway.resources.views import Views
 from gateway.services.kinds import Policy
-from gateway.services.statementerrors import StatementRefusal
 from gateway.services.upstream import DEFAULT_TIMEOUT_SECONDS, Upstream
 
 __all__ = ["Gateway"]
@@ -76,6 +74,7 @@ _RESOURCE_SEGMENTS = {
     "ValueTooLarge": 4,
     "DurableWriteInProgress": 4,
 }
+_OF_DOCUMENT = 4
 
 # The same of /buckets/b/designs/d/views/v.
 _VIEW_SEGMENTS = {"DesignDocumentNotFound": 2, "InvalidDesignDocument": 2, "ViewNotFound": 3, "ViewFailed": 3}
@@ -103,10 +102,17 @@ def resource_of(request: Request, code: str) -> str:
     segments = _RESOURCE_SEGMENTS.get(code, 0)
     if not segments or "bucket" not in parameters:
         return ""
+    scope, collection = parameters.get("scope", b"_default"), parameters.get("collection", b"_default")
+    if segments == _OF_DOCUMENT and "key" in parameters:
+        # The usual case.
+        return (
+            b"/buckets/%b/scopes/%b/collections/%b/documents/%b"
+            % (parameters["bucket"], scope, collection, parameters["key"])
+        ).decode("utf-8")
     named = [
         ("buckets", parameters["bucket"]),
-        ("scopes", parameters.get("scope", b"_default")),
-        ("collections", parameters.get("collection", b"_default")),
+        ("scopes", scope),
+        ("collections", collection),
         ("documents", parameters.get("key")),
     ]
     return _joined(named[:segments])
@@ -224,25 +230,38 @@ class Gateway(Application):
 
     def explain(self, error: BaseException, request: Request) -> Explanation:
         """Return the answer to a failure, by the one table of :mod:`gateway.dialect.errors`."""
-        asked = asked_of(request)
-        fault = describe(error, request.operation, cas_given=asked.cas_given, durable=asked.durable)
-        code = fault.problem.code
+        headers: tuple[tuple[bytes, bytes], ...] = ()
+        resource = None
+        further: Mapping[str, object] = {}
+        is_bug = False
+        if isinstance(error, Refusal):
+            problem, headers, resource, further = error.problem, error.headers, error.resource, error.further
+            members = self.members_of(error)
+        else:
+            asked = asked_of(request)
+            fault = describe(error, request.operation, cas_given=asked.cas_given, durable=asked.durable)
+            problem, is_bug = fault.problem, fault.is_bug
+            members = fault.fields()
+        code = problem.code
         if request.operation in self.unconfirmed or code in _NOT_BELIEVED:
             # The caller is not confirmed, so the log must not name it.
             request.caller = None
-        resource = error.resource if isinstance(error, Refusal) else None
         if resource is None:
             resource = resource_of(request, code)
-        path = getattr(error, "path", None)
-        if path is not None and code in _OF_PATH:
-            resource += "/content/{" + path + "}"
-        headers = error.headers if isinstance(error, Refusal) else ()
-        members = {**fault.fields(), "resource": resource}
-        if isinstance(error, StatementRefusal):
-            members["errors"] = error.errors
-        if isinstance(error, AccessDenied) and error.rule is not None:
-            members["rule"] = error.rule
-        return Explanation(fault.problem, members, headers, fault.is_bug)
+            if code in _OF_PATH and (path := getattr(error, "path", None)) is not None:
+                resource += "/content/{" + path + "}"
+        members["resource"] = resource
+        if further:
+            members.update(further)
+        return Explanation(problem, members, headers, is_bug)
+
+    def members_of(self, refusal: Refusal) -> dict[str, object]:
+        """Return the members of the answer to a refusal, but ``resource`` and the request's id."""
+        return fields_of(refusal)
+
+    def resource_of(self, request: Request, code: str) -> str:
+        """Return the resource of an error in the Data API's notation; ``""`` if there is none."""
+        return resource_of(request, code)
 
     def encoded(self, response: Response, request: Request) -> Response:
         """Return a document, or a stream of rows or answers, in the coding that the caller prefers."""

@@ -9,14 +9,17 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, NamedTuple
 
-from couchbase.protocol.constants import HEADER_BYTES, RESPONSE_MAGICS, Datatype, Magic
+from couchbase.protocol.constants import HEADER_BYTES, RESPONSE_MAGICS, Datatype, Magic, Status
+from couchbase.protocol.failures import failed_result
 from couchbase.protocol.frames import FrameError, FrameReader
+from couchbase.protocol.statuses import result_code
 
 # magic, (opcode), key length, extras length, datatype, status, body length, opaque, CAS
 _HEADER = Struct(">BxHBBHIIQ")
 _RESPONSE = int(Magic.RESPONSE)
 # The JSON bit leaves a value unchanged; higher bits do not.
 _JSON = int(Datatype.JSON)
+_MISSING = int(Status.KEY_ENOENT)
 
 
 class Undecodable(NamedTuple):
@@ -65,7 +68,8 @@ class AnswerReader:
     def feed(self, data: bytes, pending: dict[int, Any]) -> list[Any]:
         """Take one chunk of any size; return the completed answers, oldest first.
 
-        :param pending: operations that wait for answers, by opaque number. Those that succeed are removed.
+        :param pending: operations that wait for answers, by opaque number. Those that succeed are removed,
+            as are quiet ones whose document is missing.
         :returns: flat pairs ``call, result``. If ``call`` is ``None`` the result needs more handling: it is
             a ``Frame`` (a failure, an answer to an unknown request, or a request of the server; its
             operation is still in ``pending``) or an :class:`Undecodable`. Empty after a violation.
@@ -98,6 +102,17 @@ class AnswerReader:
             ):
                 call = take(opaque, None)
             if call is None:
+                if status == _MISSING and not (
+                    magic != _RESPONSE or key_length or end > size or extras_length > body
+                ):
+                    # A missing document is a result, too, to those who asked for that.
+                    call = pending.get(opaque)
+                    if call is not None and call.quiet:
+                        del pending[opaque]
+                        done += call, failed_result(call, result_code(call.operation.name, status))
+                        at = end
+                        continue
+                    call = None
                 frame = self._other(data, at, end)
                 if frame is None:
                     need = end - at

@@ -19,13 +19,13 @@ class AccessDenied(Refusal):
     """
 
     def __init__(self, denied: Denied, *, is_token: bool = False) -> None:
-        self.rule = denied.rule
-        """Name of the rule that comes nearest; ``None`` if none applies to the caller."""
         message = "No rule applies to this caller."
         if denied.rule is not None:
             message = f"The rule {denied.rule!r} comes nearest, and does not allow {denied.action} here."
         headers = ((b"WWW-Authenticate", _SCOPE),) if is_token else ()
         super().__init__("AccessDenied", message, resource="", headers=headers)
+        if denied.rule is not None:
+            self.further = {"rule": denied.rule}
 
 
 def invalid_token(why: str) -> Refusal:

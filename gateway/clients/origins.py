@@ -27,7 +27,7 @@ from gateway.clients.cors import CorsRules
 from gateway.dialect.errors import Refusal
 from gateway.http.known import Known
 from gateway.http.request import HeaderTable, Request
-from gateway.http.response import Headers, Response
+from gateway.http.response import Headers, Response, header_block
 
 __all__ = ["Doors", "Visit", "origin_of"]
 
@@ -167,7 +167,7 @@ class Visit:
     """
 
     __slots__ = (
-        *("_cors", "_doors", "_headers", "_host_is_welcome"),
+        *("_added", "_block", "_cors", "_doors", "_headers", "_host_is_welcome"),
         *("_is_foreign", "_is_named", "_is_other", "_is_unencrypted", "_origin"),
     )
 
@@ -195,6 +195,11 @@ class Visit:
             if doors.is_open and doors.takes_any:
                 self._is_foreign = self._is_unencrypted = False
         self._cors = doors.cors(origin, is_own=not self._is_foreign, is_named=self._is_named)
+        added = [*self._cors, doors.rules.expose] if self._cors else []
+        if not doors.headers and origin is not None:
+            added.append(VARY)
+        self._added = added
+        self._block = header_block(added)
 
     def admit(self, request: Request) -> Response | None:
         """Admit a request, refuse it, or answer it, before any work is done for it.
@@ -270,13 +275,8 @@ class Visit:
         """Add the headers to an answer that let the page read it."""
         if type(response) is _Preflight:
             return
-        added = [*self._cors]
-        if added:
-            added.append(self._doors.rules.expose)
-        if not self._doors.headers and self._origin is not None:
-            added.append(VARY)
-        if added:
-            response.headers = [*response.headers, *added]
+        if self._added:
+            response.add(self._added, self._block)
 
 
 def _is_same(origin: tuple[str, str, str], host: object) -> bool:

@@ -22,6 +22,7 @@ from twisted.internet.defer import Deferred, inlineCallbacks
 from couchbase.exceptions import CouchbaseError, NotFoundError
 from couchbase.protocol.constants import Status
 from gateway.dialect.errors import Refusal, bad_request
+from gateway.http.refusal import FixedRefusal
 from gateway.http.request import Request
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "EXPIRY",
     "FLAGS",
     "MEMBERS",
+    "NO_CONDITION",
     "PARTS",
     "SELECTIVE",
     "TIMEOUT",
@@ -81,7 +83,7 @@ def check_taken(request: Request) -> None:
     :raises Refusal: 400, naming the header and those that the endpoint takes.
     """
     endpoint = request.endpoint
-    if endpoint is None:
+    if endpoint is None or endpoint.takes >= SELECTIVE.intersection(request.headers):
         return
     for name in _NAMES:
         if name in request.headers and name not in endpoint.takes:
@@ -130,6 +132,8 @@ _ANY = Versions(frozenset(), True)
 # requires, marked weak by a proxy that compressed the answer (nginx, Varnish), or followed by the name of the
 # compression (Apache, Caddy). A comma or the end follows.
 _TAG = re.compile(rb'(?:W/)?("?)([0-9A-Fa-f]{1,16})(?:--?(?:gzip|br|zstd|deflate))?\1[ \t]*(?=,|\Z)')
+# The usual ones: a single tag as it was sent, not zero.
+_ONE_TAG = re.compile(rb'("?)((?=0*[1-9A-Fa-f])[0-9A-Fa-f]{1,16})\1')
 _OTHER_TAG = re.compile(rb'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"[ \t]*(?=,|\Z)')
 # RFC 9110 5.6.1.2: empty list elements are ignored.
 _BETWEEN = re.compile(rb"[ \t,]*")
@@ -166,6 +170,10 @@ def parse_if_none_match(value: bytes | None) -> Versions | None:
 def _parse(value: bytes, name: str, *, others: bool) -> Versions:
     if value == b"*":
         return _ANY
+    one = _ONE_TAG.fullmatch(value)
+    if one is not None:
+        # The usual case.
+        return Versions(frozenset((int(one[2], 16),)))
     named = set()
     tags = 0
     at = _end(_BETWEEN, value, 0)
@@ -220,15 +228,13 @@ class Condition(NamedTuple):
             return None
         return min(match.named)
 
-    def check_read(self, cas: int) -> bool:
-        """Return whether to send a version that was read: not if the caller has it (304).
-
-        :raises Refusal: 412 if ``If-Match`` is false.
-        """
+    def check_read(self, cas: int) -> bool | FixedRefusal:
+        """Return whether to send a version that was read: false if the caller has it (304), a refusal (412)
+        if ``If-Match`` is false."""
         match, none_match = self
-        if match is not None and not match.has(cas):
-            raise Refusal("PreconditionFailed", "The document is not a version that If-Match names.")
-        return none_match is None or not none_match.has(cas)
+        if match is not None and not (match.is_any or cas in match.named):
+            return _NOT_THE_VERSION
+        return none_match is None or not (none_match.is_any or cas in none_match.named)
 
     def check_write(self, cas: int) -> None:
         """Check that a version may be changed.
@@ -253,6 +259,8 @@ def _exists() -> Refusal:
 
 NO_CONDITION = Condition()
 _CREATE = Condition(None, _ANY)
+
+_NOT_THE_VERSION = FixedRefusal("PreconditionFailed", "The document is not a version that If-Match names.")
 
 
 def read_condition(if_match: bytes | None, if_none_match: bytes | None) -> Condition:

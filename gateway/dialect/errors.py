@@ -16,9 +16,19 @@ from twisted.internet.defer import CancelledError
 
 from couchbase import exceptions
 from couchbase.protocol.constants import Status
-from gateway.http.refusal import PROBLEMS, Problem, Refusal, Retry, bad_request, declare, too_large
+from gateway.http.refusal import (
+    PROBLEMS,
+    FixedRefusal,
+    Problem,
+    Refusal,
+    Retry,
+    bad_request,
+    declare,
+    too_large,
+)
 
 __all__ = [
+    "MISSING",
     "PROBLEMS",
     "READS",
     "Fault",
@@ -28,6 +38,7 @@ __all__ = [
     "Retry",
     "bad_request",
     "describe",
+    "fields_of",
     "too_large",
 ]
 
@@ -347,6 +358,16 @@ class Fault(NamedTuple):
         return members
 
 
+def fields_of(refusal: Refusal) -> dict[str, object]:
+    """Return what :meth:`Fault.fields` does of :func:`describe`, in fewer steps."""
+    if refusal is MISSING:
+        return describe(exceptions.error_of(exceptions.KEY_ENOENT)).fields()
+    problem = refusal.problem
+    # The value of ``retry``, without the enumeration's property.
+    retry = problem.retry._value_
+    return {"code": public_code(problem), "message": refusal.message, "retry": retry}
+
+
 _PUBLIC_CODES = {"PayloadTooLarge": "InvalidArgument"}
 
 
@@ -379,7 +400,8 @@ def describe(
         unknown, which has its own code.
     """
     if isinstance(error, Refusal):
-        return Fault(error.problem, error.message, None, None, error.problem.retry, False)
+        problem = error.problem
+        return Fault(problem, error.message, None, None, problem.retry, False)
     if isinstance(error, MemoryError):
         # It may have happened anywhere, so the outcome of the write is unknown.
         problem = PROBLEMS["Overloaded"]
@@ -418,3 +440,7 @@ def describe(
         return Fault(problem, message, error.rc, _sdk_name(type(error)), retry, False)
     problem = _problem_of(_kind(error), operation, None, 0, cas_given, durable)
     return Fault(problem, problem.text, None, None, problem.retry, problem.code == "Internal")
+
+
+MISSING = FixedRefusal("DocumentNotFound")
+"""There is no such document: what the SDK's exception would say, without it."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from gateway.http.refusal import Refusal, no_route
+from gateway.http.refusal import FixedRefusal, Refusal, no_route
 
 __all__ = ["BUCKET", "COLLECTION", "DOCUMENT", "DOCUMENTS", "SCOPES", "missing_route"]
 
@@ -24,11 +24,19 @@ DOCUMENT = tuple(f"{documents}/<key>" for documents in DOCUMENTS)
 _OF_VIEWS = re.compile(rb"/scopes/[^/]+/collections/[^/]+/(designs|views)(/|\Z)")
 
 
+_NO_KEY = FixedRefusal("RouteNotFound", "The document's key is empty; keys have 1 to 250 bytes.", resource="")
+_NO_VIEWS = FixedRefusal(
+    "RouteNotFound",
+    "Views index the default collection only: their paths name no scope and no collection.",
+    resource="",
+)
+_NO_ROUTE = FixedRefusal.of(no_route(b""))
+
+
 def missing_route(path: bytes) -> Refusal:
-    """Return the 404 for a path that no route has."""
+    """Return the 404 for a path that no route has: a :class:`gateway.http.refusal.FixedRefusal`."""
     if path.endswith(b"/documents/") or b"/documents//" in path:
-        return Refusal("RouteNotFound", "The document's key is empty; keys have 1 to 250 bytes.", resource="")
-    if _OF_VIEWS.search(path):
-        message = "Views index the default collection only: their paths name no scope and no collection."
-        return Refusal("RouteNotFound", message, resource="")
-    return no_route(path)
+        return _NO_KEY
+    if b"/scopes/" in path and _OF_VIEWS.search(path):
+        return _NO_VIEWS
+    return _NO_ROUTE

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 from itertools import count
 from secrets import token_hex
 from typing import Any
@@ -17,12 +18,13 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.server import Request as TwistedRequest
 
+from gateway.http.encoding import any_json
 from gateway.http.endpoints import Endpoint
 from gateway.http.limits import Budget, Limits
 from gateway.http.ports import Guard
-from gateway.http.refusal import Explanation, Refusal, explain, no_route
+from gateway.http.refusal import Explanation, FixedRefusal, Refusal, explain, members_of, no_route
 from gateway.http.request import BodyWanted, Handler, NotYet, Request
-from gateway.http.response import RenderedResponse, Response, json_response
+from gateway.http.response import JSON_TYPE, RenderedResponse, Response, header_block
 from gateway.http.routing import Dispatcher, MissingRoute
 from gateway.http.siteadapter import run_under_klein
 from gateway.http.tracecontext import TraceContext, continue_trace, trace_of
@@ -34,6 +36,9 @@ __all__ = ["Application", "EndHook", "Guard"]
 
 EndHook = Callable[[Request, int, float], None]
 """Called when a request is over, with it, the status of its answer, and the seconds it took."""
+
+_RETRY_AFTER = (b"Retry-After", b"1")
+_ONLY_JSON = header_block([JSON_TYPE])
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,64}")
 
@@ -143,7 +148,7 @@ class Application:
         try:
             handler = request.handler = self.dispatcher.dispatch(request)
         except Refusal as refusal:
-            request.handler = _Refuse(refusal)
+            request.handler = refusal
             return True
         return handler is not None
 
@@ -152,7 +157,7 @@ class Application:
         try:
             answer = request.visit.admit(request)
         except Refusal as refusal:
-            return _Refuse(refusal)
+            return refusal
         return None if answer is None else lambda _: answer
 
     def handle(self, request: Request) -> None:
@@ -265,7 +270,11 @@ class Application:
 
     def failed(self, error: BaseException, request: Request) -> None:
         """Answer with a failure."""
-        if type(error) is BodyWanted:
+        kind = type(error)
+        if kind is FixedRefusal:
+            self._failed_as_others(error, request)  # type: ignore[arg-type]  # as its type says
+            return
+        if kind is BodyWanted:
             request.body_wanted()
             return
         if isinstance(error, NotYet):
@@ -287,9 +296,35 @@ class Application:
             self.count_operation(request.operation, problem.code, 1)
         headers = explained.headers
         if problem.status == 503:
-            headers = (*headers, (b"Retry-After", b"1"))
-        members = {**explained.members, "requestId": request.id}
-        self.answered(json_response(members, problem.status, headers), request)
+            headers = (*headers, _RETRY_AFTER)
+        block = _headers_of_failure(headers) if headers else _ONLY_JSON
+        body = any_json({**explained.members, "requestId": request.id})
+        self.answered(RenderedResponse(problem.status, block, body), request)
+
+    def _failed_as_others(self, refusal: FixedRefusal, request: Request) -> None:
+        """Answer as :meth:`failed` does, in fewer steps."""
+        problem = refusal.problem
+        prepared = refusal.prepared
+        if prepared is None:
+            members = any_json({**self.members_of(refusal), "resource": ""})
+            prepared = refusal.prepared = _headers_of_failure(refusal.headers), members[: -len(b'""}')]
+        request.failure_code = problem.code
+        if request.endpoint is not None and request.operation:
+            self.count_operation(request.operation, problem.code, 1)
+        resource = refusal.resource
+        if resource is None:
+            resource = self.resource_of(request, problem.code)
+        name = any_json(resource) if resource else b'""'
+        body = b'%b%b,"requestId":"%b"}' % (prepared[1], name, request.id_bytes)
+        self.answered(RenderedResponse(problem.status, prepared[0], body), request)
+
+    def members_of(self, refusal: Refusal) -> dict[str, object]:
+        """Return the members of the answer to a refusal, but ``resource`` and the request's id."""
+        return members_of(refusal)
+
+    def resource_of(self, request: Request, code: str) -> str:
+        """Return the resource that an error concerns, if its refusal leaves that to the application."""
+        return ""
 
     def _wait(self, until: Deferred[Any], request: Request) -> None:
         """Call the handler again later; see :class:`gateway.http.request.NotYet`."""
@@ -316,6 +351,8 @@ class Application:
         """Send the handler's response; anything else is a bug and becomes a 500, so that no client hangs."""
         if isinstance(result, Response):
             self.succeeded(result, request)
+        elif isinstance(result, Refusal):
+            self.failed(result, request)
         else:
             wrong = f"the handler of {request.method} returned {result!r:.80}, which is not a Response"
             self.failed(TypeError(wrong), request)
@@ -372,18 +409,13 @@ class Application:
         return run_under_klein(self, twisted_request, endpoint, handler, parameters)
 
 
+@lru_cache(maxsize=256)
+def _headers_of_failure(headers: tuple[tuple[bytes, bytes], ...]) -> bytes:
+    return header_block([JSON_TYPE, *headers])
+
+
 def _too_many_answers() -> Refusal:
     return Refusal("Overloaded", "Too many large answers wait for their clients.", resource="")
-
-
-class _Refuse:
-    """A handler that refuses."""
-
-    def __init__(self, refusal: Refusal) -> None:
-        self._refusal = refusal
-
-    def __call__(self, request: Request) -> Response:
-        raise self._refusal
 
 
 def _hooks(plugins: list[object], name: str) -> list[Any]:

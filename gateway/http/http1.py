@@ -40,31 +40,29 @@ class HTTP1Exchange(Exchange):
         channel = self._channel
         factory = channel.factory
         if (
-            response.status == 200
-            and type(body) is bytes
+            type(body) is bytes
             and self.phase is OPEN
             and self.keep_alive
-            and self.given_id is None
-            and self.method != "HEAD"
             and self.incoming is None
+            and (size := len(body)) < SLICED_BYTES
             and not factory.stopping
         ):
             # Nearly every answer. Its headers and body are joined here once, without an intermediate copy.
             self.under_way = None
-            size = self.sent_bytes = len(body)
-            if size >= SLICED_BYTES:
-                self.sent_bytes = 0
-                self._respond_in_full(response)
-                return
             self.phase = COMPLETE
-            channel.write(
-                b"%b%x\r\n%bContent-Length: %d\r\n\r\n%b"
-                % (factory.ok_head, self.number, response.block(), size, body)
-            )
+            status = response.status
+            if status == 200 and self.given_id is None and self.method != "HEAD":
+                self.sent_bytes = size
+                channel.write(
+                    b"%b%x\r\n%bContent-Length: %d\r\n\r\n%b"
+                    % (factory.ok_head, self.number, response.block(), size, body)
+                )
+            else:
+                self._write_whole(status, response.block(), body)
             if self._reserved:
                 self._release()
             if channel.is_stalled:
-                self._status = 200
+                self._status = status
                 channel.unsent_exchange = self
             else:
                 # The exchange is finished, so _is_over is not read any more.
@@ -72,12 +70,27 @@ class HTTP1Exchange(Exchange):
                 seconds = application.seconds() - self.started
                 for hook in application.end_hooks:
                     try:
-                        hook(self, 200, seconds)
+                        hook(self, status, seconds)
                     except Exception:  # noqa: BLE001  # a plugin's fault must not cost the answer
                         self._log.failure("a plugin's on_end failed for request {id}", id=self.id)
             channel.done(self)
             return
         super().respond(response)
+
+    def _write_whole(self, status: int, block: bytes, body: bytes) -> None:
+        """Write an answer that is known as a whole, of any status and to any method."""
+        channel = self._channel
+        head = channel.factory.head(status)
+        name = self.given_id or b"%b-%x" % (self.application.id_prefix, self.number)
+        if status in NO_BODY:
+            channel.write(b"%b%b\r\n%b\r\n" % (head, name, block))
+            return
+        size = len(body)
+        if self.method == "HEAD":
+            body = b""
+        else:
+            self.sent_bytes = size
+        channel.write(b"%b%b\r\n%bContent-Length: %d\r\n\r\n%b" % (head, name, block, size, body))
 
     def make_head(self, response: Response) -> bytes:
         """Return status line and headers."""

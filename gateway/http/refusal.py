@@ -16,12 +16,14 @@ from twisted.internet.defer import CancelledError
 __all__ = [
     "PROBLEMS",
     "Explanation",
+    "FixedRefusal",
     "Problem",
     "Refusal",
     "Retry",
     "bad_request",
     "declare",
     "explain",
+    "members_of",
     "no_route",
     "too_large",
 ]
@@ -75,12 +77,17 @@ declare(
 class Refusal(Exception):
     """A request is refused.
 
+    Handlers raise it, or return it, which costs less; it is also a handler itself, one that refuses.
+
     :param code: a key of :data:`PROBLEMS`.
     :param message: names the fault and what was expected; ``None`` for the table's message.
     :param resource: the resource concerned, in the application's notation; ``""`` for none, ``None`` to let
         the application find out.
     :param headers: further response headers.
     """
+
+    further: Mapping[str, object] = {}
+    """Further members of the answer's JSON."""
 
     def __init__(
         self,
@@ -89,11 +96,33 @@ class Refusal(Exception):
         resource: str | None = None,
         headers: tuple[tuple[bytes, bytes], ...] = (),
     ) -> None:
-        self.problem = PROBLEMS[code]
-        self.message = message or self.problem.text
+        # Exception.__init__ is not called: it does nothing that is needed here.
+        self.problem = problem = PROBLEMS[code]
+        self.message = message or problem.text
         self.resource = resource
         self.headers = headers
-        super().__init__(f"{code}: {self.message}")
+
+    def __str__(self) -> str:
+        return f"{self.problem.code}: {self.message}"
+
+    def __call__(self, request: object) -> Refusal:
+        """Refuse a request."""
+        return self
+
+
+class FixedRefusal(Refusal):
+    """A refusal that is the same object for many requests, so that its answer is prepared once.
+
+    It must not be raised, only returned: an exception collects the tracebacks of all its raises.
+    """
+
+    prepared: tuple[bytes, bytes] | None = None
+    """The headers of its answer, and the body up to the resource's value; made at the first use."""
+
+    @classmethod
+    def of(cls, refusal: Refusal) -> FixedRefusal:
+        """Return the same refusal, for more requests."""
+        return cls(refusal.problem.code, refusal.message, refusal.resource, refusal.headers)
 
 
 def bad_request(message: str) -> Refusal:
@@ -134,6 +163,12 @@ def explain(error: BaseException) -> Explanation:
     is_bug = not isinstance(error, CancelledError)
     problem = PROBLEMS["Internal" if is_bug else "RequestCanceled"]
     return Explanation(problem, _members(problem, problem.text), is_bug=is_bug)
+
+
+def members_of(refusal: Refusal) -> dict[str, object]:
+    """Return the members of the answer to a refusal, but ``resource`` and the request's id."""
+    problem = refusal.problem
+    return {"code": problem.code, "message": refusal.message, "retry": problem.retry.value}
 
 
 def _members(problem: Problem, message: str, resource: str | None = None) -> dict[str, object]:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 from twisted.internet.defer import CancelledError, Deferred
 
 from gateway.http.encoding import parse_query
-from gateway.http.refusal import bad_request, too_large
+from gateway.http.refusal import Refusal, bad_request, too_large
+from gateway.http.response import RenderedResponse
 
 if TYPE_CHECKING:
     from gateway.http.endpoints import Endpoint
@@ -35,7 +36,7 @@ HeaderTable = Mapping[bytes, "bytes | list[bytes]"]
 
 Handler = Callable[["Request"], Any]
 """Takes a request and returns a ``Response``, a Deferred of one, or an operation that reports its outcome to
-the request (see ``Request.render``); raises an exception for a failure."""
+the request (see ``Request.render``); raises an exception for a failure, or returns a refusal."""
 
 
 class BodyWanted(Exception):
@@ -182,9 +183,9 @@ class Request:
     under_way: UnderWay | Deferred[Any] | None = None
     """The operation that the handler waits for; cancelled if the client leaves."""
 
-    render: Callable[[Any, Request], Response | Deferred[Response]]
+    render: Callable[[Any, Request], Response | Deferred[Response] | Refusal]
     """Set by a handler that makes the request the receiver of an operation: converts the result and the
-    request into the answer, or a Deferred of it."""
+    request into the answer, a Deferred of it, or a refusal."""
 
     def __init__(
         self,
@@ -240,8 +241,12 @@ class Request:
         except Exception as error:  # noqa: BLE001  # becomes the answer
             self.application.failed(error, self)
         else:
-            if type(response) is Deferred:
+            if type(response) is RenderedResponse:
+                self.application.succeeded(response, self)
+            elif type(response) is Deferred:
                 self.application.wait_for(response, self)
+            elif isinstance(response, Refusal):
+                self.application.failed(response, self)
             else:
                 self.application.succeeded(response, self)
 

@@ -9,7 +9,16 @@ from twisted.web.http import RESPONSES
 
 from gateway.http.encoding import any_json
 
-__all__ = ["REASONS", "BodyProducer", "BodySink", "Headers", "RenderedResponse", "Response", "json_response"]
+__all__ = [
+    "REASONS",
+    "BodyProducer",
+    "BodySink",
+    "Headers",
+    "RenderedResponse",
+    "Response",
+    "header_block",
+    "json_response",
+]
 
 Headers = Sequence[tuple[bytes, bytes]]
 
@@ -99,6 +108,16 @@ class Response:
     def headers(self, headers: Headers) -> None:
         self._headers = headers
 
+    def add(self, headers: Headers, block: bytes) -> None:
+        """Add headers behind the others.
+
+        :param block: the same as :meth:`block` would return them, prepared by who adds them often.
+        """
+        if self._headers is None:
+            self._block += block
+        else:
+            self._headers = [*self._headers, *headers]
+
     def block(self) -> bytes:
         """Return the headers as sent, each with its newline.
 
@@ -107,10 +126,7 @@ class Response:
         headers = self._headers
         if headers is None:
             return self._block
-        block = b"".join([b"%b: %b\r\n" % header for header in headers])
-        if block.count(b"\n") != len(headers) or block.count(b"\r") != len(headers):
-            raise ValueError("a header of the answer holds a line end")
-        return block
+        return header_block(headers)
 
 
 class RenderedResponse(Response):
@@ -127,6 +143,17 @@ class RenderedResponse(Response):
         self._headers = None
         self._block = block
         self.body = body
+
+
+def header_block(headers: Headers) -> bytes:
+    """Return headers as sent, each with its newline.
+
+    :raises ValueError: a name or value contains a newline, which would allow forged headers.
+    """
+    block = b"".join([b"%b: %b\r\n" % header for header in headers])
+    if block.count(b"\n") != len(headers) or block.count(b"\r") != len(headers):
+        raise ValueError("a header of the answer holds a line end")
+    return block
 
 
 def json_response(value: object, status: int = 200, headers: Headers = ()) -> Response:

@@ -17,7 +17,7 @@ from urllib.parse import unquote_to_bytes
 from gateway.http.encoding import decode_percent
 from gateway.http.endpoints import Endpoint, endpoint
 from gateway.http.known import Known
-from gateway.http.refusal import Refusal
+from gateway.http.refusal import FixedRefusal, Refusal
 from gateway.http.request import Handler, Request
 from gateway.http.response import Response
 
@@ -57,8 +57,12 @@ def _view(declared: Endpoint, handler: Handler, run: Callable[..., Any]) -> Call
     return view
 
 
+# Clients can make up others.
+_KNOWN_METHODS = frozenset({"GET", "HEAD", "PUT", "POST", "DELETE", "OPTIONS", "PATCH", "TRACE"})
+
+
 class _Node:
-    __slots__ = ("child", "literals", "methods", "parent", "rest")
+    __slots__ = ("child", "literals", "methods", "parent", "refusals", "rest")
 
     def __init__(self, parent: _Node | None = None) -> None:
         self.parent = parent
@@ -69,12 +73,30 @@ class _Node:
         self.methods: dict[str, tuple[Endpoint, Handler, tuple[str, ...]]] = {}
         """Endpoints by method, with the names of the parameters: two routes may name the same segment
         differently."""
+        self.refusals: dict[str, Refusal] = {}
+        """What is answered to methods that it has not."""
 
     @property
     def is_only_child(self) -> bool:
         """Whether every segment leads here from the node above."""
         parent = self.parent
         return parent is not None and parent.child is self and not parent.literals
+
+    def not_allowed(self, method: str) -> Refusal:
+        """Return the refusal (405) of a method."""
+        refusal = self.refusals.get(method)
+        if refusal is None:
+            methods = ", ".join(allowed(self))
+            kind = FixedRefusal if method in _KNOWN_METHODS else Refusal
+            refusal = kind(
+                "MethodNotAllowed",
+                f"{method[:20]} is not one of the methods of this resource: {methods}.",
+                resource="",
+                headers=((b"Allow", methods.encode("ascii")),),
+            )
+            if kind is FixedRefusal:
+                self.refusals[method] = refusal
+        return refusal
 
 
 MissingRoute = Callable[[bytes], Refusal]
@@ -159,8 +181,8 @@ class Dispatcher:
     def dispatch(self, request: Request) -> Handler | None:
         """Return the handler of a request, and fill in ``endpoint``, ``operation`` and ``parameters``.
 
-        :returns: ``None`` if Klein has to be asked.
-        :raises Refusal: 404, 405 with ``Allow``, 400 if a segment is badly encoded.
+        :returns: also a refusal: 404, 405 with ``Allow``; ``None`` if Klein has to be asked.
+        :raises Refusal: 400 if a segment is badly encoded.
         """
         path = request.path
         cut = path.rfind(b"/") + 1
@@ -192,18 +214,11 @@ class Dispatcher:
         if found is None:
             if self.has_others or missing_route is None:
                 return None
-            raise missing_route(path)
+            return missing_route(path)
         node, values = found
         served = node.methods.get("GET" if method == "HEAD" else method)
         if served is None:
-            if missing_route is None:
-                return None
-            raise Refusal(
-                "MethodNotAllowed",
-                f"{method[:20]} is not one of the methods of this resource: {', '.join(allowed(node))}.",
-                resource="",
-                headers=((b"Allow", ", ".join(allowed(node)).encode("ascii")),),
-            )
+            return None if missing_route is None else node.not_allowed(method)
         declared, handler, names = served
         request.endpoint = declared
         request.operation = declared.operation

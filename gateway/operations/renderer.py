@@ -8,12 +8,13 @@ from twisted.internet.defer import Deferred
 
 from couchbase.result import ExpiryResult, OperationResult, ValueResult
 from gateway.dialect.contenttypes import JSON, content_type, format_of, sniffing
+from gateway.dialect.errors import MISSING, Refusal
 from gateway.dialect.headers import etag, token_header
 from gateway.dialect.projection import Path, project, projecting
 from gateway.fairness.steps import AT_ONCE_BYTES, StepRunner
 from gateway.http.encoding import http_date
 from gateway.http.request import Request
-from gateway.http.response import RenderedResponse, Response
+from gateway.http.response import RenderedResponse, Response, header_block
 
 __all__ = ["REVALIDATE", "Renderer"]
 
@@ -51,6 +52,7 @@ class Renderer:
             b"Content-Type: %b\r\nETag: %b%%08x%b\r\nX-CB-MutationToken: %%b:%%d:%%08x:%%d\r\n"
             % (JSON, quote, quote)
         )
+        self._unmodified = b"ETag: %b%%08x%b\r\n" % (quote, quote) + header_block([REVALIDATE])
         self._mutation = b"ETag: %b%%08x%b\r\nX-CB-MutationToken: %%b:%%d:%%08x:%%d\r\n" % (quote, quote)
 
     def etag(self, cas: int) -> bytes:
@@ -69,11 +71,15 @@ class Renderer:
             headers.append((b"X-CB-MutationToken", token_header(bucket.decode(), token)))
         return headers
 
-    def whole(self, result: ExpiryResult, request: Request) -> Response | Deferred[Response]:
+    def whole(
+        self, result: ExpiryResult, request: Request
+    ) -> RenderedResponse | Deferred[Response] | Refusal:
         """Return a document as it is stored, with its expiry.
 
-        :param result: an ExpiryResult whose value is bytes.
+        :param result: an ExpiryResult whose value is bytes; or that of a missing document.
         """
+        if result.rc:
+            return MISSING
         try:
             before, behind = self._blocks[result.flags]
         except KeyError:
@@ -105,7 +111,7 @@ class Renderer:
         cut = self._steps.run(projecting(value, paths))
         return cut.addCallback(lambda body: self._shown(result, JSON, body, expiry))
 
-    def _unknown(self, result: ValueResult, expiry: int) -> Response | Deferred[Response]:
+    def _unknown(self, result: ValueResult, expiry: int) -> RenderedResponse | Deferred[Response]:
         """Return a document whose type may depend on its value."""
         value = result.value
         if len(value) <= AT_ONCE_BYTES or format_of(result.flags) is not None:
@@ -113,7 +119,7 @@ class Renderer:
         sniffed = self._steps.run(sniffing(value))
         return sniffed.addCallback(lambda kind: self._shown(result, kind, value, expiry))
 
-    def _shown(self, result: ValueResult, kind: bytes, body: bytes, expiry: int) -> Response:
+    def _shown(self, result: ValueResult, kind: bytes, body: bytes, expiry: int) -> RenderedResponse:
         flags = result.flags
         block = (
             b"Content-Type: %b\r\nETag: %b" % (kind, self._quote),
@@ -129,7 +135,7 @@ class Renderer:
 
     def not_modified(self, cas: int) -> Response:
         """Return the answer to a reader that has this version."""
-        return Response(304, [(b"ETag", self.etag(cas)), REVALIDATE])
+        return RenderedResponse(304, self._unmodified % cas)
 
     def changed(self, result: OperationResult, request: Request, body: bytes) -> Response:
         """Return the answer to a mutation with JSON in its body."""

@@ -12,10 +12,13 @@ from couchbase.protocol.constants import MAX_COLLECTION_KEY_BYTES, MAX_KEY_BYTES
 from gateway.cluster.bulk import LARGE_BYTES, LargeKeys
 from gateway.cluster.credentials import Authorizer
 from gateway.cluster.pool import ConnectionPool
-from gateway.dialect.conditions import Condition, read_condition
+from gateway.dialect.conditions import NO_CONDITION, Condition, read_condition
+from gateway.dialect.errors import MISSING, Refusal
 from gateway.dialect.jsontools import dumps
 from gateway.dialect.paths import DOCUMENT
 from gateway.dialect.projection import Path, parse_projection
+from gateway.http.known import Known
+from gateway.http.refusal import FixedRefusal
 from gateway.http.request import Request
 from gateway.http.response import Response
 from gateway.http.routing import endpoint
@@ -80,26 +83,52 @@ class _Wanted(NamedTuple):
     paths: list[tuple[str, Path]] | None
     replica: GetReplica | None
     """``None``: the active copy."""
-    if_match: bytes | None = None
-    if_none_match: bytes | None = None
+    condition: Condition
 
 
-_WHOLE = _Wanted(None, None)
+_WHOLE = _Wanted(None, None, NO_CONDITION)
 _READ_BY = frozenset({"get", "lookup_in"})
 """Operations whose large answers come from large documents."""
 
+# What was read before, by query and conditions: clients ask for the same parts of many documents, and again
+# for the same versions.
+_known_reads: Known[tuple[Any, Any, Any], _Wanted | FixedRefusal] = Known(1024)
+_LONGEST_KNOWN = 256
 
-def read_get(request: Request) -> _Wanted:
-    """Read query and headers of a GET; raises Refusal (400)."""
-    conditions = (request.header(b"If-Match"), request.header(b"If-None-Match"))
-    if not request.query_string:
-        return _Wanted(None, None, *conditions)
-    query = request.query(_GET_QUERY)
-    replica = None
-    if "replica" in query:
-        replica = GET_REPLICA.read({"replica": _INDEXES.get(query["replica"], query["replica"])}, WORDS)
-    paths = parse_projection(query["project"]) if "project" in query else None
-    return _Wanted(paths, replica, *conditions)
+
+def read_get(request: Request) -> _Wanted | FixedRefusal:
+    """Read query and headers of a GET; raises or returns Refusal (400)."""
+    headers = request.headers
+    query, match, none_match = given = (
+        request.query_string,
+        headers.get(b"if-match"),
+        headers.get(b"if-none-match"),
+    )
+    if type(match) is list or type(none_match) is list:
+        # Refuses a header that is given twice.
+        request.header(b"If-Match")
+        request.header(b"If-None-Match")
+    known = _known_reads.get(given)
+    if known is None:
+        try:
+            known = _read_get(request)
+        except Refusal as refusal:
+            known = FixedRefusal.of(refusal)
+        if len(query) + len(match or b"") + len(none_match or b"") <= _LONGEST_KNOWN:
+            _known_reads.learn(given, known)
+    return known
+
+
+def _read_get(request: Request) -> _Wanted:
+    conditions = request.header(b"If-Match"), request.header(b"If-None-Match")
+    replica = paths = None
+    if request.query_string:
+        query = request.query(_GET_QUERY)
+        if "replica" in query:
+            replica = GET_REPLICA.read({"replica": _INDEXES.get(query["replica"], query["replica"])}, WORDS)
+        if "project" in query:
+            paths = parse_projection(query["project"])
+    return _Wanted(paths, replica, read_condition(*conditions))
 
 
 class Documents(DocumentResource):
@@ -142,7 +171,12 @@ class Documents(DocumentResource):
     )
     def get_document(self, request: Request) -> Any:
         """Return the document, or parts of it."""
-        wanted = read_get(request) if request.query_string or request.is_selective else _WHOLE
+        wanted = _WHOLE
+        if request.query_string or request.is_selective:
+            given = read_get(request)
+            if isinstance(given, FixedRefusal):
+                return given
+            wanted = given
         return self.connected(request, self._get, wanted)
 
     def _get(self, connection: Any, request: Request, wanted: _Wanted) -> Any:
@@ -161,14 +195,16 @@ class Documents(DocumentResource):
                 )
         if wanted is _WHOLE:
             call = connection.operations.get_with_expiry(key)
+            # A missing document is a result, which costs less than an exception.
+            call.quiet = True
             # Large answers of the usual connection are noted when they are sent; see was_large().
             request.render = self._renderer.whole if connection.bulk is not None else self._whole
             call.receiver = request
             return call
-        condition = read_condition(wanted.if_match, wanted.if_none_match)
-        show = partial(self._parts, wanted, condition)
+        show = partial(self._parts, wanted)
         if wanted.replica is None:
             call = connection.operations.get_with_expiry(key)
+            call.quiet = True
             request.render = show
             call.receiver = request
             return call
@@ -178,18 +214,26 @@ class Documents(DocumentResource):
 
     def _note(self, result: Any, request: Request) -> None:
         """Record a document's size, however little of it is sent."""
-        self.large.note(document_place(request), len(result.value))
+        size = len(result.value)
+        if size >= LARGE_BYTES or self._large_sizes:
+            self.large.note(document_place(request), size)
 
-    def _whole(self, result: Any, request: Request) -> Response | Deferred[Response]:
-        self._note(result, request)
+    def _whole(self, result: Any, request: Request) -> Response | Deferred[Response] | Refusal:
+        if not result.rc:
+            self._note(result, request)
         return self._renderer.whole(result, request)
 
     def _parts(
-        self, wanted: _Wanted, condition: Condition, result: Any, request: Request
-    ) -> Response | Deferred[Response]:
+        self, wanted: _Wanted, result: Any, request: Request
+    ) -> Response | Deferred[Response] | Refusal:
+        if result.rc:
+            return MISSING
         self._note(result, request)
-        if not condition.check_read(result.cas):
-            return self._renderer.not_modified(result.cas)
+        condition = wanted.condition
+        if condition is not NO_CONDITION:
+            outcome = condition.check_read(result.cas)
+            if outcome is not True:
+                return outcome or self._renderer.not_modified(result.cas)
         if wanted.paths is not None:
             expiry = 0 if wanted.replica is not None else result.expiry
             return self._renderer.parts(result, wanted.paths, expiry)

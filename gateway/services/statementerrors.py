@@ -85,6 +85,7 @@ class StatementRefusal(Refusal):
     def __init__(self, code: str, message: str | None, errors: list[Any], retry: Retry | None = None) -> None:
         super().__init__(code, message)
         self.errors = errors[:MOST_ERRORS]
+        self.further = {"errors": self.errors}
         if retry is not None:
             self.problem = self.problem._replace(retry=retry)
 

@@ -89,10 +89,13 @@ class HotPathCase(MemoryTestCase):
         authorizer: Authorizer | None = None,
         status: int = 200,
         clients: list[Transport] | None = None,
+        *,
+        method: str = "GET",
     ) -> None:
         """Compare what a request costs with its limits.
 
         :param clients: of :meth:`open`; by default those of a gateway with that authorizer.
+        :param method: of the request, which decides whether its answer has a body.
         """
         if clients is None:
             clients = self.open(authorizer)
@@ -110,7 +113,7 @@ class HotPathCase(MemoryTestCase):
                     client.clear()
                 each = self.cost(unit, clients, request) / CLIENTS
                 for client in clients:
-                    reply, rest = read_reply(client.value())
+                    reply, rest = read_reply(client.value(), method)
                     self.assertEqual((reply.status, rest), (status, b""))
                 self.assertLessEqual(each, most, f"{unit.__name__} for each {name}")
                 # A limit far above what is counted would guard nothing.

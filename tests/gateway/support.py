@@ -39,6 +39,8 @@ def error(rc: int, **attributes: object) -> CouchbaseError:
 class Answer:
     """A result, as far as handlers look at one."""
 
+    rc = 0
+
     def __init__(
         self,
         value: Any = None,

@@ -31,7 +31,7 @@ LIMITS = {
     "GET with credentials": (92, 1715),
     # At most a tenth above those of a password.
     "GET with a token": (97, 1750),
-    "GET of a known version": (135, 2110),
+    "GET of a known version": (94, 1700),
     "PUT": (97, 1740),
     "PUT with an expiry": (136, 2450),
     "mutate": (112, 1920),

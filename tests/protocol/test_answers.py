@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from couchbase import exceptions
 from couchbase.exceptions import CouchbaseError, ProtocolError
 from couchbase.protocol import operations
 from couchbase.protocol.answers import AnswerReader, Undecodable
@@ -117,6 +118,35 @@ class AnswerTests(SynchronousTestCase):
         splits += [[data[:cut], data[cut:]] for cut in range(1, len(data))]
         for chunks in splits:
             self.assertEqual(_Stream().read(chunks), expected)
+
+    def test_quiet_operations(self):
+        """A missing document is a result for a quiet operation, in every split; no other refusal is."""
+        answers = [
+            encode_response(Opcode.SUBDOC_MULTI_LOOKUP, Status.KEY_ENOENT, opaque=1, value=b'{"error":{}}'),
+            encode_response(Opcode.GET, Status.EACCESS, opaque=2),
+            encode_response(Opcode.APPEND, Status.KEY_ENOENT, opaque=3),
+            encode_response(Opcode.SUBDOC_MULTI_LOOKUP, Status.KEY_ENOENT, opaque=4),
+        ]
+        data = b"".join(answers)
+        for cut in range(1, len(data)):
+            quiet = {
+                1: call(operations.GET_WITH_EXPIRY, "a"),
+                2: call(operations.GET, "b"),
+                3: call(operations.APPEND, "c"),
+            }
+            for one in quiet.values():
+                one.quiet = True
+            pending = {**quiet, 4: call(operations.GET_WITH_EXPIRY, "loud")}
+            reader = AnswerReader()
+            found = [
+                pair for piece in (data[:cut], data[cut:]) for pair in pairs(reader.feed(piece, pending))
+            ]
+            (missing, result), (_, refused), (appended, not_stored), (_, loud) = found
+            self.assertEqual((missing, result.rc, result.key), (quiet[1], exceptions.KEY_ENOENT, "a"))
+            self.assertEqual((refused.opaque, refused.specific), (2, Status.EACCESS))
+            self.assertEqual((appended, not_stored.rc), (quiet[3], exceptions.NOT_STORED))
+            self.assertEqual((loud.opaque, loud.specific), (4, Status.KEY_ENOENT))
+            self.assertEqual(sorted(pending), [2, 4])
 
     def test_large_values_in_pieces(self):
         """Pieces are joined when the value is complete, and nothing is held afterwards."""
