@@ -9,7 +9,7 @@ defmodule GatewayError do
 
   @impl true
   def exception(%{"code" => code, "retry" => retry, "message" => message}) do
-    %__MODULE__{code: code, retry: retry, message: "#{code}: #{message}"}
+    struct!(__MODULE__, code: code, retry: retry, message: "#{code}: #{message}")
   end
 end
 
