@@ -200,3 +200,30 @@ class DashboardTests(SynchronousTestCase):
                 self.assertEqual(target["datasource"], {"type": "prometheus", "uid": "${datasource}"})
             references = [target["refId"] for target in panel.get("targets", [])]
             self.assertEqual(len(set(references)), len(references))
+
+
+class RunbookTests(SynchronousTestCase):
+    """docs/howto/runbook.md knows what can happen."""
+
+    def setUp(self) -> None:
+        text = (DEPLOY.parent / "docs" / "howto" / "runbook.md").read_text("utf-8")
+        sections = re.split(r"^## ", text, flags=re.MULTILINE)
+        self.named = {
+            section.split("\n")[0]: re.findall(
+                r"`([A-Za-z]+)`", "".join(re.findall(r"^\| (`[^|]+)\|", section, re.M))
+            )
+            for section in sections
+        }
+
+    def test_alerts(self) -> None:
+        """It has a row for each alert, in their order or not, and no other."""
+        groups = yaml.safe_load((DEPLOY / "prometheus" / "alerts.yml").read_text("utf-8"))["groups"]
+        alerts = sorted(rule["alert"] for group in groups for rule in group["rules"])
+        self.assertEqual(sorted(self.named["Alerts"]), alerts)
+
+    def test_codes(self) -> None:
+        """It has a row for every code from 500 on that is not the caller's own doing; all its codes exist."""
+        callers = {"ViewFailed", "StatementFailed"}
+        severe = {code for code, problem in PROBLEMS.items() if problem.status >= 500} - callers
+        named = set(self.named["Errors that are the operator's"])
+        self.assertEqual((severe - named, named - PROBLEMS.keys()), (set(), set()))
