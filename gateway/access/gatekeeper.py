@@ -28,6 +28,8 @@ __all__ = ["Charge", "Confirm", "Gatekeeper", "Granted"]
 _KNOWN_CALLERS = 2048
 _KNOWN_GRANTS = 64
 _LONGEST_NAME = 251
+_KEY = b"X-API-Key "
+"""Begins a header in the place of ``Authorization`` that stands for ``X-API-Key``."""
 
 Confirm = Callable[[CallerCredentials], "Deferred[Any]"]
 """Asks the cluster whether credentials are valid; fails if not."""
@@ -139,6 +141,8 @@ class Gatekeeper:
         self._confirm = confirm
         self._charge = charge
         self._secret = secret
+        # A copy of it costs less than a new one.
+        self._marks = blake2b(key=secret, digest_size=32)
         self._now = now
         self._callers: Known[bytes, Caller] = Known(_KNOWN_CALLERS)
         # Those without a header of their own; and those with a password, by their digests. Not in one table
@@ -168,14 +172,19 @@ class Gatekeeper:
         :raises NotYet: it can only be said later.
         """
         headers = request.headers
-        header = headers.get(b"authorization")
-        if header.__class__ is bytes and b"x-api-key" not in headers:
-            mark = blake2b(header, key=self._secret, digest_size=32).digest()
-            caller = self._callers.get(mark)
-            if caller is None or self._now() >= caller.until:
-                return self._recognise(request, header, mark)
-        else:
+        header: Any = headers.get(b"authorization")
+        if b"x-api-key" in headers:
+            key = headers[b"x-api-key"]
+            # Both are refused below, as is a header that is given twice.
+            header = _KEY + key if header is None and key.__class__ is bytes else None
+        if header.__class__ is not bytes:
             return self._recognise(request, None, b"")
+        marks = self._marks.copy()
+        marks.update(header)
+        mark = marks.digest()
+        caller = self._callers.get(mark)
+        if caller is None or self._now() >= caller.until:
+            return self._recognise(request, header, mark)
         if self._charge is not None and request.caller is None:
             self._charge(request, caller.mark)
         parameters = request.parameters
@@ -200,7 +209,7 @@ class Gatekeeper:
             if header is not None and key is not None:
                 raise bad_request("Authorization and X-API-Key both say who calls; send one of them")
             if key is not None:
-                header = b"X-API-Key " + key
+                header = _KEY + key
             if header is not None:
                 mark = blake2b(header, key=self._secret, digest_size=32).digest()
         scheme = b"" if header is None else header.partition(b" ")[0].lower()

@@ -198,14 +198,10 @@ class HTTPChannel(Opening):
             reader = self.factory.heads
             read = reader.known.get(behind)
             if read is None:
-                read = reader.read(head)
-                if b"host" not in read.headers:
-                    raise heads.no_host()
-                guard = self.application.guard
-                if guard is not None and not guard.names.isdisjoint(read.headers):
-                    read.visit = guard.look(read.headers)
-                reader.remember(behind, read)
-            exchange = HTTP1Exchange(self, METHODS[method], path, query_string or b"", read.headers)
+                read, headers = reader.new(head, line.end())
+            else:
+                headers = read.headers
+            exchange = HTTP1Exchange(self, METHODS[method], path, query_string or b"", headers)
             if read.visit is not None:
                 exchange.visit = read.visit
         else:

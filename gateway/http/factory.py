@@ -62,7 +62,7 @@ class ChannelFactory(ServerFactory):
         """Limit on connections; beyond it they are closed at once."""
         self.on_refused: Callable[[int], None] | None = None
         """Called with the number of clients when one was closed for that."""
-        self.heads = HeadReader()
+        self.heads = HeadReader(application.guard)
         """Parses the heads of all channels."""
         self._gate = gate
         self.http2 = None if http2 is None else http2(self)

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import re
 from types import SimpleNamespace
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 
 from gateway.http.known import Known
 from gateway.http.refusal import Refusal
 from gateway.http.targets import BadTarget, check_host, split_target
+
+if TYPE_CHECKING:
+    from gateway.http.ports import Guard
 
 __all__ = [
     "FEW_HEADERS_BYTES",
@@ -127,7 +130,7 @@ def check_count(head: bytes) -> None:
 class Head:
     """The content of a head, without its first line."""
 
-    __slots__ = ("closes", "has_body", "headers", "length", "visit")
+    __slots__ = ("closes", "has_body", "headers", "length", "varying", "visit")
 
     def __init__(self, headers: dict[bytes, Any], has_body: bool) -> None:
         """Read the headers that matter to the connection.
@@ -137,6 +140,8 @@ class Head:
         self.headers = headers
         """See :data:`gateway.http.request.HeaderTable`; never changed."""
         self.has_body = has_body
+        self.varying: tuple[bytes, ...] = ()
+        """Names of the headers whose values are not cached, in their order."""
         self.visit: Any = None
         """Result of the application's guard, stored here by the application."""
         self.length: int | None = 0
@@ -159,10 +164,22 @@ class Head:
                 raise Malformed("Transfer-Encoding: only 'chunked' is understood, and only once")
 
 
-# Heads with one are not cached, as it may be a secret.
-_SECRETS = frozenset({b"authorization", b"cookie", b"proxy-authorization"})
-# Nor are those with one of these, which differ from request to request: they would only displace others.
-UNCACHED = _SECRETS | {b"traceparent", b"x-request-id"}
+# Values that are not cached: they may be secrets, or differ from request to request and would only displace
+# others.
+UNCACHED = frozenset(
+    {
+        *(b"authorization", b"cookie", b"proxy-authorization", b"x-api-key"),
+        *(b"traceparent", b"tracestate", b"x-request-id", b"forwarded", b"x-forwarded-for", b"x-real-ip"),
+    }
+)
+# Their lines, and those of conditions that name a version, as nearly all clients write them; any other is
+# left to llhttp. The groups are what is before the value, and the value, which llhttp accepts and does not
+# trim; the line is not continued.
+_VARYING = re.compile(
+    rb"\n((?:[Aa]uthorization|[Cc]ookie|[Tt]race(?:parent|state)|[Ff]orwarded|[Ii]f-(?:[Nn]one-)?[Mm]atch"
+    rb"|[Pp]roxy-[Aa]uthorization|[Xx]-(?:[Aa][Pp][Ii]-[Kk]ey|[Rr]equest-[Ii][Dd]|[Ff]orwarded-[Ff]or"
+    rb"|[Rr]eal-[Ii][Pp])): )([!-)+-~](?:[ -~]*[!-~])?)(?=\r\n[^ \t])"
+)
 _KNOWN = 512
 _LONGEST_KNOWN = 1024
 
@@ -174,12 +191,18 @@ class HeadReader:
     a tenth of a Python function; a head with a repeated header is then parsed once more.
 
     A client sends the same headers with each request, so the bytes behind the first line are cached with
-    llhttp's result for them, which is the same behind any other line of the usual form.
+    llhttp's result for them, which is the same behind any other line of the usual form. Where headers have
+    secrets, or values that differ each time, these are cut out, and the rest is cached.
+
+    :param guard: of the application, which looks at each new head once.
     """
 
-    __slots__ = ("_announced", "_callbacks", "_found", "_is_used", "_parser", "known")
+    __slots__ = ("_announced", "_callbacks", "_found", "_guard", "_is_used", "_parser", "_templates", "known")
 
-    def __init__(self) -> None:
+    def __init__(self, guard: Guard | None = None) -> None:
+        self._guard = guard
+        # What is left of heads without the values that are cut out -> a head with empty values there.
+        self._templates: Known[tuple[bytes, ...], Head] = Known(_KNOWN)
         self.known: Known[bytes, Head] = Known(_KNOWN)
         """Cache: bytes behind a line that :data:`REQUEST_LINE` matches -> their head. They name a host."""
         self._found: dict[bytes, bytes] = {}
@@ -193,10 +216,47 @@ class HeadReader:
         self._parser = HttpRequestParser(self._callbacks)
         self._is_used = False
 
-    def remember(self, behind: bytes, head: Head) -> None:
-        """Cache a head, unless it may hold a secret."""
-        if len(behind) <= _LONGEST_KNOWN and UNCACHED.isdisjoint(head.headers):
-            self.known.learn(behind, head)
+    def new(self, head: bytes, at: int) -> tuple[Head, dict[bytes, Any]]:
+        """Return a head that :attr:`known` does not have, and its headers.
+
+        :param at: where its first line, which :data:`REQUEST_LINE` matches, ends.
+        :raises Malformed: it is not a head of HTTP/1.1.
+        """
+        pieces = _VARYING.split(head)
+        pieces[0] = pieces[0][at:]
+        values: list[bytes] = []
+        if len(pieces) > 1:
+            values = pieces[2::3]
+            del pieces[2::3]
+            template = self._templates.get(tuple(pieces))
+            if template is not None:
+                headers = template.headers.copy()
+                # Not update() of pairs, which costs three times as much for the one or two there are.
+                for name in template.varying:
+                    headers[name] = values.pop(0)
+                return template, headers
+        read = self.read(head)
+        headers = read.headers
+        if b"host" not in headers:
+            raise no_host()
+        names = tuple([piece[:-2].lower() for piece in pieces[1::2]])
+        # A header that is given twice, or that was not cut out, must not be cached.
+        is_known = sum(map(len, pieces)) <= _LONGEST_KNOWN and (
+            UNCACHED.intersection(headers).issubset(names)
+            and all(headers.get(name) == value for name, value in zip(names, values, strict=True))
+        )
+        if is_known and values:
+            # What is cached must not have them.
+            read.varying = names
+            read.headers = {**headers, **dict.fromkeys(names, b"")}
+        guard = self._guard
+        if guard is not None and not guard.names.isdisjoint(headers):
+            read.visit = guard.look(read.headers)
+        if is_known and values:
+            self._templates.learn(tuple(pieces), read)
+        elif is_known:
+            self.known.learn(pieces[0], read)
+        return read, headers
 
     def read(self, head: bytes) -> Head:
         """Parse a head.

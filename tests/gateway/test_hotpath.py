@@ -28,7 +28,7 @@ LIMITS = {
     "GET": (77, 1490),
     # At most three in a hundred above those of a document without one.
     "GET with an expiry": (77, 1490),
-    "GET with credentials": (92, 1715),
+    "GET with credentials": (90, 1650),
     # At most a tenth above those of a password.
     "GET with a token": (97, 1750),
     "GET of a known version": (94, 1700),

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from httptools import HttpParserError, HttpRequestParser
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from gateway.clients.origins import Doors
 from gateway.http import heads
-from gateway.http.heads import REQUEST_LINE, HeadReader
+from gateway.http.heads import REQUEST_LINE, HeadReader, Malformed
 from tests.gateway.support import Answer, Site, basic, raw_request, read_reply
 
 DOCUMENT = "/v1/buckets/b/documents/k"
@@ -129,6 +130,135 @@ class KnownHeadTests(SynchronousTestCase):
         """A cached head is what a new reader reads."""
         head = raw_request("GET", "/", headers=headers)
         reader = HeadReader()
-        behind = head.partition(b"\r\n")[2]
-        reader.remember(behind, reader.read(head))
+        first, _, behind = head.partition(b"\r\n")
+        reader.new(head, len(first) + 2)
         self.assertEqual(reader.known[behind].headers, HeadReader().read(head).headers)
+
+
+SECRETS = ["Authorization", "authorization", "AUTHORIZATION", "Cookie", "X-API-Key", "x-api-key", "X-Api-Key"]
+VARYING = [
+    *SECRETS,
+    "Proxy-Authorization",
+    "traceparent",
+    "X-Request-ID",
+    "If-None-Match",
+    "if-match",
+    "Forwarded",
+]
+VALUES = [
+    "Basic abc",
+    "s3cret",
+    "*",
+    '"s3cret", W/"1"',
+    "s3cret ",
+    " s3cret",
+    "",
+    "a\ts3cret",
+    "s3\xe9cret",
+    "x:y",
+]
+
+
+class VaryingHeadTests(SynchronousTestCase):
+    """Heads whose secrets, and values that differ each time, are cut out of what is cached."""
+
+    def setUp(self) -> None:
+        self.reader = HeadReader()
+
+    def held(self) -> str:
+        """Return all that the reader holds."""
+        templates = self.reader._templates
+        return repr(
+            [(key, head.headers) for held in (self.reader.known, templates) for key, head in held.items()]
+        )
+
+    def new(self, head: bytes) -> dict[bytes, object]:
+        """Return the headers that the reader finds, in the way of a channel."""
+        line = REQUEST_LINE.match(head)
+        assert line is not None
+        known = self.reader.known.get(head[line.end() :])
+        return self.reader.new(head, line.end())[1] if known is None else known.headers
+
+    @settings(max_examples=400, suppress_health_check=[HealthCheck.differing_executors], deadline=None)
+    @given(
+        st.lists(
+            st.lists(
+                st.tuples(
+                    st.sampled_from([*VARYING, "A", "Accept"]),
+                    st.sampled_from([": ", ":", ":  ", ":\t"]),
+                    st.sampled_from(VALUES),
+                    st.sampled_from(["\r\n", "\r\n continued\r\n"]),
+                ),
+                max_size=4,
+            ),
+            min_size=1,
+            max_size=6,
+        )
+    )
+    def test_as_read(self, heads_: list[list[tuple[str, str, str, str]]]) -> None:
+        """Whatever the reader has seen before, a head is what a new reader finds, or refused as there; and
+        no secret is kept, nor what was refused."""
+        self.reader = HeadReader()
+        for fields in heads_:
+            lines = "".join("".join(field) for field in fields)
+            head = ("GET /a HTTP/1.1\r\nHost: h\r\n" + lines + "\r\n").encode("latin-1")
+            for _ in range(2):
+                try:
+                    expected = HeadReader().read(head).headers
+                except Malformed:
+                    self.assertRaises(Malformed, self.new, head)
+                else:
+                    self.assertEqual(self.new(head), expected)
+        names = {field[0].lower() for fields in heads_ for field in fields}
+        if names.isdisjoint({"a", "accept", "if-match", "if-none-match"}):
+            self.assertNotIn("cret", self.held())
+
+    def test_first_header(self) -> None:
+        """The first header may be the secret."""
+        for value in (b"a", b"b"):
+            head = b"GET / HTTP/1.1\r\nAuthorization: " + value + b"\r\nHost: h\r\n\r\n"
+            self.assertEqual(self.new(head), {b"authorization": value, b"host": b"h"})
+        self.assertEqual(len(self.reader._templates), 1)
+
+    def test_names_do_not_change_places(self) -> None:
+        """The name is a part of what is compared, and so is its place."""
+        for name in ("Cookie", "X-API-Key", "traceparent"):
+            head = raw_request("GET", "/", headers={name: "v"})
+            self.assertEqual(self.new(head)[name.lower().encode()], b"v")
+        both = raw_request("GET", "/", headers={"Cookie": "c", "X-API-Key": "k"})
+        turned = raw_request("GET", "/", headers={"X-API-Key": "k2", "Cookie": "c2"})
+        for _ in range(2):
+            self.assertEqual(self.new(both)[b"cookie"], b"c")
+            self.assertEqual(self.new(turned)[b"cookie"], b"c2")
+        self.assertEqual(len(self.reader._templates), 5)
+
+    def test_long_secrets(self) -> None:
+        """A token may be longer than what is cached of a head, since it is not."""
+        for number in range(3):
+            token = f"Bearer {number}" + "x" * heads._LONGEST_KNOWN
+            found = self.new(raw_request("GET", "/", headers={"Authorization": token}))
+            self.assertEqual(found[b"authorization"], token.encode())
+        self.assertEqual(len(self.reader._templates), 1)
+
+    def test_bounded(self) -> None:
+        """Neither thousands of callers nor thousands of different heads of one fill the memory."""
+        for number in range(3000):
+            self.new(raw_request("GET", "/", headers=basic(f"user{number}", "p")))
+        self.assertEqual((len(self.reader.known), len(self.reader._templates)), (0, 1))
+        for number in range(heads._KNOWN + 10):
+            self.new(raw_request("GET", "/", headers={**basic("u", "p"), "X-Number": str(number)}))
+        self.assertLessEqual(len(self.reader._templates), heads._KNOWN)
+        self.assertEqual(self.reader.known, {})
+        self.new(raw_request("GET", "/", headers={**basic("u", "p"), "X-Long": "x" * heads._LONGEST_KNOWN}))
+        self.assertNotIn("xxx", self.held())
+
+    def test_visits(self) -> None:
+        """What a page may do is decided once for a head, without the secrets in it."""
+        reader = self.reader = HeadReader(Doors(is_open=False, origins=["https://a.example"]))
+        for name in ("ann", "bob"):
+            head = raw_request("GET", "/", headers={"Origin": "https://a.example", **basic(name, "p")})
+            line = REQUEST_LINE.match(head)
+            assert line is not None
+            visit = reader.new(head, line.end())[0].visit
+            self.assertEqual(visit._headers[b"authorization"], b"")
+        self.assertEqual(len(reader._templates), 1)
