@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from couchbase.result import OperationResult, ValueResult
+from couchbase.result import ValueResult
 from gateway.dialect.conditions import CONDITIONS, TIMEOUT
 from gateway.dialect.headers import MAX_COPIES
 from gateway.dialect.numbers import checked_boolean, checked_number, checked_seconds
 from gateway.http.request import Request
 from gateway.http.response import Response, json_response
-from gateway.operations.kind import Driver, Explained, Source, Words, kind
+from gateway.operations.kind import Driver, Explained, Show, Source, Words, kind
 from gateway.operations.lineresults import copies, with_cas, with_copies
 from gateway.operations.renderer import Renderer
 
@@ -36,9 +36,13 @@ class Observe(NamedTuple):
         """See :class:`gateway.operations.kind.Plan`."""
         return driver.observe(key, master_only=True) if self.master_only else driver.observe(key)
 
-    def response(self, renderer: Renderer, result: ValueResult, request: Request) -> Response:
-        """Return the state of each copy."""
-        return json_response({"key": request.parameters["key"].decode("utf-8"), "copies": copies(result)})
+    def shown_by(self, renderer: Renderer) -> Show:
+        """See :class:`gateway.operations.kind.Plan`."""
+        return _show_copies
+
+
+def _show_copies(result: ValueResult, request: Request) -> Response:
+    return json_response({"key": request.parameters["key"].decode("utf-8"), "copies": copies(result)})
 
 
 def _read_observe(members: Mapping[str, Any], words: Words) -> Observe:
@@ -66,12 +70,13 @@ class Endure(NamedTuple):
 
     def start(self, driver: Driver, key: bytes, about: Explained) -> Any:
         """See :class:`gateway.operations.kind.Plan`."""
-        about.cas_given = self.cas != 0
+        if self.cas:
+            about.cas_given = True
         return driver.endure(key, **self._asdict())
 
-    def response(self, renderer: Renderer, result: OperationResult, request: Request) -> Response:
-        """Return the version that the copies have."""
-        return Response(204, renderer.etag_header(result))
+    def shown_by(self, renderer: Renderer) -> Show:
+        """See :class:`gateway.operations.kind.Plan`."""
+        return renderer.touched
 
 
 def _read_endure(members: Mapping[str, Any], words: Words) -> Endure:

@@ -5,16 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from couchbase.result import ValueResult
 from gateway.dialect.conditions import DURABILITY, EXPIRY, TIMEOUT
-from gateway.dialect.contenttypes import JSON
 from gateway.dialect.errors import bad_request
 from gateway.dialect.headers import Durability
 from gateway.dialect.numbers import checked_number
-from gateway.http.request import Request
-from gateway.http.response import Response
 from gateway.operations.documents import waiting
-from gateway.operations.kind import Driver, Explained, Kind, Source, Words, kind
+from gateway.operations.kind import Driver, Explained, Kind, Show, Source, Words, kind
 from gateway.operations.lineresults import with_number
 from gateway.operations.renderer import Renderer
 
@@ -58,26 +54,18 @@ class Count(NamedTuple):
 
     @property
     def is_single(self) -> bool:
-        """See :class:`gateway.operations.kind.Plan`."""
-        return False
+        """Whether it does not wait for copies."""
+        return not self.waits.wants_copies
 
     def start(self, driver: Driver, key: bytes, about: Explained) -> Any:
         """See :class:`gateway.operations.kind.Plan`."""
-        waiting(self.waits, about)
-        return getattr(driver, self.method)(
-            key,
-            amount=self.delta,
-            initial=self.initial,
-            ttl=self.expiry,
-            persist_to=self.waits.persist_to,
-            replicate_to=self.waits.replicate_to,
-            durability_level=self.waits.level,
-        )
+        waits = waiting(self.waits, about)
+        count = driver.incr if self.method == "incr" else driver.decr
+        return count(key, amount=self.delta, initial=self.initial, ttl=self.expiry, **waits)
 
-    def response(self, renderer: Renderer, result: ValueResult, request: Request) -> Response:
-        """Return the new number, as JSON."""
-        mutation = renderer.mutation_headers(result, request.parameters["bucket"])
-        return Response(200, [(b"Content-Type", JSON), *mutation], b"%d" % result.value)
+    def shown_by(self, renderer: Renderer) -> Show:
+        """See :class:`gateway.operations.kind.Plan`."""
+        return renderer.counted
 
 
 def _counting(name: str) -> Kind:

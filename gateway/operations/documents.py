@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 
 from twisted.internet.defer import Deferred
 
-from couchbase.result import OperationResult, ValueResult
 from gateway.dialect.conditions import (
     CONDITIONS,
     DURABILITY,
@@ -21,9 +20,7 @@ from gateway.dialect.conditions import (
 from gateway.dialect.errors import bad_request
 from gateway.dialect.headers import NO_DURABILITY, Durability
 from gateway.dialect.numbers import checked_number
-from gateway.http.request import Request
-from gateway.http.response import Response
-from gateway.operations.kind import Driver, Explained, Kind, Source, Words, kind
+from gateway.operations.kind import Driver, Explained, Kind, Show, Source, Words, kind
 from gateway.operations.lineresults import with_cas, with_value
 from gateway.operations.renderer import Renderer
 
@@ -38,9 +35,9 @@ MOST_REPLICAS = 3
 def waiting(waits: Durability, about: Explained) -> dict[str, int]:
     """Return a mutation's durability as arguments of the driver, and record it for the explanation of
     failures."""
-    about.durable = waits != NO_DURABILITY
-    if not about.durable:
+    if waits == NO_DURABILITY:
         return _NO_WAITS
+    about.durable = True
     return {
         "persist_to": waits.persist_to,
         "replicate_to": waits.replicate_to,
@@ -66,11 +63,9 @@ class Get(NamedTuple):
         """See :class:`gateway.operations.kind.Plan`."""
         return driver.get(key, ttl=self.expiry) if self.expiry else driver.get(key)
 
-    def response(
-        self, renderer: Renderer, result: ValueResult, request: Request
-    ) -> Response | Deferred[Response]:
-        """Return the document."""
-        return renderer.document(result)
+    def shown_by(self, renderer: Renderer) -> Show:
+        """See :class:`gateway.operations.kind.Plan`."""
+        return renderer.document
 
 
 def _plan_get(_: None, source: Source, now: float) -> Get:
@@ -100,11 +95,9 @@ class GetReplica(NamedTuple):
             raise bad_request(f"replica: the bucket has {copies} replicas, counted from 0")
         return driver.rget(key, replica_index=self.number)
 
-    def response(
-        self, renderer: Renderer, result: ValueResult, request: Request
-    ) -> Response | Deferred[Response]:
-        """Return the document."""
-        return renderer.document(result)
+    def shown_by(self, renderer: Renderer) -> Show:
+        """See :class:`gateway.operations.kind.Plan`."""
+        return renderer.document
 
 
 def _read_replica(members: Mapping[str, Any], words: Words) -> GetReplica:
@@ -141,9 +134,9 @@ class Add(NamedTuple):
         waits = waiting(self.waits, about)
         return driver.add(key, self.value, ttl=self.expiry, format=self.flags, **waits)
 
-    def response(self, renderer: Renderer, result: OperationResult, request: Request) -> Response:
-        """Return the answer to a mutation."""
-        return renderer.stored(result, request)
+    def shown_by(self, renderer: Renderer) -> Show:
+        """See :class:`gateway.operations.kind.Plan`."""
+        return renderer.stored
 
 
 class Store(NamedTuple):
@@ -167,35 +160,50 @@ class Store(NamedTuple):
 
     def start(self, driver: Driver, key: bytes, about: Explained) -> Any:
         """See :class:`gateway.operations.kind.Plan`."""
-        cas = self.condition.cas()
         waits = waiting(self.waits, about)
-        options = {"ttl": self.expiry or 0, "format": self.flags, **waits}
+        cas = self.condition.cas()
+        if cas is None:
+            return self._compare_and_write(driver, key, about, waits)
+        if cas:
+            about.cas_given = True
+        return self._write(driver, key, cas, waits)
 
-        def write(method: str, cas: int) -> Any:
-            about.operation = method
-            store = getattr(driver, method)
-            return store(key, self.value, cas=cas, preserve_expiry=self.expiry is None, **options)
+    def _write(self, driver: Driver, key: bytes, cas: int, waits: dict[str, int]) -> Any:
+        store = driver.set if self.method == "set" else driver.replace
+        expiry = self.expiry
+        return store(
+            key,
+            self.value,
+            cas=cas,
+            ttl=expiry or 0,
+            format=self.flags,
+            preserve_expiry=expiry is None,
+            **waits,
+        )
 
-        if cas is not None:
-            about.cas_given = cas != 0
-            return write(self.method, cas)
+    def _compare_and_write(
+        self, driver: Driver, key: bytes, about: Explained, waits: dict[str, int]
+    ) -> Deferred[Any]:
+        def replace(cas: int) -> Any:
+            about.operation = "replace"
+            return self._replace(method="replace")._write(driver, key, cas, waits)
 
         def create() -> Deferred[Any]:
             about.operation = "add"
-            added: Deferred[Any] = driver.add(key, self.value, **options)
+            added: Deferred[Any] = driver.add(
+                key, self.value, ttl=self.expiry or 0, format=self.flags, **waits
+            )
             return added
 
         about.cas_given = True
-        return compare_and_write(
-            lambda: driver.get(key),
-            self.condition,
-            lambda cas: write("replace", cas),
-            create if self.method == "set" else None,
+        written: Deferred[Any] = compare_and_write(
+            lambda: driver.get(key), self.condition, replace, create if self.method == "set" else None
         )
+        return written
 
-    def response(self, renderer: Renderer, result: OperationResult, request: Request) -> Response:
-        """Return the answer to a mutation."""
-        return renderer.stored(result, request)
+    def shown_by(self, renderer: Renderer) -> Show:
+        """See :class:`gateway.operations.kind.Plan`."""
+        return renderer.stored
 
 
 def _plan_add(_: None, source: Source, now: float) -> Add:
@@ -244,21 +252,22 @@ class Change(NamedTuple):
 
     def start(self, driver: Driver, key: bytes, about: Explained) -> Any:
         """See :class:`gateway.operations.kind.Plan`."""
-        cas = self.condition.cas()
         waits = waiting(self.waits, about)
         change = getattr(driver, self.method)
-
-        def write(cas: int) -> Any:
-            return change(key, *self.arguments, cas=cas, **waits)
-
-        about.cas_given = cas != 0
+        cas = self.condition.cas()
+        if cas != 0:
+            about.cas_given = True
         if cas is not None:
-            return write(cas)
-        return compare_and_write(lambda: driver.get(key), self.condition, write)
+            return change(key, *self.arguments, cas=cas, **waits)
+        return compare_and_write(
+            lambda: driver.get(key),
+            self.condition,
+            lambda cas: change(key, *self.arguments, cas=cas, **waits),
+        )
 
-    def response(self, renderer: Renderer, result: OperationResult, request: Request) -> Response:
-        """Return the answer to a mutation."""
-        return renderer.stored(result, request)
+    def shown_by(self, renderer: Renderer) -> Show:
+        """See :class:`gateway.operations.kind.Plan`."""
+        return renderer.stored
 
 
 def _plan_delete(_: None, source: Source, now: float) -> Change:

@@ -14,7 +14,10 @@ from gateway.http.request import Request
 from gateway.http.response import Response
 from gateway.operations.renderer import Renderer
 
-__all__ = ["Source", "Driver", "Explained", "Kind", "Plan", "Words", "kind"]
+__all__ = ["Source", "Driver", "Explained", "Kind", "Plan", "Show", "Words", "kind"]
+
+Show = Callable[[Any, Request], "Response | Deferred[Response]"]
+"""Makes the answer to a request of an operation's result."""
 
 
 class Words(NamedTuple):
@@ -109,6 +112,18 @@ class Driver(Protocol):
     def add(self, key: bytes, value: bytes, **options: object) -> Any:
         """Store a new document."""
 
+    def set(self, key: bytes, value: bytes, **options: object) -> Any:
+        """Store a document."""
+
+    def replace(self, key: bytes, value: bytes, **options: object) -> Any:
+        """Store over a document."""
+
+    def incr(self, key: bytes, **options: object) -> Any:
+        """Add to a counter."""
+
+    def decr(self, key: bytes, **options: object) -> Any:
+        """Subtract from a counter."""
+
     def lookup_in(self, key: bytes, specs: list[Spec], **options: object) -> Any:
         """Read paths."""
 
@@ -123,7 +138,8 @@ class Driver(Protocol):
 
 
 class Plan(Protocol):
-    """The plan of one operation, with well-formed parameters."""
+    """The plan of one operation, with well-formed parameters. Plans without a value are used again for the
+    same operation on other documents."""
 
     @property
     def is_single(self) -> bool:
@@ -137,8 +153,8 @@ class Plan(Protocol):
         :raises Refusal: 400 if the bucket does not support it.
         """
 
-    def response(self, renderer: Renderer, result: Any, request: Request) -> Response | Deferred[Response]:
-        """Return the answer to a request."""
+    def shown_by(self, renderer: Renderer) -> Show:
+        """Return the function that makes the answer to a request."""
 
 
 class Kind(NamedTuple):

@@ -7,13 +7,10 @@ from typing import Any, NamedTuple
 
 from twisted.internet.defer import Deferred
 
-from couchbase.result import OperationResult, ValueResult
 from gateway.dialect.conditions import CONDITIONS, TIMEOUT
 from gateway.dialect.errors import bad_request
 from gateway.dialect.numbers import checked_boolean, checked_number
-from gateway.http.request import Request
-from gateway.http.response import Response
-from gateway.operations.kind import Driver, Explained, Source, Words, kind
+from gateway.operations.kind import Driver, Explained, Show, Source, Words, kind
 from gateway.operations.lineresults import with_cas, with_value
 from gateway.operations.renderer import Renderer
 
@@ -31,8 +28,8 @@ class Touch(NamedTuple):
 
     @property
     def is_single(self) -> bool:
-        """See :class:`gateway.operations.kind.Plan`."""
-        return False
+        """Whether it is not the get that follows a touch."""
+        return bool(self.expiry) or not self.return_content
 
     def start(self, driver: Driver, key: bytes, about: Explained) -> Any:
         """See :class:`gateway.operations.kind.Plan`."""
@@ -44,13 +41,9 @@ class Touch(NamedTuple):
         cleared: Deferred[Any] = driver.touch(key, ttl=0)
         return cleared.addCallback(lambda _: driver.get(key))
 
-    def response(
-        self, renderer: Renderer, result: ValueResult, request: Request
-    ) -> Response | Deferred[Response]:
-        """Return the document if requested."""
-        if self.return_content:
-            return renderer.document(result)
-        return Response(204, renderer.etag_header(result))
+    def shown_by(self, renderer: Renderer) -> Show:
+        """See :class:`gateway.operations.kind.Plan`."""
+        return renderer.document if self.return_content else renderer.touched
 
 
 def _read_touch(members: Mapping[str, Any], words: Words) -> bool:
@@ -69,17 +62,15 @@ class Lock(NamedTuple):
     @property
     def is_single(self) -> bool:
         """See :class:`gateway.operations.kind.Plan`."""
-        return False
+        return True
 
     def start(self, driver: Driver, key: bytes, about: Explained) -> Any:
         """See :class:`gateway.operations.kind.Plan`."""
         return driver.lock(key, ttl=self.seconds)
 
-    def response(
-        self, renderer: Renderer, result: ValueResult, request: Request
-    ) -> Response | Deferred[Response]:
-        """Return the document."""
-        return renderer.document(result)
+    def shown_by(self, renderer: Renderer) -> Show:
+        """See :class:`gateway.operations.kind.Plan`."""
+        return renderer.document
 
 
 def _read_lock(members: Mapping[str, Any], words: Words) -> Lock:
@@ -99,21 +90,16 @@ class Unlock(NamedTuple):
     @property
     def is_single(self) -> bool:
         """See :class:`gateway.operations.kind.Plan`."""
-        return False
+        return True
 
     def start(self, driver: Driver, key: bytes, about: Explained) -> Any:
         """See :class:`gateway.operations.kind.Plan`."""
         about.cas_given = True
         return driver.unlock(key, self.cas)
 
-    def response(self, renderer: Renderer, result: OperationResult, request: Request) -> Response:
-        """Return the answer to a mutation, but without an ETag."""
-        bucket = request.parameters["bucket"]
-        headers = [pair for pair in renderer.mutation_headers(result, bucket) if pair[0] != b"ETag"]
-        if not headers:
-            # As in the Data API: an unlock is not a mutation, and its token consists of zeros.
-            headers = [(b"X-CB-MutationToken", bucket + b":0:00000000:0")]
-        return Response(200, headers)
+    def shown_by(self, renderer: Renderer) -> Show:
+        """See :class:`gateway.operations.kind.Plan`."""
+        return renderer.unlocked
 
 
 def _plan_unlock(_: None, source: Source, now: float) -> Unlock:

@@ -24,6 +24,8 @@ REVALIDATE = (b"Cache-Control", b"private, no-cache")
 
 _KNOWN_BLOCKS = 256
 
+_NO_TOKEN = (0, 0, 0)
+
 
 # Documents that were stored for an hour have at most 3,600 different expiries.
 @lru_cache(maxsize=4096)
@@ -52,7 +54,9 @@ class Renderer:
             b"Content-Type: %b\r\nETag: %b%%08x%b\r\nX-CB-MutationToken: %%b:%%d:%%08x:%%d\r\n"
             % (JSON, quote, quote)
         )
-        self._unmodified = b"ETag: %b%%08x%b\r\n" % (quote, quote) + header_block([REVALIDATE])
+        self._version = b"ETag: %b%%08x%b\r\n" % (quote, quote)
+        self._version_with_json = b"Content-Type: %b\r\n%b" % (JSON, self._version)
+        self._unmodified = self._version + header_block([REVALIDATE])
         self._mutation = b"ETag: %b%%08x%b\r\nX-CB-MutationToken: %%b:%%d:%%08x:%%d\r\n" % (quote, quote)
 
     def etag(self, cas: int) -> bytes:
@@ -91,12 +95,16 @@ class Renderer:
             block += _expires(expiry)
         return RenderedResponse(200, block, result.value)
 
-    def document(self, result: ValueResult) -> Response | Deferred[Response]:
+    def document(self, result: ValueResult, request: Request) -> Response | Deferred[Response]:
         """Return a document as it is stored.
 
         :param result: a ValueResult whose value is bytes.
         """
-        return self._unknown(result, 0)
+        try:
+            before, behind = self._blocks[result.flags]
+        except KeyError:
+            return self._unknown(result, 0)
+        return RenderedResponse(200, b"%b%08x%b" % (before, result.cas, behind), result.value)
 
     def parts(
         self, result: ValueResult, paths: list[tuple[str, Path]], expiry: int
@@ -145,6 +153,27 @@ class Renderer:
             headers = [(b"Content-Type", JSON), *self.mutation_headers(result, bucket)]
             return Response(200, headers, body)
         return RenderedResponse(200, self._mutation_with_json % (result.cas, bucket, *token), body)
+
+    def counted(self, result: ValueResult, request: Request) -> Response:
+        """Return the new number of a counter, as JSON."""
+        return self.changed(result, request, b"%d" % result.value)
+
+    def read(self, result: OperationResult, request: Request, body: bytes) -> Response:
+        """Return the answer to a read of parts, with JSON in its body."""
+        if not result.cas:
+            return Response(200, [(b"Content-Type", JSON)], body)
+        return RenderedResponse(200, self._version_with_json % result.cas, body)
+
+    def touched(self, result: OperationResult, request: Request) -> Response:
+        """Return the answer of a version alone, if there is one."""
+        return RenderedResponse(204, self._version % result.cas if result.cas else b"")
+
+    def unlocked(self, result: OperationResult, request: Request) -> Response:
+        """Return the answer to a mutation, but without an ETag."""
+        bucket = request.parameters["bucket"]
+        # As in the Data API: an unlock is not a mutation, and its token consists of zeros.
+        token = result.mutation_token or _NO_TOKEN
+        return RenderedResponse(200, b"X-CB-MutationToken: %b:%d:%08x:%d\r\n" % (bucket, *token))
 
     def stored(self, result: OperationResult, request: Request) -> Response:
         """Return the answer to a mutation."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 from couchbase.protocol.constants import Opcode, Status
@@ -17,7 +18,6 @@ from couchbase.protocol.subdocument import (
 )
 from couchbase.subdocument import StoreSemantics
 from gateway.dialect.conditions import CONDITIONS, DURABILITY, EXPIRY, TIMEOUT, Condition, compare_and_write
-from gateway.dialect.contenttypes import JSON
 from gateway.dialect.errors import Refusal, bad_request
 from gateway.dialect.headers import Durability
 from gateway.dialect.jsontools import dumps
@@ -26,10 +26,10 @@ from gateway.dialect.subdocuments import PathOperation
 from gateway.http.request import Request
 from gateway.http.response import Response
 from gateway.operations.documents import waiting
-from gateway.operations.kind import Driver, Explained, Source, Words, kind
+from gateway.operations.kind import Driver, Explained, Show, Source, Words, kind
 from gateway.operations.renderer import Renderer
 
-__all__ = ["LOOKUP_IN", "MUTATE_IN", "changed_body", "usual_spec"]
+__all__ = ["LOOKUP_IN", "MUTATE_IN", "LookupIn", "changed_body", "usual_spec"]
 
 
 class _Form(NamedTuple):
@@ -195,12 +195,19 @@ class LookupIn(NamedTuple):
         """See :class:`gateway.operations.kind.Plan`."""
         return driver.lookup_in(key, self.specs, access_deleted=self.access_deleted)
 
-    def response(self, renderer: Renderer, result: SubdocResult, request: Request) -> Response:
-        """Return what is at each path."""
-        return Response(200, [_JSON_TYPE, *renderer.etag_header(result)], _looked_up(result))
+    def shown_by(self, renderer: Renderer) -> Show:
+        """See :class:`gateway.operations.kind.Plan`."""
+        return partial(_show, renderer.read, _looked_up)
 
 
-_JSON_TYPE = (b"Content-Type", JSON)
+def _show(
+    render: Callable[[SubdocResult, Request, bytes], Response],
+    body: Callable[[SubdocResult], bytes],
+    result: SubdocResult,
+    request: Request,
+) -> Response:
+    return render(result, request, body(result))
+
 
 _REFUSED: dict[int, str] = {
     Status.SUBDOC_DOC_E2DEEP: "DocumentTooDeep",
@@ -291,16 +298,16 @@ class MutateIn(NamedTuple):
 
         if self.semantics is StoreSemantics.INSERT:
             about.operation = "insert_in"
-        about.cas_given = cas != 0
+        if cas != 0:
+            about.cas_given = True
         if cas is not None:
             return write(cas)
         # Any path: only the version is needed.
         return compare_and_write(lambda: driver.lookup_in(key, [_ANY_PATH]), self.condition, write)
 
-    def response(self, renderer: Renderer, result: SubdocResult, request: Request) -> Response:
-        """Return the counters' numbers, with the headers of a mutation."""
-        headers = renderer.mutation_headers(result, request.parameters["bucket"])
-        return Response(200, [_JSON_TYPE, *headers], _changed(result))
+    def shown_by(self, renderer: Renderer) -> Show:
+        """See :class:`gateway.operations.kind.Plan`."""
+        return partial(_show, renderer.changed, _changed)
 
 
 _ANY_PATH = Spec(Opcode.SUBDOC_EXISTS, 0, b"_")

@@ -133,9 +133,12 @@ def asked_of(request: Request) -> Asked:
     return request.context or _NOTHING
 
 
-def note(request: Request, **asked: bool) -> None:
-    """Note that a CAS was given, or durability requested; see :class:`Asked`."""
-    request.context = asked_of(request)._replace(**asked)
+_ASKED = {(given, durable): Asked(given, durable) for given in (False, True) for durable in (False, True)}
+
+
+def note(request: Request, cas_given: bool, durable: bool) -> None:
+    """Note whether a CAS was given, and durability requested; see :class:`Asked`."""
+    request.context = _ASKED[cas_given, durable]
 
 
 def caller_of(request: Request) -> CallerCredentials:

@@ -14,9 +14,10 @@ from gateway.openapi.headers import ONE_VERSION
 from gateway.openapi.members import CAS, body_of
 from gateway.openapi.schemas import BOOLEAN, choice, listed, named, text, thing
 from gateway.operations.copies import ENDURE, OBSERVE
+from gateway.operations.kind import Kind
 from gateway.resources.documentbase import DocumentResource
 from gateway.resources.documents import STORED_ALE
-from gateway.resources.headers import NO_HEADERS, read_mutation
+from gateway.resources.headers import NO_HEADERS, MutationHeaders
 
 __all__ = ["COPY", "DurabilityChecks"]
 
@@ -54,7 +55,7 @@ class DurabilityChecks(DocumentResource):
         master_only = request.query(OBSERVE.body).get("masterOnly", "false").lower()
         if master_only not in ("true", "false"):
             raise bad_request(f"masterOnly: {master_only[:80]!r} is invalid; expected true or false")
-        return self.ask(request, OBSERVE, NO_HEADERS, {"masterOnly": master_only == "true"})
+        return self.ask_with(request, OBSERVE, NO_HEADERS, {"masterOnly": master_only == "true"})
 
     @endpoint("endure_document", "POST", "/endure", on=DOCUMENT, operation=ENDURE.name, takes=ENDURE.takes)
     @described(
@@ -67,5 +68,8 @@ class DurabilityChecks(DocumentResource):
     )
     def endure_document(self, request: Request) -> Any:
         """Answer as soon as that many copies have the document, or its removal."""
-        headers = read_mutation(request)
-        return self.ask(request, ENDURE, headers, json_object(request, ENDURE.body, required=False))
+        return self.ask(request, ENDURE, _read_endure)
+
+
+def _read_endure(request: Request, kind: Kind, headers: MutationHeaders) -> dict[str, Any]:
+    return json_object(request, kind.body, required=False)

@@ -15,7 +15,7 @@ from gateway.operations.counters import DECR, INCR
 from gateway.operations.kind import Kind
 from gateway.resources.documentbase import DocumentResource
 from gateway.resources.documents import WRITTEN_HEADERS
-from gateway.resources.headers import read_mutation
+from gateway.resources.headers import MutationHeaders
 
 __all__ = ["Counters"]
 
@@ -57,5 +57,8 @@ class Counters(DocumentResource):
         return self._count(request, DECR)
 
     def _count(self, request: Request, kind: Kind) -> Any:
-        headers = read_mutation(request)
-        return self.ask(request, kind, headers, json_object(request, kind.body, required=False, typed=True))
+        return self.ask(request, kind, _read_body)
+
+
+def _read_body(request: Request, kind: Kind, headers: MutationHeaders) -> dict[str, Any]:
+    return json_object(request, kind.body, required=False, typed=True)

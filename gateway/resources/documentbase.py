@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Any, NamedTuple
 
 from twisted.internet.defer import Deferred
 
+from couchbase.protocol.constants import RELATIVE_EXPIRY_MAX
 from gateway.cluster.connection import GatewayConnection
 from gateway.cluster.credentials import Authorizer
 from gateway.cluster.pool import ConnectionPool
+from gateway.http.known import Known
 from gateway.http.request import Request
-from gateway.http.response import Response
 from gateway.operations.kind import Kind, Plan
 from gateway.operations.renderer import Renderer
 from gateway.resources.base import BucketResource, document_key, in_collection
-from gateway.resources.headers import MutationHeaders, RequestSource
+from gateway.resources.headers import MUTATION_HEADERS, MutationHeaders, RequestSource, read_mutation
 
-__all__ = ["DocumentResource", "Wanted"]
+__all__ = ["DocumentResource", "ReadMembers", "Wanted"]
+
+ReadMembers = Callable[[Request, Kind, MutationHeaders], Mapping[str, object]]
+"""Reads members of a request's body, or of its query; raises Refusal (400)."""
 
 
 class Wanted(NamedTuple):
@@ -28,6 +31,8 @@ class Wanted(NamedTuple):
     said: object
     """Parsed members of its body."""
     source: RequestSource
+    form: _Form | None = None
+    """By which to remember its plan."""
 
 
 class DocumentResource(BucketResource):
@@ -42,6 +47,7 @@ class DocumentResource(BucketResource):
         super().__init__(authorizer, pool)
         self._renderer = renderer
         self._now = now
+        self._plans: Known[_Form, Plan] = Known(_KNOWN_PLANS)
 
     def enter_large(
         self, connection: Any, request: Request, size: int, begin: Callable[[Any], Any]
@@ -61,39 +67,93 @@ class DocumentResource(BucketResource):
         return room.addCallback(ask)
 
     def ask(
-        self, request: Request, kind: Kind, headers: MutationHeaders, members: Mapping[str, object] = {}
+        self, request: Request, kind: Kind, read: ReadMembers | None = None, *, early: bool = False
     ) -> Any:
-        """Carry out an operation: read the parameters that need no permission, get a connection, and do the
-        rest.
+        """Carry out an operation without a value: read the parameters that need no permission, get a
+        connection, and do the rest.
 
-        :param members: of the request's JSON body, or of its query.
+        What requests ask for is remembered by their bytes, so the same operation on other documents is not
+        planned again.
+
+        :param read: reads the members of the body, or of the query.
+        :param early: whether all parameters are read before the caller is known.
         :raises Refusal: 400.
         """
+        form = None if read is None and kind.has_value else _form_of(request, kind, read is not None)
+        if form is not None:
+            plan = self._plans.get(form)
+            if plan is not None:
+                return self.connected(request, self.carry_out, plan)
+        headers = read_mutation(request)
+        members = {} if read is None else read(request, kind, headers)
+        return self.ask_with(request, kind, headers, members, form, early=early)
+
+    def ask_with(
+        self,
+        request: Request,
+        kind: Kind,
+        headers: MutationHeaders,
+        members: Mapping[str, object],
+        form: _Form | None = None,
+        *,
+        early: bool = False,
+    ) -> Any:
+        """Carry out an operation whose headers and members were looked up.
+
+        :param form: by which to remember its plan.
+        """
         source = RequestSource(request, headers, members)
-        said = kind.read(members, source.words)
-        return self.connected(request, self.act, Wanted(kind, said, source))
+        wanted = Wanted(kind, kind.read(members, source.words), source, form)
+        if early:
+            return self.connected(request, self.carry_out, self._plan(wanted))
+        return self.connected(request, self.act, wanted)
+
+    def _plan(self, wanted: Wanted) -> Any:
+        kind, said, source, form = wanted
+        plan: Any = kind.plan(said, source, self._now())
+        # A time that was counted from now is another one for the next request.
+        if form is not None and getattr(plan, "expiry", 0) <= RELATIVE_EXPIRY_MAX:
+            self._plans.learn(form, plan)
+        return plan
 
     def act(self, connection: GatewayConnection, request: Request, wanted: Wanted) -> Any:
         """Plan the operation, and carry it out on a connection."""
         document_key(request)
-        plan = wanted.kind.plan(wanted.said, wanted.source, self._now())
-        return self.carry_out(connection, request, plan)
+        return self.carry_out(connection, request, self._plan(wanted))
 
-    def carry_out(self, connection: GatewayConnection, request: Request, plan: Plan) -> Any:
+    def carry_out(self, connection: Any, request: Request, plan: Plan) -> Any:
         """Carry out a plan; returns the result for a handler."""
         key = document_key(request)
-        connection = in_collection(connection, request)
-        source = RequestSource(request)
-        show = partial(self._show, plan)
-        # Both have the SDK's methods, with different results.
-        driver: Any = connection.operations if plan.is_single else connection
+        if len(request.parameters) != 2:
+            # The path names scope and collection.
+            connection = in_collection(connection, request)
+        show = plan.shown_by(self._renderer)
         if plan.is_single:
-            call = plan.start(driver, key, source)
+            # The connection has the SDK's methods, too, with other results.
+            call = plan.start(connection.operations, key, RequestSource(request))
             request.render = show
             call.receiver = request
             return call
-        started: Deferred[Any] = plan.start(driver, key, source)
+        started: Deferred[Any] = plan.start(connection, key, RequestSource(request))
         return started.addCallback(show, request)
 
-    def _show(self, plan: Plan, result: Any, request: Request) -> Response | Deferred[Response]:
-        return plan.response(self._renderer, result, request)
+
+_Form = tuple[str, Any, bytes]
+"""What tells requests with the same plan from all others: the operation, the content type and the body."""
+
+_LONGEST_FORM = 512
+_KNOWN_PLANS = 512
+
+
+def _form_of(request: Request, kind: Kind, has_body: bool) -> _Form | None:
+    """Return the form of a request; ``None`` if it is not one to remember."""
+    if request.query_string or request.body_is_awaited or request.body_too_large:
+        return None
+    headers = request.headers
+    if request.is_selective and not MUTATION_HEADERS.isdisjoint(headers):
+        return None
+    declared = headers.get(b"content-type")
+    body = request.raw_body if has_body else b""
+    if type(declared) is list or len(body) > _LONGEST_FORM:
+        return None
+    return kind.name, declared, body

@@ -239,7 +239,7 @@ class Documents(DocumentResource):
             return self._renderer.parts(result, wanted.paths, expiry)
         if wanted.replica is None:
             return self._renderer.whole(result, request)
-        return self._renderer.document(result)
+        return self._renderer.document(result, request)
 
     @endpoint("create_document", "POST", on=DOCUMENT, operation=ADD.name, takes=ADD.takes)
     @described(
@@ -254,7 +254,7 @@ class Documents(DocumentResource):
     )
     def create_document(self, request: Request) -> Any:
         """Store the document; it must not exist."""
-        return self.ask(request, ADD, read_mutation(request))
+        return self.ask(request, ADD)
 
     @endpoint("put_document", "PUT", on=DOCUMENT, operation=SET.name, takes=SET.takes)
     @described(
@@ -309,7 +309,7 @@ class Documents(DocumentResource):
     )
     def delete_document(self, request: Request) -> Any:
         """Remove the document."""
-        return self.ask(request, DELETE, read_mutation(request))
+        return self.ask(request, DELETE)
 
     @endpoint("append_document", "POST", "/append", on=DOCUMENT, operation=APPEND.name, takes=APPEND.takes)
     @described(
@@ -321,7 +321,7 @@ class Documents(DocumentResource):
     )
     def append_document(self, request: Request) -> Any:
         """Add bytes at the document's end."""
-        return self.ask(request, APPEND, read_mutation(request))
+        return self.ask(request, APPEND)
 
     @endpoint(
         "prepend_document", "POST", "/prepend", on=DOCUMENT, operation=PREPEND.name, takes=PREPEND.takes
@@ -335,17 +335,18 @@ class Documents(DocumentResource):
     )
     def prepend_document(self, request: Request) -> Any:
         """Add bytes at the document's start."""
-        return self.ask(request, PREPEND, read_mutation(request))
+        return self.ask(request, PREPEND)
 
     def act(self, connection: Any, request: Request, wanted: Wanted) -> Any:
         """Plan the operation, and carry it out; a large body is sent on the connection for large
         operations."""
-        size = wanted.source.value_bytes if wanted.kind.has_value else 0
-        if max(size, request.received_bytes) >= LARGE_BYTES and size and connection.bulk is not None:
-            document_key(request)
-            self.large.note(document_place(request), size)
-            carried_out: Deferred[Any] = connection.bulk.carry_out(
-                size, lambda bulk: self.act(bulk, request, wanted)
-            )
-            return carried_out
+        if wanted.kind.has_value and (request.received_bytes >= LARGE_BYTES or wanted.source.is_encoded):
+            size = wanted.source.value_bytes
+            if max(size, request.received_bytes) >= LARGE_BYTES and size and connection.bulk is not None:
+                document_key(request)
+                self.large.note(document_place(request), size)
+                carried_out: Deferred[Any] = connection.bulk.carry_out(
+                    size, lambda bulk: self.act(bulk, request, wanted)
+                )
+                return carried_out
         return super().act(connection, request, wanted)

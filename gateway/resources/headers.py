@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Mapping, Set
+from typing import Any
 
+from couchbase.protocol.constants import RELATIVE_EXPIRY_MAX
 from gateway.dialect.conditions import (
+    NO_CONDITION,
     Condition,
     check_encoding,
     one_version,
     parse_if_match,
     read_condition,
 )
-from gateway.dialect.contenttypes import FLAGS_OF_TYPE, flags_of
+from gateway.dialect.contenttypes import flags_of
 from gateway.dialect.encodings import inflated, inflated_bytes
 from gateway.dialect.errors import Refusal, bad_request
 from gateway.dialect.expiry import expiry_from_expires, expiry_from_touch, expiry_from_ttl
 from gateway.dialect.headers import Durability, parse_durability, parse_flags
+from gateway.http.known import Known
 from gateway.http.request import Request
 from gateway.operations.kind import Words
 from gateway.resources.base import asked_of, check_collection, note
 
-__all__ = ["NO_HEADERS", "WORDS", "MutationHeaders", "RequestSource", "read_mutation"]
+__all__ = ["MUTATION_HEADERS", "NO_HEADERS", "WORDS", "MutationHeaders", "RequestSource", "read_mutation"]
 
 _SNAPPY = b"snappy"
 
@@ -34,73 +37,142 @@ WORDS = Words(
 )
 
 
-class MutationHeaders(NamedTuple):
+class MutationHeaders:
     """The headers of a mutation, as sent: looked up early, because a repeated header is refused before
     anything else; parsed later, because the Data API checks credentials and bucket before them.
+
+    Requests that send the same share an object, so only what is parsed is added to it later.
     """
 
-    if_match: bytes | None
-    if_none_match: bytes | None
-    encoding: bytes | None
-    expires: str | None
-    ttl: str | None
-    level: bytes | None
-    persist_to: bytes | None
-    replicate_to: bytes | None
-    flags: int
-    is_plain: bool = False
+    if_match: bytes | None = None
+    if_none_match: bytes | None = None
+    encoding: bytes | None = None
+    expires: str | None = None
+    ttl: str | None = None
+    level: bytes | None = None
+    persist_to: bytes | None = None
+    replicate_to: bytes | None = None
+    flags = 0
+    is_plain = True
     """Whether there are no others than the flags and the expiry."""
+
+    _expiry: int | None = None
+    _durability: Durability | None = None
+
+    def expiry(self, now: float) -> int | None:
+        """Return the expiry in ``Expires`` or ``X-CB-TTL``, in the protocol's form; ``None`` if there is
+        none.
+
+        :param now: Unix time in seconds.
+        :raises Refusal: 400.
+        """
+        if self._expiry is not None:
+            return self._expiry
+        if self.ttl is None:
+            if self.expires is None:
+                return None
+            expiry = expiry_from_expires(self.expires, now)
+            if expiry <= RELATIVE_EXPIRY_MAX:
+                # A longer duration ends at another time for each request.
+                self._expiry = expiry
+            return expiry
+        if self.expires is not None:
+            raise bad_request("Expires and X-CB-TTL both set the expiry; send one of them")
+        self._expiry = expiry_from_ttl(self.ttl)
+        return self._expiry
+
+    def durability(self) -> Durability:
+        """Return the durability that is asked for; raises Refusal (400)."""
+        if self._durability is None:
+            self._durability = parse_durability(self.level, self.persist_to, self.replicate_to)
+        return self._durability
 
 
 def _of_flags(flags: int) -> MutationHeaders:
-    return MutationHeaders(None, None, None, None, None, None, None, None, flags, True)
+    found = MutationHeaders()
+    found.flags = flags
+    return found
 
 
 NO_HEADERS = _of_flags(0)
-_NOT_PLAIN = [
-    (name.lower(), name)
-    for name in (
-        b"If-Match",
-        b"If-None-Match",
-        b"Content-Encoding",
-        b"X-CB-DurabilityLevel",
-        b"X-CB-PersistTo",
-        b"X-CB-ReplicateTo",
+
+_FLAGS = b"x-cb-flags"
+# Header -> its attribute and its usual spelling, in the order in which they are checked.
+_ATTRIBUTES = {
+    spelling.lower(): (attribute, spelling)
+    for attribute, spelling in (
+        ("", b"X-CB-Flags"),
+        ("if_match", b"If-Match"),
+        ("if_none_match", b"If-None-Match"),
+        ("encoding", b"Content-Encoding"),
+        ("level", b"X-CB-DurabilityLevel"),
+        ("persist_to", b"X-CB-PersistTo"),
+        ("replicate_to", b"X-CB-ReplicateTo"),
+        ("expires", b"Expires"),
+        ("ttl", b"X-CB-TTL"),
     )
-]
-_NONE_OF_THEM = [None] * len(_NOT_PLAIN)
-_OF_TYPE: dict[bytes | None, MutationHeaders] = {
-    declared: _of_flags(flags) for declared, flags in FLAGS_OF_TYPE.items()
 }
+MUTATION_HEADERS = _ATTRIBUTES.keys()
+"""The headers (lower case) that :func:`read_mutation` reads, besides the content type."""
+
+_TEXTS = frozenset({"expires", "ttl"})
+_PLAIN = frozenset({"", *_TEXTS})
+
+# What was read before, by the content type alone, or with one of the headers and its value.
+_of_type: Known[bytes | None, MutationHeaders] = Known(256)
+_known: Known[tuple[bytes | None, bytes, Any], MutationHeaders] = Known(1024)
+_LONGEST_KNOWN = 64
 
 
 def read_mutation(request: Request) -> MutationHeaders:
     """Look up the headers of a mutation; raises Refusal (400) for one given twice or bad flags."""
-    request.query()
-    header = request.header
-    declared = header(b"Content-Type")
-    if not request.is_selective:
-        known = _OF_TYPE.get(declared)
-        if known is None:
-            known = NO_HEADERS if declared is None else _of_flags(flags_of(declared))
-        return known
-    # Most are absent, and to see that costs less than to look each of them up.
-    given = request.headers
-    flags = header(b"X-CB-Flags")
-    others = [header(name) if lowered in given else None for lowered, name in _NOT_PLAIN]
-    if_match, if_none_match, encoding, level, persist_to, replicate_to = others
-    return MutationHeaders(
-        if_match,
-        if_none_match,
-        encoding,
-        request.text_header(b"Expires") if b"expires" in given else None,
-        request.text_header(b"X-CB-TTL") if b"x-cb-ttl" in given else None,
-        level,
-        persist_to,
-        replicate_to,
-        flags_of(declared or b"") if flags is None else parse_flags(flags),
-        others == _NONE_OF_THEM,
-    )
+    if request.query_string:
+        request.query()
+    headers = request.headers
+    declared: Any = headers.get(b"content-type")
+    if type(declared) is list:
+        # Refuses a header that is given twice.
+        declared = request.header(b"Content-Type")
+    if request.is_selective:
+        given = headers.keys() & MUTATION_HEADERS
+        if given:
+            return _read_selective(request, declared, given)
+    known = _of_type.get(declared)
+    if known is None:
+        known = _of_flags(0 if declared is None else flags_of(declared))
+        if declared is None or len(declared) <= _LONGEST_KNOWN:
+            _of_type.learn(declared, known)
+    return known
+
+
+def _read_selective(request: Request, declared: bytes | None, given: Set[bytes]) -> MutationHeaders:
+    if len(given) > 1:
+        return _read_all(request, declared, given)
+    (name,) = given
+    value = request.headers[name]
+    if type(value) is list or len(value) + len(declared or b"") > _LONGEST_KNOWN or name == b"if-match":
+        # Versions rarely come twice.
+        return _read_all(request, declared, given)
+    form = declared, name, value
+    return _known.get(form) or _known.learn(form, _read_all(request, declared, given))
+
+
+def _read_all(request: Request, declared: bytes | None, given: Set[bytes]) -> MutationHeaders:
+    found = MutationHeaders()
+    flags = None
+    for name, (attribute, spelling) in _ATTRIBUTES.items():
+        if name not in given:
+            continue
+        if attribute not in _PLAIN:
+            found.is_plain = False
+        if name == _FLAGS:
+            flags = request.header(spelling)
+        elif attribute in _TEXTS:
+            setattr(found, attribute, request.text_header(spelling))
+        else:
+            setattr(found, attribute, request.header(spelling))
+    found.flags = flags_of(declared or b"") if flags is None else parse_flags(flags)
+    return found
 
 
 class RequestSource:
@@ -127,7 +199,10 @@ class RequestSource:
 
     def condition(self) -> Condition:
         """Return the condition of ``If-Match`` and ``If-None-Match``."""
-        return read_condition(self._headers.if_match, self._headers.if_none_match)
+        headers = self._headers
+        if headers.if_match is None and headers.if_none_match is None:
+            return NO_CONDITION
+        return read_condition(headers.if_match, headers.if_none_match)
 
     def version(self) -> int:
         """Return the CAS of ``If-Match``, which must be one ETag."""
@@ -135,12 +210,7 @@ class RequestSource:
 
     def expiry(self, now: float) -> int | None:
         """Return the expiry in ``Expires`` or ``X-CB-TTL``."""
-        headers = self._headers
-        if headers.ttl is None:
-            return None if headers.expires is None else expiry_from_expires(headers.expires, now)
-        if headers.expires is not None:
-            raise bad_request("Expires and X-CB-TTL both set the expiry; send one of them")
-        return expiry_from_ttl(headers.ttl)
+        return self._headers.expiry(now)
 
     def touched_expiry(self, now: float) -> int:
         """Return the expiry in ``X-CB-TTL`` or the member ``expiry``."""
@@ -155,13 +225,17 @@ class RequestSource:
 
     def durability(self) -> Durability:
         """Return the durability in the headers."""
-        headers = self._headers
-        return parse_durability(headers.level, headers.persist_to, headers.replicate_to)
+        return self._headers.durability()
 
     def look_at_value(self) -> None:
         """Refuse a body that is too large, or compressed in an unknown way."""
         self._request.check_size()
         check_encoding(self._headers.encoding, is_document=True)
+
+    @property
+    def is_encoded(self) -> bool:
+        """Whether the document in the body has another size than the body."""
+        return self._headers.encoding == _SNAPPY
 
     @property
     def value_bytes(self) -> int:
@@ -207,7 +281,7 @@ class RequestSource:
 
     @cas_given.setter
     def cas_given(self, is_given: bool) -> None:
-        note(self._request, cas_given=is_given)
+        note(self._request, is_given, asked_of(self._request).durable)
 
     @property
     def durable(self) -> bool:
@@ -216,4 +290,4 @@ class RequestSource:
 
     @durable.setter
     def durable(self, is_durable: bool) -> None:
-        note(self._request, durable=is_durable)
+        note(self._request, asked_of(self._request).cas_given, is_durable)

@@ -12,10 +12,11 @@ from gateway.openapi.description import DOCUMENT as CONTENT
 from gateway.openapi.description import JSON, Answer, Body, Example, Given, described
 from gateway.openapi.headers import ONE_VERSION
 from gateway.openapi.members import body_of
+from gateway.operations.kind import Kind
 from gateway.operations.locks import LOCK, TOUCH, UNLOCK
 from gateway.resources.documentbase import DocumentResource
 from gateway.resources.documents import ALE, READ_HEADERS, STORED_ALE
-from gateway.resources.headers import RequestSource, read_mutation
+from gateway.resources.headers import MutationHeaders
 
 __all__ = ["Locks"]
 
@@ -44,12 +45,8 @@ class Locks(DocumentResource):
     )
     def touch_document(self, request: Request) -> Any:
         """Set the document's expiry, and return the document if requested."""
-        headers = read_mutation(request)
-        members = json_object(request, TOUCH.body, required=headers.ttl is None)
-        source = RequestSource(request, headers, members)
-        # Nearly all parameters are in the body, so all are read with it, before the caller is known.
-        plan = TOUCH.plan(TOUCH.read(members, source.words), source, self._now())
-        return self.connected(request, self.carry_out, plan)
+        # Nearly all parameters are in the body, so all are read with it.
+        return self.ask(request, TOUCH, _read_touch, early=True)
 
     @endpoint("lock_document", "POST", "/lock", on=DOCUMENT, operation=LOCK.name, takes=LOCK.takes)
     @described(
@@ -70,8 +67,7 @@ class Locks(DocumentResource):
     )
     def lock_document(self, request: Request) -> Any:
         """Return the document, and lock it: only the returned ETag allows a change."""
-        headers = read_mutation(request)
-        return self.ask(request, LOCK, headers, json_object(request, LOCK.body, required=False))
+        return self.ask(request, LOCK, _read_lock)
 
     @endpoint("unlock_document", "POST", "/unlock", on=DOCUMENT, operation=UNLOCK.name, takes=UNLOCK.takes)
     @described(
@@ -87,4 +83,12 @@ class Locks(DocumentResource):
     )
     def unlock_document(self, request: Request) -> Any:
         """Release the lock."""
-        return self.ask(request, UNLOCK, read_mutation(request))
+        return self.ask(request, UNLOCK)
+
+
+def _read_touch(request: Request, kind: Kind, headers: MutationHeaders) -> dict[str, Any]:
+    return json_object(request, kind.body, required=headers.ttl is None)
+
+
+def _read_lock(request: Request, kind: Kind, headers: MutationHeaders) -> dict[str, Any]:
+    return json_object(request, kind.body, required=False)

@@ -22,13 +22,13 @@ from gateway.http.response import Response
 from gateway.http.routing import endpoint
 from gateway.openapi.description import JSON, Answer, Body, Example, described
 from gateway.openapi.members import LOOKED_UP, MUTATED, body_of
-from gateway.operations.kind import Kind
+from gateway.operations.kind import Kind, Plan
 from gateway.operations.renderer import Renderer
-from gateway.operations.subdocuments import LOOKUP_IN, MUTATE_IN, changed_body, usual_spec
+from gateway.operations.subdocuments import LOOKUP_IN, MUTATE_IN, LookupIn, changed_body, usual_spec
 from gateway.resources.base import document_key, document_place, in_collection
-from gateway.resources.documentbase import DocumentResource, Wanted
+from gateway.resources.documentbase import DocumentResource
 from gateway.resources.documents import STORED_ALE, WRITTEN_HEADERS
-from gateway.resources.headers import read_mutation
+from gateway.resources.headers import MutationHeaders, read_mutation
 
 __all__ = ["Subdocuments"]
 
@@ -151,28 +151,34 @@ class Subdocuments(DocumentResource):
         return self._renderer.changed(result, request, changed_body(result))
 
     def _ask(self, request: Request, kind: Kind) -> Any:
+        if request.body_is_awaited or len(request.raw_body) <= AT_ONCE_BYTES:
+            return self.ask(request, kind, _read_body)
         headers = read_mutation(request)
         body = request.body()
         check_charset(request.header(b"Content-Type") or b"")
-        if len(body) <= AT_ONCE_BYTES:
-            return self.ask(request, kind, headers, parse_body(body, kind.body))
         parsed: Deferred[Any] = self._steps.run(parsing_body(body, kind.body))
-        return parsed.addCallback(lambda members: self.ask(request, kind, headers, members))
+        return parsed.addCallback(lambda members: self.ask_with(request, kind, headers, members))
 
-    def act(self, connection: Any, request: Request, wanted: Wanted) -> Any:
-        """Plan the operation, and carry it out; a large body is sent, and a large document read, on the
-        connection for large operations."""
-        if self._large_sizes and wanted.kind is LOOKUP_IN and connection.bulk is not None:
+    def carry_out(self, connection: Any, request: Request, plan: Plan) -> Any:
+        """Carry out a plan; a large body is sent, and a large document read, on the connection for large
+        operations."""
+        if self._large_sizes and type(plan) is LookupIn and connection.bulk is not None:
             document_key(request)
             size = self._large_sizes.get(document_place(request))
             if size is not None:
                 return self.enter_large(
-                    connection, request, size, lambda bulk: self.act(bulk, request, wanted)
+                    connection, request, size, lambda bulk: self.carry_out(bulk, request, plan)
                 )
         if request.received_bytes >= LARGE_BYTES and connection.bulk is not None:
             document_key(request)
             carried_out: Deferred[Any] = connection.bulk.carry_out(
-                len(request.raw_body), lambda bulk: self.act(bulk, request, wanted)
+                len(request.raw_body), lambda bulk: self.carry_out(bulk, request, plan)
             )
             return carried_out
-        return super().act(connection, request, wanted)
+        return super().carry_out(connection, request, plan)
+
+
+def _read_body(request: Request, kind: Kind, headers: MutationHeaders) -> dict[str, Any]:
+    body = request.body()
+    check_charset(request.header(b"Content-Type") or b"")
+    return parse_body(body, kind.body)

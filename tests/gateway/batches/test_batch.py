@@ -28,9 +28,6 @@ from tests.gateway.support import Answer, Reply, Site, basic, error, passthrough
 BATCH = "/v1/buckets/b/batch"
 
 
-NO_COPIES = {"persist_to": 0, "replicate_to": 0, "durability_level": 0}
-
-
 def lines_of(reply: Reply) -> list[dict[str, Any]]:
     """Parse an answer of lines."""
     return [json.loads(line) for line in reply.body.splitlines()]
@@ -83,10 +80,10 @@ class OperationTests(SynchronousTestCase):
                 {"op": "delete", "durabilityLevel": "Majority"},
                 ("delete", (), {"cas": 0, "persist_to": 0, "replicate_to": 0, "durability_level": 1}),
             ),
-            ({"op": "incr"}, ("incr", (), {"amount": 1, "initial": None, "ttl": 0, **NO_COPIES})),
+            ({"op": "incr"}, ("incr", (), {"amount": 1, "initial": None, "ttl": 0})),
             (
                 {"op": "decr", "delta": 2, "initial": 9, "ttl": 3},
-                ("decr", (), {"amount": 2, "initial": 9, "ttl": 3, **NO_COPIES}),
+                ("decr", (), {"amount": 2, "initial": 9, "ttl": 3}),
             ),
             ({"op": "touch", "expires": "90s"}, ("touch", (), {"ttl": 90})),
             ({"op": "lock"}, ("lock", (), {"ttl": 15})),

@@ -461,7 +461,6 @@ class CounterTests(SynchronousTestCase):
         reply, site = self.count()
         self.assertEqual((reply.body, reply.header("Content-Type")), (b"7", "application/json"))
         expected = {"amount": 1, "initial": None, "ttl": 0}
-        expected |= {"persist_to": 0, "replicate_to": 0, "durability_level": 0}
         self.assertEqual(site.calls[0][2], expected)
 
     def test_body(self) -> None:
