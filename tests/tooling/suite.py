@@ -1,0 +1,198 @@
+"""Runs tests in several processes: whole modules, the longest first; `make test` is this.
+
+    python -m tests.tooling.suite [NAME ...]
+
+A name is a package, a module, a class or a method of tests; without names it is everything but ``tests.judges``.
+``JOBS`` in the environment is the number of processes, one more than the machine has processors by default,
+because some tests wait for others. It ends with the failures, the ten slowest tests, and trial's closing
+line; the exit status is 1 if a test failed. ``trial --jobs`` hands out single tests in their order: the longest module
+may come last, and what the tests of a module share is made in each process.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from queue import SimpleQueue
+from threading import Thread
+from typing import Any, TextIO
+
+from tests.tooling.sources import ROOT, module_name
+
+# They take longest, so they begin; a test compares the names with the modules.
+LONGEST: tuple[str, ...] = ()
+OUTCOMES = ("skips", "expectedFailures", "failures", "errors", "unexpectedSuccesses", "successes")
+BAD = ("failures", "errors", "unexpectedSuccesses")
+SLOWEST = 10
+
+
+def units(names: Iterable[str]) -> list[str]:
+    """Return what is handed out at once: the modules of packages, and all other names as they are."""
+    found: dict[str, None] = {}
+    for name in names:
+        folder = ROOT.joinpath(*name.split("."))
+        if folder.is_dir():
+            found.update((module_name(path), None) for path in sorted(folder.rglob("test_*.py")))
+        else:
+            found[name] = None
+    return sorted(found, key=lambda name: LONGEST.index(name) if name in LONGEST else len(LONGEST))
+
+
+def everything() -> list[str]:
+    """Return the packages of tests, without the judges, which need programs of others."""
+    packages = (module_name(path) for path in sorted((ROOT / "tests").glob("*/__init__.py")))
+    return [name for name in packages if name != "tests.judges"]
+
+
+@dataclass
+class Results:
+    """What became of the tests."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    texts: dict[tuple[str, str], list[str]] = field(default_factory=dict)
+    """Names of tests by outcome and reason."""
+    seconds: dict[str, float] = field(default_factory=dict)
+    modules: Counter[str] = field(default_factory=Counter)
+    """Seconds of whole modules, set-up included."""
+    processor: float = 0.0
+
+    def add(self, outcome: str, test: str, text: str) -> None:
+        """Count a test."""
+        self.counts[outcome] += 1
+        if outcome != "successes":
+            self.texts.setdefault((outcome, text), []).append(test)
+
+    def write(self, stream: TextIO, seconds: float) -> None:
+        """Print everything that is not a success, the slowest, and the closing line."""
+        for (outcome, text), tests in sorted(self.texts.items(), key=lambda item: OUTCOMES.index(item[0][0])):
+            print("=" * 79, f"[{outcome}]", text.rstrip(), "", *sorted(tests), sep="\n", file=stream)
+        for title, times in (("tests", self.seconds), ("modules", self.modules)):
+            print("-" * 79, f"The slowest {title}, in seconds:", sep="\n", file=stream)
+            for name in sorted(times, key=lambda name: -times[name])[:SLOWEST]:
+                print(f"{times[name]:8.2f}  {name}", file=stream)
+        number = sum(self.counts.values())
+        print("-" * 79, f"Ran {number} tests in {seconds:.1f} s, {self.processor:.0f} s of processors", sep="\n", file=stream)
+        counted = ", ".join(f"{one}={self.counts[one]}" for one in OUTCOMES if self.counts[one])
+        print(f"\n{'FAILED' if self.failed else 'PASSED'} ({counted})", file=stream, flush=True)
+
+    @property
+    def failed(self) -> bool:
+        """Whether a test failed, or none was run."""
+        return any(self.counts[one] for one in BAD) or not self.counts["successes"]
+
+
+class Worker:
+    """A process that runs tests, and the thread that hands them to it.
+
+    :param folder: where it may write; it is made.
+    :param waiting: names that are still to be run.
+    :param events: what it reports is put here; ``None`` when there is nothing more to run.
+    """
+
+    def __init__(self, folder: Path, waiting: SimpleQueue[str | None], events: SimpleQueue[Any]) -> None:
+        self._folder = folder
+        self._waiting = waiting
+        self._events = events
+        self._process = self._start()
+        Thread(target=self._serve, daemon=True).start()
+
+    def stop(self) -> None:
+        """End the process."""
+        self._process.terminate()
+        self._process.wait()
+
+    def _start(self) -> subprocess.Popen[str]:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        return subprocess.Popen(
+            [sys.executable, "-m", "tests.tooling.suiteworker"],
+            cwd=self._folder,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def _serve(self) -> None:
+        while (name := self._waiting.get()) is not None:
+            self._run(name)
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait()
+        self._events.put(None)
+
+    def _run(self, name: str) -> None:
+        began = time.monotonic()
+        test = name
+        assert self._process.stdin is not None and self._process.stdout is not None
+        try:
+            print(name, file=self._process.stdin, flush=True)
+            for line in self._process.stdout:
+                event = json.loads(line)
+                if event["event"] == "begins":
+                    test = event["test"]
+                    continue
+                if event["event"] == "done":
+                    self._events.put({**event, "seconds": time.monotonic() - began})
+                    return
+                self._events.put(event)
+        except BrokenPipeError:
+            pass
+        text = f"its process ended with status {self._process.wait()}; see {self._folder}/output.log"
+        self._events.put({"event": "outcome", "test": test, "outcome": "errors", "text": text})
+        self._process = self._start()
+
+
+def run(names: list[str], jobs: int, folder: Path, stream: TextIO) -> Results:
+    """Run these units.
+
+    :param jobs: number of processes, at most one for each unit.
+    :param folder: emptied first; the processes write into folders below it.
+    """
+    shutil.rmtree(folder, ignore_errors=True)
+    waiting: SimpleQueue[str | None] = SimpleQueue()
+    events: SimpleQueue[Any] = SimpleQueue()
+    jobs = min(jobs, len(names))
+    for name in [*names, *[None] * jobs]:
+        waiting.put(name)
+    results = Results()
+    began = time.monotonic()
+    workers = [Worker(folder / str(number), waiting, events) for number in range(jobs)]
+    try:
+        done = 0
+        while workers and done < jobs:
+            event = events.get()
+            if event is None:
+                done += 1
+            elif event["event"] == "outcome":
+                results.add(event["outcome"], event["test"], event["text"])
+                if event["outcome"] in BAD:
+                    print(f"[{event['outcome']}] {event['test']}", file=stream, flush=True)
+            elif event["event"] == "ended":
+                results.seconds[event["test"]] = event["seconds"]
+            else:
+                results.modules[event["name"]] = event["seconds"]
+                results.processor += event["processor"]
+    finally:
+        for worker in workers:
+            worker.stop()
+    results.write(stream, time.monotonic() - began)
+    return results
+
+
+def main(arguments: list[str]) -> int:
+    """Run what the arguments name; return the exit status."""
+    jobs = int(os.environ.get("JOBS") or (os.cpu_count() or 1) + 1)
+    results = run(units(arguments or everything()), jobs, ROOT / "_trial_temp", sys.stdout)
+    return int(results.failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
