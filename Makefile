@@ -7,11 +7,13 @@ LOCK ?= requirements/lock.txt
 RUN_LOCK ?= requirements/run.txt
 PORT ?= 8080
 ARGS ?=
-# Everything but the programs of others, which `make judges` runs.
-TESTS ?= $(filter-out tests.judges,$(patsubst tests/%/__init__.py,tests.%,$(wildcard tests/*/__init__.py)))
+# Names of tests; all by default, but for the programs of others, which `make judges` runs.
+TESTS ?=
 # Modules of tests.judges; all of them by default.
 JUDGES ?=
-JOBS ?= 2
+# Processes that run tests; one more than there are processors by default.
+JOBS ?=
+export JOBS
 
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
@@ -61,11 +63,12 @@ AXE_VERSION := 4.14.1
 PIP := -m pip --disable-pip-version-check --quiet --no-input
 
 .DEFAULT_GOAL := help
-.PHONY: help install interop judges run test busy versions lint types shape format bench docs api site links dist lock wheels clean
+.PHONY: help install interop judges run test quick busy versions lint types shape format bench docs api site links dist lock wheels clean
 
 help:
 	@echo "make run     start the gateway on its embedded node (PORT=8080, ARGS='--ephemeral', ...)"
 	@echo "make test    run every test (TESTS=tests.gateway for some, JOBS=1 for one process)"
+	@echo "make quick   run the tests that take seconds, at every save"
 	@echo "make busy    keep the machine busy for ten minutes, to run tests beside it"
 	@echo "make judges  fetch programs of others (CouchbaseMock, nginx, ...) and run tests.judges against them"
 	@echo "make versions  run the SDK's tests on PyPy 3 and every CPython of this machine"
@@ -129,7 +132,11 @@ run: $(RUNNABLE)
 		status=$$?; test $$status -eq 130 || exit $$status
 
 test: $(INSTALLED) interop
-	@if test $(JOBS) -gt 1; then exec $(BIN)/trial --jobs=$(JOBS) $(TESTS); else exec $(BIN)/trial $(TESTS); fi
+	@exec $(BIN)/python -m tests.tooling.suite $(TESTS)
+
+# At every save: what needs no process, no socket and no disk.
+quick: $(INSTALLED)
+	@exec $(BIN)/python -m tests.tooling.suite quick
 
 busy: $(INSTALLED)
 	@$(BIN)/python -m tests.tooling.busy 8 600

@@ -141,7 +141,6 @@ class RefusalTests(FaultTestCase):
                 node.rev, node.cluster, node.rows = 2, [self.second], [[0]]
             peer, frame = held[0]
             peer.push(self.first.config())
-            time.sleep(0.05)
             peer.answer(frame, cas=77)
 
         thread = threading.Thread(target=leave)

@@ -248,9 +248,11 @@ class ScriptedTests(InGreenlets, TestCase):
 
     def test_closed(self):
         """Closing ends operations in flight at once."""
-        self.node.script = lambda peer, frame: None
+        arrived = []
+        self.node.script = lambda peer, frame: arrived.append(frame)
         greenlets = [gevent.spawn(self.time_out, key) for key in ("a", "b")]
-        gevent.sleep(0.05)
+        while len(arrived) < 2:
+            gevent.sleep(0.001)
         began = time.monotonic()
         self.cb._close()
         for greenlet in greenlets:

@@ -72,7 +72,7 @@ def main(names: list[str]) -> int:
     failed = []
     with (
         tempfile.TemporaryDirectory() as scratch,
-        ThreadPoolExecutor(int(os.environ.get("JOBS", _JOBS))) as pool,
+        ThreadPoolExecutor(int(os.environ.get("JOBS") or _JOBS)) as pool,
     ):
         running = {
             pool.submit(run.finish): run for run in (Run(name, Path(scratch)) for name in names or modules())

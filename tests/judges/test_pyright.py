@@ -1,4 +1,4 @@
-"""pyright on the SDK's sample programs, as :mod:`tests.typing.test_programs` has mypy on them."""
+"""pyright on the SDK's sample programs, as :mod:`tests.judges.test_mypy` has mypy on them."""
 
 from __future__ import annotations
 

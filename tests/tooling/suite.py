@@ -2,11 +2,12 @@
 
     python -m tests.tooling.suite [NAME ...]
 
-A name is a package, a module, a class or a method of tests; without names it is everything but ``tests.judges``.
+A name is a package, a module, a class or a method of tests, or ``quick`` for the tests to run at every save;
+without names it is everything but ``tests.judges``.
 ``JOBS`` in the environment is the number of processes, one more than the machine has processors by default,
 because some tests wait for others. It ends with the failures, the ten slowest tests, and trial's closing
-line; the exit status is 1 if a test failed. ``trial --jobs`` hands out single tests in their order: the longest module
-may come last, and what the tests of a module share is made in each process.
+line; the exit status is 1 if a test failed. ``trial --jobs`` hands out single tests in their order: the
+longest module may come last, and what the tests of a module share is made in each process.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterable
@@ -28,7 +30,48 @@ from typing import Any, TextIO
 from tests.tooling.sources import ROOT, module_name
 
 # They take longest, so they begin; a test compares the names with the modules.
-LONGEST: tuple[str, ...] = ()
+LONGEST = (
+    "tests.gateway.workers.test_roll",
+    "tests.gateway.workers.test_processes",
+    "tests.interop.test_official_client",
+    "tests.guide.test_programs",
+    "tests.tooling.test_console",
+    "tests.servers.test_gateway_certificates",
+    "tests.gateway.http.test_overtls",
+    "tests.couchnode.views.test_sandbox",
+    "tests.tooling.test_prose",
+    "tests.gateway.test_jsonlog",
+    "tests.gateway.resources.test_documents",
+    "tests.couchnode.rest.test_capi",
+    "tests.gateway.fairness.test_steps",
+    "tests.gateway.tracing.test_export",
+    "tests.gateway.test_shutdowndelay",
+    "tests.examples.test_beer",
+    "tests.examples.test_beer_command",
+    "tests.gateway.views.test_wellformed",
+    "tests.gateway.views.test_behaviour",
+    "tests.couchnode.views.test_query",
+    "tests.gateway.http.test_conversation",
+    "tests.txcouchbase.test_events",
+    "tests.gateway.cluster.test_readiness",
+)
+# The tests of `make quick`: pure code, and the rules that every file keeps.
+QUICK = (
+    "tests.protocol",
+    "tests.couchbase.views",
+    "tests.couchnode.access",
+    "tests.couchnode.data.test_vbucket",
+    "tests.couchnode.kv.test_commands",
+    "tests.gateway.dialect.test_formats",
+    "tests.gateway.operations",
+    "tests.gateway.http.test_channel",
+    "tests.gateway.resources.test_documents",
+    "tests.gateway.test_options",
+    "tests.gateway.test_hotpath",
+    "tests.reactor.test_window",
+    "tests.tooling.test_imports",
+    "tests.tooling.test_pages",
+)
 OUTCOMES = ("skips", "expectedFailures", "failures", "errors", "unexpectedSuccesses", "successes")
 BAD = ("failures", "errors", "unexpectedSuccesses")
 SLOWEST = 10
@@ -79,7 +122,8 @@ class Results:
             for name in sorted(times, key=lambda name: -times[name])[:SLOWEST]:
                 print(f"{times[name]:8.2f}  {name}", file=stream)
         number = sum(self.counts.values())
-        print("-" * 79, f"Ran {number} tests in {seconds:.1f} s, {self.processor:.0f} s of processors", sep="\n", file=stream)
+        took = f"Ran {number} tests in {seconds:.1f} s; they used {self.processor:.0f} s of processor time"
+        print("-" * 79, took, sep="\n", file=stream)
         counted = ", ".join(f"{one}={self.counts[one]}" for one in OUTCOMES if self.counts[one])
         print(f"\n{'FAILED' if self.failed else 'PASSED'} ({counted})", file=stream, flush=True)
 
@@ -111,10 +155,11 @@ class Worker:
 
     def _start(self) -> subprocess.Popen[str]:
         self._folder.mkdir(parents=True, exist_ok=True)
+        other = filter(None, [os.environ.get("PYTHONPATH")])
         return subprocess.Popen(
             [sys.executable, "-m", "tests.tooling.suiteworker"],
             cwd=self._folder,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *other])},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -154,9 +199,8 @@ def run(names: list[str], jobs: int, folder: Path, stream: TextIO) -> Results:
     """Run these units.
 
     :param jobs: number of processes, at most one for each unit.
-    :param folder: emptied first; the processes write into folders below it.
+    :param folder: the processes write into folders below it.
     """
-    shutil.rmtree(folder, ignore_errors=True)
     waiting: SimpleQueue[str | None] = SimpleQueue()
     events: SimpleQueue[Any] = SimpleQueue()
     jobs = min(jobs, len(names))
@@ -190,7 +234,14 @@ def run(names: list[str], jobs: int, folder: Path, stream: TextIO) -> Results:
 def main(arguments: list[str]) -> int:
     """Run what the arguments name; return the exit status."""
     jobs = int(os.environ.get("JOBS") or (os.cpu_count() or 1) + 1)
-    results = run(units(arguments or everything()), jobs, ROOT / "_trial_temp", sys.stdout)
+    # Several runs may share a checkout. Paths of sockets are limited, so the folder has a short one.
+    folder = Path(tempfile.mkdtemp(prefix="_trial_temp-", dir=ROOT))
+    names = QUICK if arguments == ["quick"] else arguments or everything()
+    results = run(units(names), jobs, folder, sys.stdout)
+    if results.failed:
+        print(f"Logs, and what the tests printed: {folder.name}")
+    else:
+        shutil.rmtree(folder, ignore_errors=True)
     return int(results.failed)
 
 

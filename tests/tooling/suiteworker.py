@@ -1,8 +1,8 @@
 """One process of :mod:`tests.tooling.suite`: runs the modules whose names it reads, and reports each test.
 
-It reads a name per line on standard input and writes JSON, an object per line, on standard output: an ``event`` of
-``outcome`` for each test, then ``done`` for the module. What tests print goes into ``output.log`` of the
-current folder, what they log into ``test.log``.
+Names come on standard input, one a line; JSON goes to standard output, an object a line. Its ``event`` is
+``begins``, ``outcome`` and ``ended`` for each test, then ``done`` for the name. What tests print goes into
+``output.log`` of the current folder, what they log into ``test.log``.
 """
 
 from __future__ import annotations
@@ -106,9 +106,10 @@ def main() -> None:
         os.dup2(nothing.fileno(), 0)
         os.dup2(output.fileno(), 1)
         os.dup2(output.fileno(), 2)
-    startLoggingWithObserver(FileLogObserver(open("test.log", "a", encoding="utf-8")).emit, setStdout=False)
-    for name in names:
-        run(name.strip(), lambda event: print(json.dumps(event), file=reports))
+    with open("test.log", "a", encoding="utf-8") as log:
+        startLoggingWithObserver(FileLogObserver(log).emit, setStdout=False)
+        for name in names:
+            run(name.strip(), lambda event: print(json.dumps(event), file=reports))
 
 
 if __name__ == "__main__":

@@ -259,7 +259,8 @@ class DestroyedTests(NodeTestCase):
         destroyed = registered(connection, "_dtor")
         yield connection.connect()
         connection._close()
-        yield deferLater(reactor, 0.02)
+        for _ in range(10):
+            yield deferLater(reactor, 0)
         self.assertNoResult(destroyed)
 
 

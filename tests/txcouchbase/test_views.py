@@ -239,7 +239,8 @@ class FlowTests(CapiTestCase):
         yield self.settled(written)
         calls, size = list(view.calls), len(written)
         self.assertEqual(view.paused, True)
-        yield task.deferLater(reactor, 0.05)
+        for _ in range(20):
+            yield task.deferLater(reactor, 0)
         self.assertEqual((view.calls, len(written)), (calls, size))
         view.pause_after = None
         view.resume()

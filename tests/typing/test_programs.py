@@ -1,4 +1,7 @@
-"""The programs of this folder under ``mypy --strict``; :mod:`tests.judges.test_pyright` asks pyright."""
+"""The programs of this folder, for type checkers: what they must find in them.
+
+:mod:`tests.judges.test_mypy` asks mypy, :mod:`tests.judges.test_pyright` asks pyright.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.typing.checking import FACES, FOLDER, Findings, marked, missing_mypy, mypy_findings, programs
+from tests.typing.checking import FACES, FOLDER, Findings, marked, programs
 
 
 class ProgramChecks:
@@ -27,17 +30,6 @@ class ProgramChecks:
         for name in expected:
             self.assertEqual(found[name], expected[name], name)  # type: ignore[attr-defined]
         self.assertEqual(set(findings) - set(expected), set())  # type: ignore[attr-defined]
-
-
-class MypyTests(ProgramChecks, SynchronousTestCase):
-    """mypy, as a stranger runs it."""
-
-    skip = missing_mypy()
-    checker = "mypy"
-
-    def findings(self) -> Findings:
-        """Return what mypy says."""
-        return mypy_findings()
 
 
 class MarkTests(SynchronousTestCase):

@@ -148,7 +148,8 @@ class WaitingAnswers(ServedNode):
         client.send(Opcode.QUIT)
         while not disk.batches or self.node.buckets["disk"].item_count < 1:
             yield sleep(0.01)
-        yield sleep(0.02)
+        for _ in range(10):
+            yield sleep(0)
         self.assertEqual(list(client.answers), [])
         disk.finish()
         statuses = []
@@ -204,7 +205,8 @@ class Hostility(ServedNode):
         """A peer that goes away in the middle of a frame leaves nothing behind."""
         client = yield self.connect()
         client.transport.write(store(b"k")[:-1])
-        yield sleep(0.02)
+        while not any(len(connection._input) for connection in self.factory.connections):
+            yield sleep(0.001)
         client.transport.abortConnection()
         yield client.lost
         while self.factory.connections:
@@ -221,11 +223,14 @@ class Hostility(ServedNode):
         client.transport.pauseProducing()
         count = 300
         client.transport.write(b"".join(encode_request(Opcode.GET, key=b"k", opaque=n) for n in range(count)))
-        yield sleep(0.3)
         (connection,) = self.factory.connections
-        self.assertGreater(len(connection._input) - connection._at, 0)
         transport = connection.transport
-        held = len(transport.dataBuffer) + transport._tempDataLen
+        held = quiet = 0
+        while not held or quiet < 20:
+            before, held = held, len(transport.dataBuffer) + transport._tempDataLen
+            quiet = quiet + 1 if held == before else 0
+            yield sleep(0.001)
+        self.assertGreater(len(connection._input) - connection._at, 0)
         self.assertLess(held, MAX_OUTPUT_BYTES + 2 * len(value))
         client.transport.resumeProducing()
         for n in range(count):

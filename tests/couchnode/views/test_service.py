@@ -250,7 +250,6 @@ class ProcessTests(RaceCase):
         yield self.design("d", v="function (doc, meta) { var n = 1e6; while (n--); emit(doc.name, null); }")
         waiting = self.query()
         yield self.until(lambda: self.views._worker.updates.tokens < 8 and self.views._worker.pid)
-        yield deferLater(reactor, 0.2)
         os.kill(self.views._worker.pid, signal.SIGKILL)
         answer = yield waiting
         self.assertEqual((answer.status, answer.keys), (200, list(range(200))))
