@@ -25,7 +25,7 @@ def writer_to(transport: ITransport) -> Callable[[bytes], int]:
 
     :param transport: a stream transport.
     :returns: bytes -> how many of them are left to the transport, 0 if the socket accepted all. It never
-        raises; a broken connection is reported by ``connectionLost``, as ever.
+        raises; a broken connection is reported by ``connectionLost``, as usual.
     """
     write_now: Callable[[bytes], int] | None = getattr(transport, "write_now", None)
     if write_now is not None:

@@ -252,7 +252,7 @@ class ServedTests(TlsCase):
 
     @inlineCallbacks
     def test_password(self) -> Steps:
-        """With TLS and without a certificate, a client logs in as ever, and gets nothing before."""
+        """With TLS and without a certificate, a client logs in as usual, and gets nothing before."""
         client = yield self.kv()
         yield client.hello(Feature.XERROR)
         self.assertEqual((yield client.ask(Opcode.NOOP)).specific, Status.EACCESS)

@@ -166,7 +166,7 @@ class DocumentFileTests(SynchronousTestCase):
         return folder / name
 
     def test_lines(self) -> None:
-        """Empty lines count for nothing; compressed files are read as plain ones."""
+        """Empty lines are ignored; compressed files are read as plain ones."""
         content = b'{"id": "a", "doc": {"x": 1}}\n\n{"id": "b", "doc": {}}'
         self.assertEqual(dict(read_documents(self.write(content))), {"a": {"x": 1}, "b": {}})
         packed = self.write(gzip.compress(content), "some.jsonl.gz")

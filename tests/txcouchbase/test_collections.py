@@ -229,7 +229,7 @@ class OldServerTests(MemoryTestCase):
     node_type = OldNode
 
     def test_named(self):
-        """A named collection is refused at once, and the default one is used as ever: keys are bare."""
+        """A named collection is refused at once, and the default one is used as before: keys are bare."""
         connection = self.connect(Connection)
         self.failureResultOf(self.carried_out(connection.collection("c").get("k")), NotSupportedError)
         self.assertEqual(self.node.seen, [])
