@@ -71,7 +71,7 @@ help:
 	@echo "make quick   run the tests that take seconds, at every save"
 	@echo "make busy    keep the machine busy for ten minutes, to run tests beside it"
 	@echo "make judges  fetch programs of others (CouchbaseMock, nginx, ...) and run tests.judges against them"
-	@echo "make versions  run the SDK's tests on PyPy 3 and every CPython of this machine"
+	@echo "make versions  try the wheel, and run the SDK's tests, on PyPy 3 and every CPython of this machine"
 	@echo "make lint    ruff; make format repairs what it can"
 	@echo "make types   mypy"
 	@echo "make shape   the shape of the code in numbers: sizes, types, state, cycles"
@@ -257,8 +257,9 @@ judges: $(INSTALLED) interop
 		echo "The tools of make site could not be installed; its test will be skipped." >&2
 	@exec $(BIN)/python -m tests.judges $(JUDGES)
 
-# The SDK promises more Pythons than the rest: Debian's PyPy 3 is Python 3.9.
+# The wheel in clean environments, then the SDK's tests. The SDK promises more Pythons than the rest: Debian's PyPy 3 is Python 3.9.
 versions: $(INSTALLED)
+	@$(BIN)/python -m tests.tooling.installs
 	@$(BIN)/python -m tests.tooling.versions
 
 lint: $(INSTALLED)

@@ -27,7 +27,7 @@ from couchnode.rest.api import RestApi
 from couchnode.rest.edge import RestSite
 from couchnode.sample import load_sample
 from couchnode.tls import NodeTls
-from couchnode.views.service import Views, is_available
+from couchnode.views.service import Views, obstacle
 from reactor.tls.factory import ServerSide, TlsFactory
 
 DEFAULT_QUOTA_BYTES = 256 * MEBIBYTE
@@ -268,13 +268,11 @@ class EmbeddedNode(Service):
         yield self._make_users(cluster)
         yield self._set_passwords(cluster)
         self._check_host(cluster)
-        if is_available():
+        why = obstacle()
+        if why is None:
             self._views = Views(cluster, self._directory, self._view_limits)
         else:
-            self._log.warn(
-                "there are no views: mini-racer or pyicu-wheels is not installed; "
-                "pip install 'couchgateway[views]' brings them where they come ready built"
-            )
+            self._log.warn("there are no views: {why}", why=why)
         for index in range(count):
             self._listen(reactor, cluster, index)
         self._cluster = cluster

@@ -59,7 +59,7 @@ class LogFile:
     def _open(self) -> int:
         # In append mode, so that writing continues at the end of a truncated file, too (logrotate's
         # copytruncate).
-        return os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        return os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o640)
 
     def write(self, text: str) -> None:
         """Append whole lines. Lines that cannot be written (the disk is full) are lost, and counted."""

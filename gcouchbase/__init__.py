@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+try:
+    import gevent  # noqa: F401  # first, so that its absence is explained
+except ImportError as error:
+    raise ImportError(f"gcouchbase needs gevent: pip install 'couchgateway[gevent]' ({error})") from None
+
 from gcouchbase.connection import GConnection, GCouchbase, GView
 
 __version__ = "1.2.5"

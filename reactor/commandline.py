@@ -12,7 +12,10 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from twisted.python import usage
+from twisted.python.runtime import platform
 from twisted.scripts import twistd
+
+from reactor.console import console
 
 __all__ = ["COMPLETIONS", "Option", "ProgramOptions", "manual", "options_of", "run_service"]
 
@@ -68,12 +71,15 @@ def run_service(options: type[ProgramOptions], arguments: Sequence[str]) -> None
     :raises SystemExit: status 2 if they cannot be used; the message is one line.
     """
     parsed = _Foreground()
-    try:
-        parsed.parseOptions(["--nodaemon", "--pidfile=", options.program, *arguments])
-    except usage.UsageError as error:
-        print(f"{options.program}: {error}", file=sys.stderr)
-        print(f"{options.program} --help lists the options.", file=sys.stderr)
-        sys.exit(EXIT_USAGE)
+    # On Windows twistd never becomes a daemon, and has no option for the file.
+    own = ["--nodaemon"] if platform.isWindows() else ["--nodaemon", "--pidfile="]
+    with console():
+        try:
+            parsed.parseOptions([*own, options.program, *arguments])
+        except usage.UsageError as error:
+            print(f"{options.program}: {error}", file=sys.stderr)
+            print(f"{options.program} --help lists the options.", file=sys.stderr)
+            sys.exit(EXIT_USAGE)
     twistd.runApp(parsed)
 
 

@@ -19,8 +19,9 @@ from twisted.internet.threads import deferToThread
 from twisted.logger import Logger
 
 from couchnode.cluster.members import Node
-from couchnode.cluster.metadata import DataDirectory, DataDirectoryError, save_record, sync_folder
+from couchnode.cluster.metadata import DataDirectory, DataDirectoryError, save_record
 from couchnode.data.storeerrors import StoreError
+from reactor.files import sync_folder
 
 __all__ = ["FOLDER", "Backup", "BackupError", "Backups", "NoSuchBackup"]
 

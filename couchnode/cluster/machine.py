@@ -26,7 +26,7 @@ def memory() -> tuple[int, int]:
     try:
         page = os.sysconf("SC_PAGE_SIZE")
         total = page * os.sysconf("SC_PHYS_PAGES")
-    except (ValueError, OSError):
+    except (ValueError, OSError, AttributeError):  # no sysconf on Windows
         return 0, 0
     try:
         return total, page * os.sysconf("SC_AVPHYS_PAGES")

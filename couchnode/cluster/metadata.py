@@ -5,13 +5,14 @@ Everything here blocks, so it runs in threads once a reactor does (see :mod:`cou
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from zlib import crc32
+
+from reactor.files import BINARY, lock, sync_folder
 
 FILE_NAME = "cluster.json"
 LOCK_NAME = "lock"
@@ -41,7 +42,7 @@ class DataDirectory:
                 f"the data directory {self.path} cannot be used: {fault.strerror}"
             ) from fault
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock(self._lock)
         except OSError:
             holder = self._holder()
             self._lock.close()
@@ -134,7 +135,7 @@ def save_record(folder: Path, data: dict[str, Any]) -> None:
     data = {"format": FORMAT, **data}
     text = json.dumps({**data, "checksum": checksum(data)}, separators=(",", ":")).encode("ascii")
     try:
-        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | BINARY, 0o600)
         with open(descriptor, "wb") as out:
             out.write(text)
             out.flush()
@@ -144,15 +145,6 @@ def save_record(folder: Path, data: dict[str, Any]) -> None:
         sync_folder(folder)
     except OSError as fault:
         raise DataDirectoryError(f"{file} cannot be written: {fault.strerror}") from fault
-
-
-def sync_folder(folder: Path) -> None:
-    """Wait until the names in a folder are on disk."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def checksum(data: dict[str, Any]) -> int:

@@ -54,6 +54,7 @@ from couchnode.data.storeschema import (
     store_statement,
 )
 from couchnode.data.storeupgrade import upgrade
+from reactor.files import sync_folder
 
 _LOAD_ROWS = 1000
 _LOAD_BYTES = 4 * 2**20
@@ -198,11 +199,7 @@ class StoreFile:
         self._marker.unlink(missing_ok=True)
 
     def _sync_folder(self) -> None:
-        folder = os.open(self.path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        sync_folder(self.path.parent)
 
     def _unmark(self) -> None:
         # Before the log goes, on the disk too. Removing works on a full disk.

@@ -16,7 +16,6 @@ import asyncio
 import json
 import marshal
 import os
-import resource
 import signal
 import sys
 import threading
@@ -288,6 +287,9 @@ def _is_json(value: bytes) -> bool:
 
 def _limit_process(limits: SandboxLimits) -> None:
     """Limit the memory of the process, counted from what V8 reserves when it starts."""
+    # Not at the top: Windows has no such module, and no sandboxes (see couchnode.views.service).
+    import resource
+
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     try:
         # When memory runs out, the kernel should kill this process before any that holds data.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import socket
 import tempfile
 from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
@@ -60,9 +61,21 @@ class _Source(NamedTuple):
     files: list[IndexFile]
 
 
+def obstacle() -> str | None:
+    """Return why the view engine cannot run here and what to do about it; ``None`` if it can."""
+    if not hasattr(socket, "AF_UNIX"):
+        return "the view engine needs Unix sockets, which this system does not offer to Python"
+    if find_spec("py_mini_racer") is None or find_spec("icu") is None:
+        return (
+            "mini-racer or pyicu-wheels is not installed; pip install 'couchgateway[views]' brings them "
+            "where they come ready built"
+        )
+    return None
+
+
 def is_available() -> bool:
-    """Return whether the libraries of the view engine are installed (see docs/dependencies)."""
-    return find_spec("py_mini_racer") is not None and find_spec("icu") is not None
+    """Return whether the view engine can run here."""
+    return obstacle() is None
 
 
 class Views:

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from gateway.access.keys import WrongKeys, key_line, new_key
+from reactor.console import console
 
 __all__ = ["key_parser", "main"]
 
@@ -31,15 +32,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     :returns: exit status: 0, or 2 if the name or the day is invalid.
     """
-    parser = argparse.ArgumentParser(
-        prog="couchgateway-key",
-        description="Make an API key. Its line for the file of --api-keys goes to standard output, the key "
-        "itself, which is stored nowhere, to standard error.",
-    )
-    parser.add_argument("name", metavar="NAME", help="name of the key in rules and logs")
-    parser.add_argument(
-        "--until", metavar="DAY", default="", help="last day of its validity: YYYY-MM-DD, UTC"
-    )
+    with console():
+        return _make(key_parser(), arguments)
+
+
+def _make(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> int:
     given = parser.parse_args(arguments)
     key = new_key()
     try:

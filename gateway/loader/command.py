@@ -87,5 +87,4 @@ def main(argv: list[str] | None = None) -> None:
 
     :param argv: the arguments; ``None`` takes those of the process.
     """
-    options = parse_load(argv)
-    run_program("couchgateway-load", lambda reactor: _load(options, reactor))
+    run_program("couchgateway-load", lambda: parse_load(argv), _load)

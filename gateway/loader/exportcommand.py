@@ -136,5 +136,4 @@ def main(argv: list[str] | None = None) -> None:
 
     :param argv: the arguments; ``None`` takes those of the process.
     """
-    options = parse_export(argv)
-    run_program("couchgateway-export", lambda reactor: _export(options, reactor))
+    run_program("couchgateway-export", lambda: parse_export(argv), _export)

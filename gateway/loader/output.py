@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from gateway.loader.errors import LoadError
+from reactor.files import BINARY
 
 __all__ = ["Output"]
 
@@ -34,7 +35,7 @@ class Output:
         self._compressor: Any = None
         try:
             # Not emptied, as "wb" would do.
-            self._file: IO[bytes] = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+b")
+            self._file: IO[bytes] = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | BINARY, 0o666), "r+b")
             there = self._file.seek(0, os.SEEK_END)
             if there >= size_bytes:
                 # What was written after the note, perhaps half a line.

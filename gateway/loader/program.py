@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Awaitable, Callable
 from typing import Any, NoReturn
@@ -9,6 +10,7 @@ from typing import Any, NoReturn
 from twisted.internet.defer import ensureDeferred
 
 from gateway.loader.errors import LoadError
+from reactor.console import console
 from reactor.kinds import IReactor
 
 __all__ = ["EXIT_SOME_FAILED", "run_program"]
@@ -18,12 +20,24 @@ EXIT_STOPPED = 2
 EXIT_INTERRUPTED = 130
 
 
-def run_program(name: str, work: Callable[[IReactor], Awaitable[int]]) -> NoReturn:
+def run_program(
+    name: str,
+    parse: Callable[[], argparse.Namespace],
+    work: Callable[[argparse.Namespace, IReactor], Awaitable[int]],
+) -> NoReturn:
     """Run a program, and exit with its status.
 
     :param name: of the program, for messages.
-    :param work: fires with the status.
+    :param parse: reads the command line.
+    :param work: gets what was read; fires with the status.
     """
+    with console():
+        _run(name, parse(), work)
+
+
+def _run(
+    name: str, options: argparse.Namespace, work: Callable[[argparse.Namespace, IReactor], Awaitable[int]]
+) -> NoReturn:
     from twisted.internet import reactor as installed
 
     reactor: Any = installed
@@ -32,7 +46,7 @@ def run_program(name: str, work: Callable[[IReactor], Awaitable[int]]) -> NoRetu
     async def run() -> None:
         nonlocal outcome
         try:
-            outcome = await work(reactor)
+            outcome = await work(options, reactor)
         except LoadError as error:
             print(f"{name}: {error}", file=sys.stderr)
             outcome = EXIT_STOPPED
