@@ -195,6 +195,13 @@ class Scan:
         """Where another scan can go on after the last page: ``after`` of :meth:`scan`; ``None`` before the
         first page, and after the end."""
 
+    def expect(self, rows: int) -> None:
+        """Take note that the caller wants so many more results at most; it may be called before each page.
+
+        Servers are then asked for little more than that. Pages may still have more.
+        """
+        self._scanner.expect(rows)
+
     def page_plan(self) -> Any:
         """Return the plan that gets the next page, a :class:`couchbase.protocol.rangescan.Page`."""
         return self._scanner.next_page(self._timeout)

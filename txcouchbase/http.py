@@ -41,7 +41,7 @@ _TITLES = {MANAGEMENT: "a cluster manager", VIEWS: "the view engine"}
 CONNECT_TIMEOUT_SECONDS = 5.0
 MAX_ANSWER_BYTES = 64 * 2**20
 """Longest answer that is collected as a whole, unlike rows of views."""
-POOLED_CONNECTIONS = 8
+POOLED_CONNECTIONS = 32
 """Number of idle connections to one node that are kept for the next request."""
 
 _NEVER_ANSWERED = (RequestNotSent, RequestTransmissionFailed, ResponseNeverReceived)

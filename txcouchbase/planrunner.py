@@ -9,6 +9,7 @@ from twisted.internet.defer import Deferred, inlineCallbacks
 
 from couchbase.protocol.frames import Frame
 from couchbase.protocol.plans import Ask, Pause
+from reactor.clock import cancel_timer
 from reactor.kinds import IReactor
 from txcouchbase.link import Link
 from txcouchbase.node import NodeProtocol
@@ -63,12 +64,25 @@ class PlanRunner:
                     answer = link.protocol.ask_once(opcode, fields, step)
                 else:
                     answer = link.up().addCallback(_ask_once, opcode, fields, step)
-                answer.addTimeout(self._timeout, self._reactor, onTimeoutCancel=lambda *_: None)
                 asked.append(answer)
+        # One timer for all questions: a scan has many.
+        timer = self._reactor.callLater(self._timeout, _give_up, asked)
         frames: list[Frame | None] = []
-        for question in asked:
-            frames.append(None if question is None else (yield question))
+        try:
+            for question in asked:
+                frames.append(None if question is None else (yield question))
+        finally:
+            cancel_timer(timer)
+            _give_up(asked)
         return frames
+
+
+def _give_up(asked: Sequence[Deferred[Frame | None] | None]) -> None:
+    """Answer the open questions with ``None``."""
+    for question in asked:
+        if question is not None and not question.called:
+            question.addErrback(lambda _: None)
+            question.cancel()
 
 
 def _ask_once(protocol: NodeProtocol | None, opcode: int, fields: dict[str, Any], step: Ask) -> Any:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ssl
-from typing import Any
+from collections.abc import Callable
+from functools import partial
 
 from cryptography import x509
+from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import HostnameEndpoint
-from twisted.internet.interfaces import IStreamClientEndpoint
+from twisted.internet.interfaces import IProtocol, IProtocolFactory, IStreamClientEndpoint
 from twisted.web.client import URI
 from twisted.web.iweb import IAgentEndpointFactory
 from zope.interface import implementer
@@ -66,10 +68,25 @@ class WebEndpoints:
 
     def endpointForURI(self, uri: URI) -> IStreamClientEndpoint:
         """Return the endpoint of a URL's server."""
-        endpoint: Any = HostnameEndpoint(self._reactor, uri.host, uri.port, timeout=self._timeout)
-        if uri.scheme != b"https":
+        return _WhenConnecting(partial(self._endpoint, uri.scheme, uri.host, uri.port))
+
+    def _endpoint(self, scheme: bytes, host: bytes, port: int) -> IStreamClientEndpoint:
+        endpoint = HostnameEndpoint(self._reactor, host, port, timeout=self._timeout)
+        if scheme != b"https":
             return endpoint
-        return self._policy.wrap(endpoint, uri.host.decode("ascii"), uri.port, self._reactor)
+        return self._policy.wrap(endpoint, host.decode("ascii"), port, self._reactor)
+
+
+@implementer(IStreamClientEndpoint)
+class _WhenConnecting:
+    """An endpoint that is made when it is used: most requests have a connection already."""
+
+    def __init__(self, make: Callable[[], IStreamClientEndpoint]) -> None:
+        self._make = make
+
+    def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
+        """Connect."""
+        return self._make().connect(protocolFactory)
 
 
 def _context_of(files: TlsFiles) -> ssl.SSLContext:

@@ -111,9 +111,20 @@ class Order:
 
     def _release(self, ended: Call) -> None:
         """Resubmit the operations that waited behind another one."""
-        for call in self._parked.pop(ended.identity, ()):
+        identity = ended.identity
+        waiting = self._parked.pop(identity, None)
+        while waiting:
+            call = waiting.popleft()
             if not call.done:
                 self.submit(call)
+                held = self._parked.get(identity)
+                if held is not None:
+                    # The key is held again, by this call or for it. The others would find the same: they
+                    # go on waiting behind it, before those that came meanwhile.
+                    if held and held[0] is call:
+                        waiting.appendleft(held.popleft())
+                    held.extendleft(reversed(waiting))
+                    return
 
     # ---- synchronous writes ----------------------------------------------------------------------
 

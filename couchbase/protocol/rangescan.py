@@ -35,6 +35,8 @@ WINDOW = 16
 PAGE_BYTES = 2**16
 """A vbucket's answer ends with the document that reaches this size, in bytes."""
 
+# As many rows of a vbucket are expected before any have come.
+_ROWS_OF_VBUCKET = 64
 _RETRY_SECONDS = 0.02
 _MOST_RETRY_SECONDS = 0.5
 _CONTINUE = Struct(">16sIII")
@@ -170,8 +172,21 @@ class Scanner:
         self._following = first.vbucket
         self._after_first = first.after
         self._count: int | None = None
+        # How many vbuckets to scan at a time, and the most rows of each answer, 0 for no limit.
+        self._ahead, self._most_rows = WINDOW, 0
         self.is_over = selection.is_empty
         """Whether nothing follows."""
+
+    def expect(self, rows: int) -> None:
+        """Take note that so many more rows are wanted at most, so that servers do not send many more.
+
+        It can be called before each page. The scan begins with few vbuckets at a time, and doubles that with
+        every round.
+        """
+        if not self._most_rows:
+            self._ahead = min(max(rows // _ROWS_OF_VBUCKET, 2), WINDOW)
+        # One more shows whether any follow.
+        self._most_rows = min(rows + 1, 0xFFFFFFFF)
 
     def next_page(self, timeout: float) -> Generator[Any, Any, Page | None]:
         """Return the plan that gets the next page; its result is ``None`` if nothing follows.
@@ -224,7 +239,7 @@ class Scanner:
                 f"the bucket has {count} vbuckets and had {self._count}: it was recreated during the scan",
                 operation=OPERATION,
             )
-        while len(self._window) < WINDOW and self._following < count:
+        while len(self._window) < self._ahead and self._following < count:
             self._window.append(_Vbucket(self._following, self._after_first))
             self._following += 1
             self._after_first = None
@@ -265,12 +280,14 @@ class Scanner:
             if not (yield from self._resolve()):
                 return False
             hungry = [each for each in self._window if not each.is_over and not each.rows]
+            self._ahead = min(2 * self._ahead, WINDOW)
             return (yield from self._lister.read(hungry))
         unopened = [each for each in self._window if each.identifier is None and not each.is_over]
         created = yield from self._create(unopened)
         if self._lister is not None:
             return True
         hungry = [each for each in self._window if each.identifier is not None and not each.is_over]
+        self._ahead = min(2 * self._ahead, WINDOW)
         continued = yield from self._continue([each for each in hungry if not each.rows])
         return created or continued
 
@@ -306,7 +323,9 @@ class Scanner:
 
     def _continue(self, wanted: Sequence[_Vbucket]) -> Generator[Any, Any, bool]:
         progressed = False
-        fields = [{"extras": _CONTINUE.pack(each.identifier, 0, 0, PAGE_BYTES)} for each in wanted]
+        fields = [
+            {"extras": _CONTINUE.pack(each.identifier, self._most_rows, 0, PAGE_BYTES)} for each in wanted
+        ]
         answers = yield from self._ask(Opcode.RANGE_SCAN_CONTINUE, wanted, fields, int(Status.SUCCESS))
         for each, answer in zip(wanted, answers):
             if answer is None:

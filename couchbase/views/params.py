@@ -188,6 +188,9 @@ class Params:
     DOCKEY_RANGE = "dockey_range"
 
 
+_UNCHANGING = (str, int, float, bool)
+
+
 class Query:
     """Options of a view query.
 
@@ -261,6 +264,17 @@ class Query:
         for name, value in options.items():
             target._set_option(name, value)
         return target
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Query:
+        # Every query that is sent was copied, and has few options, mostly plain ones.
+        copied: Query = object.__new__(type(self))
+        copied._passthrough, copied._unrecognized_ok = self._passthrough, self._unrecognized_ok
+        copied._base, copied._sent, copied._raw = self._base, self._sent.copy(), self._raw.copy()
+        copied._set = {
+            name: value if type(value) in _UNCHANGING else deepcopy(value, memo)
+            for name, value in self._set.items()
+        }
+        return copied
 
     @classmethod
     def from_any(cls, params: Query | dict[str, Any] | str) -> Query:

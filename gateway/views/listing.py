@@ -217,7 +217,9 @@ class ListingAnswer:
     async def _next(self) -> list[bytes] | None:
         """Return the next rows, rendered; ``None`` after the last."""
         if self._left == 0:
-            await self._finish_early()
+            if self._scan is not None:
+                # The answer need not wait until the servers know.
+                self._scan.close()
             return None
         if self._is_over:
             return None
@@ -245,12 +247,10 @@ class ListingAnswer:
     def _page(self, bulk: Any) -> Deferred[Page | None]:
         if bulk is not self._scanned_by:
             self._scan, self._scanned_by = self._begin_scan(bulk, self._position), bulk
+        if self._left is not None:
+            self._scan.expect(self._left)
         page: Deferred[Page | None] = self._scan.next_rows()
         return page
-
-    async def _finish_early(self) -> None:
-        if self._scan is not None:
-            await self._scan.close()
 
     async def _rendered(self, rows: Sequence[Any]) -> list[bytes]:
         if not self._parameters.include_docs:

@@ -63,6 +63,10 @@ class Model:
         """Keys that are listed, and gone when they are read."""
         self.counts = []
         """Keys that were asked for at once."""
+        self.items = []
+        """The limits on rows, of the requests that went on with a scan."""
+        self.created = []
+        """For how many vbuckets at a time scans were created."""
         self.size = 0
         self.cas = 5
         self.writes = []
@@ -92,6 +96,7 @@ class Model:
                 value = None
             else:
                 assert isinstance(step, Ask)
+                self.created.append(sum(opcode == CREATE for _, opcode, _ in step.questions))
                 value = [self._answer(step, *question) for question in step.questions]
 
     def _answer(self, step, server, opcode, fields):
@@ -122,11 +127,13 @@ class Model:
         if opcode == CANCEL:
             return answer(Status.SUCCESS if self.scans.pop(fields["extras"], None) else Status.KEY_ENOENT)
         identifier, items, _, size = _CONTINUE.unpack(fields["extras"])
-        assert (items, size, step.partial) == (0, rangescan.PAGE_BYTES, 0)
+        assert (size, step.partial) == (rangescan.PAGE_BYTES, 0)
+        self.items.append(items)
         found = self.scans.get(identifier)
         if found is None:
             return answer(Status.KEY_ENOENT)
-        page, rest = found[: self.page], found[self.page :]
+        most = min(items, self.page) if items else self.page
+        page, rest = found[:most], found[most:]
         self.scans[identifier] = rest
         content = b"".join(encode_leb128(len(key)) + key for key in page)
         if not rest:
@@ -211,6 +218,42 @@ class ScannerTests(TestCase):
         self.assertEqual(found, [key for vbucket in sorted(keys) for key in sorted(keys[vbucket])])
         self.assertLessEqual(model.most_open, rangescan.WINDOW)
         self.assertEqual(model.json, set())
+        self.assertEqual(set(model.items) - {0}, set())
+
+    @settings(deadline=None)
+    @given(KEYS, MISHAPS, st.integers(1, 50), st.integers(1, 12))
+    def test_few(self, keys, mishaps, rows, page):
+        """If few rows are expected, the first ones come as they do otherwise, and at most one more of each
+        vbucket."""
+        model = Model(keys, mishaps, page)
+        scanner = Scanner(model, lambda: model.now, Selection(), keys_only=True)
+        found = []
+        while len(found) < rows:
+            scanner.expect(rows - len(found))
+            part = model.run(scanner.next_page(75))
+            if part is None:
+                break
+            found += part.rows
+        everything = [key for vbucket in sorted(keys) for key in sorted(keys[vbucket])]
+        self.assertEqual(found[:rows], everything[:rows])
+        self.assertLessEqual(max(model.items, default=0), rows + 1)
+        model.run(scanner.cancel())
+        if not any(mishaps):
+            self.assertEqual(model.scans, {})
+
+    def test_few_vbuckets(self):
+        """Only as many vbuckets are scanned as are needed: few at first, then more with every round."""
+        keys = {vbucket: {b"%d-%02d" % (vbucket, n) for n in range(20)} for vbucket in range(VBUCKETS)}
+        dense = Model(keys)
+        scanner = Scanner(dense, lambda: 0.0, Selection(), keys_only=True)
+        scanner.expect(2)
+        self.assertEqual(dense.run(scanner.next_page(75)).rows, [b"0-00", b"0-01", b"0-02"])
+        self.assertEqual([count for count in dense.created if count], [2])
+        sparse = Model({VBUCKETS - 1: {b"k"}})
+        scanner = Scanner(sparse, lambda: 0.0, Selection(), keys_only=True)
+        scanner.expect(10)
+        self.assertEqual(list(sparse.run(scanner.next_page(75)).rows), [b"k"])
+        self.assertEqual([count for count in sparse.created if count], [2, 4, 8, 10])
 
     @settings(deadline=None)
     @given(KEYS, st.integers(1, 5))

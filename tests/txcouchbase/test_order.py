@@ -2,6 +2,7 @@
 
 import json
 import random
+from collections import Counter
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -9,6 +10,7 @@ from twisted.internet.defer import DeferredList, gatherResults, inlineCallbacks
 
 from couchbase.exceptions import CouchbaseError, KeyExistsError, NotFoundError, TimeoutError
 from couchbase.protocol.constants import FrameInfo, Opcode, Status
+from couchbase.protocol.dispatch import Dispatcher
 from couchbase.protocol.frames import decode_frame_infos, encode_response
 from couchbase.protocol.operations import mutation_framing
 from gateway.batches.fastpath import fast_slot
@@ -282,6 +284,26 @@ class OrderTests(MemoryTestCase):
         self.assertEqual(slots.outcomes, ["ok"] * 4)
         self.assertEqual(json.loads(behind.answer)["value"], 2)
         self.assertEqual(self.node.documents[b"k"], b"3")
+        self.assertEqual(connection._client._parked, {})
+        connection._close()
+
+    def test_many_on_one_key(self):
+        """Synchronous writes that wait for each other are looked at a few times each, however many wait."""
+        connection = self.connect(Connection)
+        looked_at = Counter()
+        submit = Dispatcher.submit
+
+        def counting(cluster, call):
+            looked_at[call] += 1
+            submit(cluster, call)
+
+        self.patch(Dispatcher, "submit", counting)
+        writes = [connection.set("k", number, durability_level=1) for number in range(40)]
+        last = connection.get("k")
+        self.settle(lambda: last.called)
+        self.assertEqual(self.successResultOf(last).value, 39)
+        self.assertTrue(all(self.successResultOf(write).success for write in writes))
+        self.assertLessEqual(max(looked_at.values()), 3)
         self.assertEqual(connection._client._parked, {})
         connection._close()
 
