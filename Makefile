@@ -290,6 +290,7 @@ docs: $(INSTALLED)
 	@$(BIN)/python -m tests.servers.matrix.table
 	@$(BIN)/python -m tests.tooling.picture
 	@$(BIN)/python -m tests.tooling.languages
+	@$(BIN)/python -m tests.tooling.figures
 	@$(BIN)/python -m tests.tooling.manuals
 	@$(BIN)/python -m tests.tooling.walk
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.tooling.sitepages import FOLDERS, listing, module_of, place_of, sections, sidebar
+from tests.tooling.sitepages import FOLDERS, listing, module_of, place_of, repaired, sections, sidebar
 from tests.tooling.sources import ROOT
 
 INDEX = """# Index
@@ -66,3 +66,22 @@ class PlaceTests(SynchronousTestCase):
         found = listing(ROOT / "deploy")
         self.assertIn("systemd/couchgateway.service", found)
         self.assertEqual([name for name in found if "__pycache__" in name or name.startswith(".")], [])
+
+
+class RepairTests(SynchronousTestCase):
+    """What the theme leaves out."""
+
+    def test_repaired(self) -> None:
+        """Keyboard, levels of headings, names of landmarks, empty heads; a second time changes nothing."""
+        page = (
+            '<aside class="sidebar-drawer"><p class="caption" role="heading">x</p></aside><pre>y</pre>'
+            '<div class="table-wrapper docutils"><th class="head"><p></p></th><th class="head"><p>z</p></th></div>'
+            '<aside class="toc-drawer no-toc"></aside>'
+        )
+        better = (
+            '<aside aria-label="Pages" class="sidebar-drawer"><p class="caption" role="heading" aria-level="2">x</p>'
+            '</aside><pre tabindex="0">y</pre><div tabindex="0" class="table-wrapper docutils"><td></td>'
+            '<th class="head"><p>z</p></th></div><aside aria-label="On this page" class="toc-drawer no-toc"></aside>'
+        )
+        self.assertEqual(repaired(page), better)
+        self.assertEqual(repaired(better), better)
