@@ -88,8 +88,9 @@ class SiteTests(TestCase):
     async def paper(self, shown: browser.Browser) -> None:
         """Printed, a page is its text: no sidebar, and no light text on dark."""
         await shown.open(f"{self.url}/docs/howto/views.html")
-        await shown.ask("Emulation.setEmulatedMedia", media="print")
-        await shown.until(HIDDEN)
+        features = [{"name": "prefers-color-scheme", "value": "dark"}]
+        await shown.ask("Emulation.setEmulatedMedia", media="print", features=features)
+        self.assertTrue(await shown.run(HIDDEN), "navigation is printed")
         self.assertEqual(
             await shown.run("getComputedStyle(document.body).backgroundColor"), "rgb(255, 255, 255)"
         )

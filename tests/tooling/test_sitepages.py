@@ -74,14 +74,16 @@ class RepairTests(SynchronousTestCase):
     def test_repaired(self) -> None:
         """Keyboard, levels of headings, names of landmarks, empty heads; a second time changes nothing."""
         page = (
-            '<aside class="sidebar-drawer"><p class="caption" role="heading">x</p></aside><pre>y</pre>'
-            '<div class="table-wrapper docutils"><th class="head"><p></p></th><th class="head"><p>z</p></th></div>'
+            '<aside class="sidebar-drawer"><p role="heading">x</p></aside><pre>y</pre>'
+            '<div class="table-wrapper docutils"><th class="head"><p></p></th>'
+            '<th class="head"><p>z</p></th></div>'
             '<aside class="toc-drawer no-toc"></aside>'
         )
         better = (
-            '<aside aria-label="Pages" class="sidebar-drawer"><p class="caption" role="heading" aria-level="2">x</p>'
+            '<aside aria-label="Pages" class="sidebar-drawer"><p role="heading" aria-level="2">x</p>'
             '</aside><pre tabindex="0">y</pre><div tabindex="0" class="table-wrapper docutils"><td></td>'
-            '<th class="head"><p>z</p></th></div><aside aria-label="On this page" class="toc-drawer no-toc"></aside>'
+            '<th class="head"><p>z</p></th></div>'
+            '<aside aria-label="On this page" class="toc-drawer no-toc"></aside>'
         )
         self.assertEqual(repaired(page), better)
         self.assertEqual(repaired(better), better)
