@@ -25,8 +25,8 @@ API_PAGE = "docs/api"
 
 FOLDERS = {
     "docs/howto": "How to run it",
-    "docs/languages": "How to call it from your language",
-    "docs/moving": "How to move here",
+    "docs/languages": "From other languages",
+    "docs/moving": "Moving here",
     "docs/decisions": "Explanation",
     "docs": "Reference",
 }

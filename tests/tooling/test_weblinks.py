@@ -37,6 +37,7 @@ class AddressTests(SynchronousTestCase):
         text = (
             "See https://a.org/x. (Or https://b.org/y_(z), <https://c.org>) [https://d.org](https://d.org/#e)!"
             " `https://f.org/g?h=1`, https://i.org/(j"
+            ' <project xmlns="http://k.org/l" xmlns:m="http://n.org" xsi:schemaLocation="http://o.org p">'
         )
         self.assertEqual(
             list(addresses(text)),

@@ -18,6 +18,8 @@ from urllib.request import Request, urlopen
 from tests.tooling.sources import ROOT, source_files, tracked_files
 
 ADDRESS = re.compile(r"https?://(?:(?!\]\()[^\s<>\"'`|\\])+")
+# The name of an XML vocabulary looks like an address, and is none.
+NAMESPACE = re.compile(r"\b(?:xmlns(?::\w+)?|xsi:schemaLocation)=\"[^\"]*\"")
 EXAMPLE = re.compile(
     r"(^|\.)(example(\.(org|com|net))?|localhost|local|internal|invalid|test|svc)$|^[\d.]+$|^\[|[{}$*]|^[^.]+$"
 )
@@ -28,7 +30,7 @@ GONE = (404, 410)
 
 def addresses(text: str) -> Iterator[str]:
     """Yield the addresses in a text, without the punctuation of its sentences."""
-    for found in ADDRESS.findall(text):
+    for found in ADDRESS.findall(NAMESPACE.sub("", text)):
         while found and (found[-1] in ".,;:!?*_" or (found[-1] in ")]" and not balanced(found))):
             found = found[:-1]
         yield found
