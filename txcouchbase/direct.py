@@ -95,6 +95,7 @@ class Direct(
     """
 
     _request_type: type[Any] = DirectCall
+    _driver: DirectDriver
 
     def __init__(self, connection: Codec, driver: DirectDriver) -> None:
         self._driver = driver
@@ -104,6 +105,18 @@ class Direct(
         self.default_format = connection.default_format
         self.transcoder = connection.transcoder
         self.data_passthrough = connection.data_passthrough
+
+    def within(self, seconds: float) -> Direct:
+        """Return the same operations with a timeout of their own, which begins with each of them.
+
+        Nothing of this object changes, and the other has its settings of now.
+
+        :param seconds: the timeout.
+        """
+        other: Direct = object.__new__(type(self))
+        other.__dict__.update(self.__dict__)
+        other._driver = self._driver.within(seconds)
+        return other
 
 
 class DirectDriver(Driver[DirectCall]):
@@ -143,6 +156,10 @@ class DirectDriver(Driver[DirectCall]):
         self._turn.submit_now(request)
         return request
 
+    def within(self, seconds: float) -> DirectDriver:
+        """Return the driver of operations that have another timeout than the connection's."""
+        return _TimedDriver(self._turn, self._together, seconds)
+
     def submit_to_replica(self, request: DirectCall) -> NoReturn:
         """Refuse."""
         refuse_more()
@@ -162,6 +179,38 @@ class DirectDriver(Driver[DirectCall]):
     def submit_stats(self, groups: Sequence[str]) -> NoReturn:
         """Refuse."""
         refuse_more()
+
+
+class _TimedDriver(DirectDriver):
+    """Operations that have a timeout of their own."""
+
+    def __init__(self, turn: Turn, together: int, seconds: float) -> None:
+        super().__init__(turn, together)
+        self._seconds = seconds
+
+    @property
+    def timeout(self) -> float:
+        """Timeout of an operation, in seconds."""
+        return self._seconds
+
+    @timeout.setter
+    def timeout(self, seconds: float) -> None:
+        raise AttributeError("these operations have the timeout that they were given")
+
+    def submit(self, request: DirectCall, durability: tuple[int, int] | None = None) -> DirectCall:
+        """Carry out one request."""
+        if durability is not None or request.replica is not None:
+            refuse_more()
+        turn = self._turn
+        if len(turn.queued) >= self._together:
+            turn.drain()
+        turn.queue_for(request, self._seconds)
+        return request
+
+    def submit_level(self, request: DirectCall) -> DirectCall:
+        """Carry out a synchronous write."""
+        self._turn.submit_now(request, self._seconds)
+        return request
 
 
 def refuse_more() -> NoReturn:

@@ -8,7 +8,7 @@ from couchbase.exceptions import NotSupportedError
 from couchbase.protocol.keyspace import Keyspace
 from couchbase.transcoder import RawTranscoder
 from gateway.cluster.bulk import LEAST_RATE, Lane
-from gateway.cluster.collections import MAX_TOGETHER, CollectionConnection
+from gateway.cluster.collections import MAX_TOGETHER, CollectionConnection, TimedOperations
 from gateway.http.known import Known
 from txcouchbase.connection import Connection
 from txcouchbase.limited import TimeBudget, limited, with_headers
@@ -31,6 +31,7 @@ class _RawConnection(Connection):
 
     :ivar operations: operations on single documents that report their outcome to a receiver
         (:class:`txcouchbase.direct.Direct`); the connection's own return Deferreds.
+    :ivar timed_operations: the same by their timeout in seconds.
     """
 
     _collection_type: type[Any] = CollectionConnection
@@ -41,6 +42,7 @@ class _RawConnection(Connection):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(transcoder=RawTranscoder(), **kwargs)
         self.operations = self.direct(together=MAX_TOGETHER)
+        self.timed_operations = TimedOperations(self.operations)
         self._client.least_rate = LEAST_RATE
         self.reactor = self._client.reactor
         self._collections: Known[tuple[str, str], CollectionConnection] = Known(MOST_COLLECTIONS)

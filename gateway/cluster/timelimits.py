@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, NamedTuple
 
 from twisted.internet.defer import Deferred
@@ -20,6 +20,7 @@ from gateway.cluster.bulk import Lane
 from gateway.cluster.connection import GatewayConnection
 from gateway.dialect.errors import Refusal, bad_request
 from gateway.dialect.expiry import parse_duration
+from gateway.http.known import Known
 from gateway.http.request import Request
 from txcouchbase.limited import TimeBudget
 
@@ -44,8 +45,6 @@ LEVEL_SHARE = 0.9
 """Share of an operation's timeout that the driver grants the cluster for a durability level."""
 
 _PLAIN_SECONDS = re.compile(r"[0-9]{1,6}(\.[0-9]{1,9})?")
-# As the table of headers has them.
-_HEADERS = frozenset({b"x-cb-timeout", b"x-cb-durabilitytimeout"})
 
 
 class TimeLimits(NamedTuple):
@@ -58,6 +57,11 @@ class TimeLimits(NamedTuple):
 
 
 NO_LIMITS = TimeLimits()
+
+
+_NONE_GIVEN = (None, None)
+# What was read before; valid limits are short.
+_known: Known[tuple[bytes | None, bytes | None], TimeLimits] = Known(256)
 
 
 def parse_seconds(text: str, name: str, high: float = MAX_SECONDS) -> float:
@@ -111,16 +115,27 @@ class TimedConnection(TimeBudget):
     ) -> None:
         self._limits = limits
         self._clock = clock
+        self._usual: Any = connection
+        # A single operation that begins now has all of the time.
+        self._all = limits.timeout if deadline is None and limits.durability is None else None
         if deadline is None and limits.timeout is not None:
             deadline = clock.seconds() + limits.timeout
         self._deadline = deadline
-        self.connection: Any = None if connection is None else connection.limited(self)
-        self.operations = _Operations(self)
+
+    @cached_property
+    def connection(self) -> Any:
+        """The connection with these limits; made on demand, as most requests are one operation."""
+        return self._usual.limited(self)
+
+    @property
+    def operations(self) -> Any:
+        """Operations that report their outcome to a receiver."""
+        return _Operations(self) if self._all is None else self._usual.timed_operations[self._all]
 
     @property
     def bulk(self) -> Any:
         """The lane for large operations, with the same limits."""
-        lane = self.connection.bulk
+        lane = self._usual.bulk
         return None if lane is None else _TimedLane(self, lane)
 
     def __getattr__(self, name: str) -> Any:
@@ -129,8 +144,10 @@ class TimedConnection(TimeBudget):
 
     def within(self, scope: str, collection: str) -> TimedConnection:
         """Return another connection with the same limits and deadline, for the documents of a collection."""
-        other = TimedConnection(None, self._limits, self._clock, self._deadline)
-        other.connection = self.connection.within(scope, collection)
+        other = TimedConnection(
+            self._usual.within(scope, collection), self._limits, self._clock, self._deadline
+        )
+        other._all = self._all
         return other
 
     def on(self, connection: GatewayConnection) -> TimedConnection:
@@ -232,16 +249,23 @@ def within_limits(
 
     :raises Refusal: 400.
     """
-    if _HEADERS.isdisjoint(request.headers):
+    headers = request.headers
+    given: Any = headers.get(b"x-cb-timeout"), headers.get(b"x-cb-durabilitytimeout")
+    if given == _NONE_GIVEN:
         return connection
-    limits = parse_time_limits(
-        request.text_header(b"X-CB-Timeout"),
-        request.text_header(b"X-CB-DurabilityTimeout"),
-        "X-CB-Timeout",
-        "X-CB-DurabilityTimeout",
-    )
-    if limits is NO_LIMITS:
-        return connection
+    try:
+        limits = _known.get(given)
+    except TypeError:
+        # A list: a header that is given twice, which is refused.
+        limits = None
+    if limits is None:
+        limits = parse_time_limits(
+            request.text_header(b"X-CB-Timeout"),
+            request.text_header(b"X-CB-DurabilityTimeout"),
+            "X-CB-Timeout",
+            "X-CB-DurabilityTimeout",
+        )
+        _known.learn(given, limits)
     clock = request.application.clock
     if isinstance(connection, Deferred):
         return wait_for_connection(connection, limits, clock)

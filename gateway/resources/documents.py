@@ -121,6 +121,8 @@ def read_get(request: Request) -> _Wanted | FixedRefusal:
 
 def _read_get(request: Request) -> _Wanted:
     conditions = request.header(b"If-Match"), request.header(b"If-None-Match")
+    if not request.query_string and conditions == (None, None):
+        return _WHOLE
     replica = paths = None
     if request.query_string:
         query = request.query(_GET_QUERY)

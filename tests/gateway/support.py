@@ -70,6 +70,8 @@ class ScriptedConnection:
         self.answers = answers
         self.calls: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = []
         self.budgets: list[TimeBudget] = []
+        self.timeouts: list[float] = []
+        """The timeout of each single operation that had its own."""
         self.places: list[tuple[str, str]] = []
         """Scope and collection of each time that it was to be used for one."""
         self.headers: list[dict[str, str]] = []
@@ -77,6 +79,7 @@ class ScriptedConnection:
         self.closed = False
         self.reactor = clock or Clock()
         self.operations = ScriptedOperations(self)
+        self.timed_operations = ScriptedTimes(self)
         self.bulk: Lane | None = Lane(self._for_large, clock or Clock(), 2.5)
 
     def _for_large(self) -> ScriptedConnection:
@@ -133,6 +136,17 @@ class ScriptedOperations:
         if name.startswith("_"):
             raise AttributeError(name)
         return lambda *args, **kwargs: ScriptedCall(self._connection._answer(name, args, kwargs))
+
+
+class ScriptedTimes:
+    """A connection's ``timed_operations``: the usual ones, and the timeouts are recorded."""
+
+    def __init__(self, connection: ScriptedConnection) -> None:
+        self._connection = connection
+
+    def __getitem__(self, seconds: float) -> ScriptedOperations:
+        self._connection.timeouts.append(seconds)
+        return self._connection.operations
 
 
 class ScriptedCall:

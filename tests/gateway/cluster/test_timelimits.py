@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from twisted.internet.defer import succeed
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.app import Gateway
+from gateway.cluster.collections import MOST_TIMEOUTS
 from gateway.cluster.connection import GatewayConnection
 from gateway.cluster.credentials import ServiceAccount
 from gateway.cluster.pool import ConnectionPool
@@ -135,3 +136,62 @@ class DriverTests(MemoryTestCase):
         self.assertEqual(limited.value(), b"")
         self.pass_time(1.2)
         self.assertEqual(read_reply(limited.value(), "GET")[0].status, 504)
+
+    def test_any_number_of_limits(self) -> None:
+        """However many different limits clients set, only so many are remembered; each is kept to."""
+        client, _ = self.open()
+        for number in range(MOST_TIMEOUTS * 3):
+            client.clear()
+            limit = {"X-CB-Timeout": f"{100 + number}ms"}
+            client.protocol.dataReceived(raw_request("GET", PATH, b"", limit))
+            self.carry_out()
+            self.assertEqual(read_reply(client.value(), "GET")[0].status, 200)
+        self.assertLessEqual(len(self.limits.timed_operations), MOST_TIMEOUTS)
+        client.clear()
+        client.protocol.dataReceived(raw_request("GET", PATH, b"", {"X-CB-Timeout": "150ms"}))
+        self.pass_time(0.3)
+        self.assertEqual(read_reply(client.value(), "GET")[0].status, 504)
+
+    def test_collections(self) -> None:
+        """A limit holds in a collection, too, and there for the question for its id."""
+        path = "/v1/buckets/b/scopes/s/collections/c/documents/k"
+        for answered in (False, True):
+            client, usual = self.open()
+            if answered:
+                usual.protocol.dataReceived(raw_request("GET", path))
+                for _ in range(3):
+                    self.carry_out()
+                usual.clear()
+            client.protocol.dataReceived(raw_request("GET", path, b"", {"X-CB-Timeout": "300ms"}))
+            usual.protocol.dataReceived(raw_request("GET", path))
+            self.pass_time(0.2)
+            self.assertEqual((client.value(), usual.value()), (b"", b""))
+            self.pass_time(0.3)
+            self.assertEqual(read_reply(client.value(), "GET")[0].status, 504)
+            self.assertEqual(usual.value(), b"")
+
+    def test_wait_for_the_connection(self) -> None:
+        """The time that a request waits for its connection counts."""
+        client, _ = self.open()
+        opened: Deferred[GatewayConnection] = Deferred()
+        self.patch(ConnectionPool, "connection", lambda *_: opened)
+        client.protocol.dataReceived(raw_request("GET", PATH, b"", {"X-CB-Timeout": "1s"}))
+        self.pass_time(0.8)
+        opened.callback(self.limits)
+        self.pass_time(0.15)
+        self.assertEqual(client.value(), b"")
+        self.pass_time(0.25)
+        self.assertEqual(read_reply(client.value(), "GET")[0].status, 504)
+
+    def test_given_twice(self) -> None:
+        """A limit that is given twice is refused, also when the same values were taken once."""
+        client, _ = self.open()
+        for pairs, status in (
+            ([("X-CB-Timeout", "1s")], 200),
+            ([("X-CB-Timeout", "1s"), ("X-CB-Timeout", "1s")], 400),
+            ([("X-CB-Timeout", "1s"), ("X-CB-DurabilityTimeout", "1s")], 400),
+        ):
+            client.clear()
+            client.protocol.dataReceived(raw_request("GET", PATH, b"", pairs))
+            self.carry_out()
+            self.assertEqual(read_reply(client.value(), "GET")[0].status, status, pairs)
