@@ -29,6 +29,10 @@ PAGES = [
     "docs/howto/export.md",
     "docs/howto/views.md",
     "docs/sdk.md",
+    "docs/moving/python-2.md",
+    "docs/moving/sdk-4.md",
+    "docs/moving/memcached.md",
+    "docs/moving/data-api.md",
 ]
 """Pages with samples. Each runs from its top against a new gateway."""
 

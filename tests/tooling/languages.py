@@ -1,4 +1,4 @@
-"""Programs of examples/languages in their pages: ``python -m tests.tooling.languages`` writes them there.
+"""Programs of examples in their pages: ``python -m tests.tooling.languages`` writes them there.
 
 A page names a file of the repository in a comment, and its text follows as a fenced block:
 
@@ -15,6 +15,8 @@ from pathlib import Path
 from tests.tooling.sources import ROOT
 
 PAGES = ROOT / "docs" / "languages"
+FOLDERS = (PAGES, ROOT / "docs" / "moving")
+"""Folders of pages that show files."""
 PLACE = re.compile(
     r"(?P<begin><!-- file: (?P<name>\S+) -->\n)(?P<text>.*?)(?P<end><!-- end of the file -->\n)", re.DOTALL
 )
@@ -64,7 +66,7 @@ def files_of(page: str) -> list[str]:
 
 def pages() -> list[Path]:
     """Return the pages, sorted."""
-    return sorted(PAGES.glob("*.md"))
+    return sorted(path for folder in FOLDERS for path in folder.glob("*.md"))
 
 
 def main() -> None:
