@@ -199,9 +199,9 @@ class HTTPChannel(Opening):
             read = reader.known.get(behind)
             if read is None:
                 read, headers = reader.new(head, line.end())
+                exchange = HTTP1Exchange(self, METHODS[method], path, query_string or b"", headers)
             else:
-                headers = read.headers
-            exchange = HTTP1Exchange(self, METHODS[method], path, query_string or b"", headers)
+                exchange = HTTP1Exchange(self, METHODS[method], path, query_string or b"", read.headers)
             if read.visit is not None:
                 exchange.visit = read.visit
         else:
