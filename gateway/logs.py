@@ -11,14 +11,18 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from twisted.application.service import IServiceCollection
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import ILogObserver, LogEvent, eventAsText, formatEvent, formatEventAsClassicLogText
 from twisted.python.components import Componentized
 from zope.interface import implementer
 
 from gateway.jsonlog import JsonObserver
+from reactor.clock import cancel_timer
 from reactor.kinds import IReactor
 
 __all__ = [
+    "MOST_GATHERED",
+    "GatheredLines",
     "LogFile",
     "LogObserver",
     "LogsItself",
@@ -27,6 +31,9 @@ __all__ = [
     "is_noise",
     "observer_for",
 ]
+
+MOST_GATHERED = 256
+"""Lines that are written even before the turn ends."""
 
 _LOOK_SECONDS = 1.0
 """Seconds between two checks of the file's name."""
@@ -75,13 +82,9 @@ class LogFile:
             while data:
                 data = data[os.write(self._descriptor, data) :]
         except OSError:
-            self._lost += 1
+            self._lost += text.count("\n")
         else:
             self._lost = 0
-
-    def write_line(self, line: str) -> None:
-        """Append a line, given without its newline."""
-        self.write(line + "\n")
 
     def reopen(self) -> None:
         """Continue in the file that has the name now, or in the old one if that cannot be opened."""
@@ -113,6 +116,43 @@ class LogFile:
         except OSError:
             return True
         return (there.st_dev, there.st_ino) != (mine.st_dev, mine.st_ino)
+
+
+class GatheredLines:
+    """Writes the lines of one turn of the reactor together, at its end.
+
+    :param file: takes them; it is closed with this.
+    """
+
+    def __init__(self, file: LogFile, clock: IReactorTime) -> None:
+        self._file = file
+        self._clock = clock
+        self._lines: list[str] = []
+        self._turn: IDelayedCall | None = None
+
+    def write_line(self, line: str) -> None:
+        """Append a line, given without its newline."""
+        self._lines.append(line)
+        if self._turn is None:
+            self._turn = self._clock.callLater(0, self.flush)
+        elif len(self._lines) >= MOST_GATHERED:
+            self._write()
+
+    def flush(self) -> None:
+        """Write what has been gathered."""
+        cancel_timer(self._turn)
+        self._turn = None
+        self._write()
+
+    def _write(self) -> None:
+        lines, self._lines = self._lines, []
+        if lines:
+            self._file.write("\n".join([*lines, ""]))
+
+    def close(self) -> None:
+        """Write what has been gathered, and close the file."""
+        self.flush()
+        self._file.close()
 
 
 @implementer(ILogObserver)

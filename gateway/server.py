@@ -41,7 +41,7 @@ from gateway.http.factory import ChannelFactory
 from gateway.http2.server import HTTP2
 from gateway.interfaces import IGatewayPlugin
 from gateway.listeners import BACKLOG, CannotStartError, SharedPort, ignore_new, listen_on
-from gateway.logs import LogFile
+from gateway.logs import GatheredLines, LogFile
 from gateway.services.kinds import Policy
 from gateway.settings import Settings
 from reactor.gate import Gate
@@ -178,7 +178,7 @@ class GatewayServer(Service):
         self._cluster = settings.cluster
         self._ports: list[IListeningPort] = []
         self._stopping = False
-        self._access_file: LogFile | None = None
+        self._access_lines: GatheredLines | None = None
         self._export: Export | None = None
         if settings.tracing:
             plugins = [*plugins, self._tracing(settings)]
@@ -234,8 +234,9 @@ class GatewayServer(Service):
         form = settings.access_log_format
         write = None
         if settings.access_log_file is not None:
-            self._access_file = LogFile(settings.access_log_file)
-            write = self._access_file.write_line
+            file = LogFile(settings.access_log_file)
+            self._access_lines = GatheredLines(file, self._reactor)
+            write = self._access_lines.write_line
         is_alone = form == "json" or (form == "combined" and settings.log_format == "text")
         trusted = TrustedProxies(settings.trusted_proxies)
         return [AccessLog(trusted, write, form, is_alone=is_alone).on_end]
@@ -323,9 +324,9 @@ class GatewayServer(Service):
         self.pool.close()
         if self._export is not None:
             yield self._export.stop()
-        if self._access_file is not None:
-            self._access_file.close()
-            self._access_file = None
+        if self._access_lines is not None:
+            self._access_lines.close()
+            self._access_lines = None
         self.gateway.upstream.close()
 
     # ---- what the gateway asks for ---------------------------------------------------------------

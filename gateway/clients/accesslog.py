@@ -6,16 +6,18 @@ import json
 import re
 import time
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any
+from urllib.parse import unquote_to_bytes
 
 from twisted.logger import Logger
 
 from gateway.clients.address import client_address
 from gateway.clients.proxies import TrustedProxies
+from gateway.http.known import Known
 from gateway.http.request import Request
 from gateway.http.tracecontext import trace_of
 
-__all__ = ["FORMS", "AccessLog", "escaped"]
+__all__ = ["FORMS", "AccessLog", "escaped", "without_secrets"]
 
 _LONGEST_TARGET = 4096
 _LONGEST_TEXT = 512
@@ -23,20 +25,31 @@ _LONGEST_TEXT = 512
 # Characters that could end the field or the line, or control a terminal.
 _UNSAFE_QUOTED = re.compile(rb"[^ !#-\[\]-~]")
 _UNSAFE_BARE = re.compile(rb"[^!#-\[\]-~]")
+# What JSON shows as it is.
+_PLAIN_JSON = re.compile(rb"[ !#-\[\]-~]*")
 
 # Not strftime("%b"), whose words depend on the locale.
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 
-class _Access(NamedTuple):
-    """A request that is over."""
+# Secrets of callers who took the gateway for a service that reads them from the query; in lower case.
+_SECRETS = frozenset(
+    {
+        *(b"access_token", b"id_token", b"refresh_token", b"token", b"jwt", b"auth", b"authorization"),
+        *(b"api_key", b"apikey", b"api-key", b"x-api-key", b"secret", b"client_secret"),
+        *(b"password", b"passwd", b"pwd", b"sig", b"signature"),
+    }
+)
+_MAYBE_SECRET = re.compile(rb"token|jwt|auth|api|secret|pass|pwd|sig|%", re.IGNORECASE)
+_PAIRS = re.compile(rb"([&;]?)([^=&;]*)(=?)([^&;]*)")
 
-    request: Request
-    client: str
-    status: int
-    seconds: float
-    ended: float
-    """Unix time in seconds."""
+_KNOWN_TEXTS = 1024
+_LONGEST_KNOWN = 256
+
+
+Line = Callable[[Request, str, int, float, float], str]
+"""Takes a request that is over, the client's address, the status, the seconds that it took, and the Unix time
+of its end."""
 
 
 class AccessLog:
@@ -62,14 +75,14 @@ class AccessLog:
     ) -> None:
         self._trusted = trusted
         self._write = write or self._to_log
-        self._line = FORMS[form]
+        self._line = FORMS[form]()
         self._is_alone = is_alone
         self._now = now
 
     def on_end(self, request: Request, status: int, seconds: float) -> None:
         """Write the line of a request that is over."""
         client = client_address(request, self._trusted)
-        self._write(self._line(_Access(request, client, status, seconds, self._now())))
+        self._write(self._line(request, client, status, seconds, self._now()))
 
     def _to_log(self, line: str) -> None:
         self.log.info("{line}", line=line, is_alone=self._is_alone)
@@ -87,85 +100,156 @@ def escaped(value: bytes, longest: int, *, quoted: bool = True) -> str:
     return shown + "..." if len(value) > longest else shown
 
 
+def without_secrets(query: bytes) -> bytes:
+    """Return a query string with ``-`` in the place of passwords and tokens, which the gateway takes from
+    headers only."""
+    if not _MAYBE_SECRET.search(query):
+        return query
+    return _PAIRS.sub(_shown_pair, query)
+
+
+def _shown_pair(pair: re.Match[bytes]) -> bytes:
+    before, name, equals, value = pair.groups()
+    if value and unquote_to_bytes(name.replace(b"+", b" ")).strip().lower() in _SECRETS:
+        value = b"-"
+    return b"%b%b%b%b" % (before, name, equals, value)
+
+
 # ---- the forms -----------------------------------------------------------------------------------
 
 
-def _extended(access: _Access) -> str:
-    """Return the fields of the combined form without the time, then those that only this gateway has."""
-    request = access.request
-    return (
-        f"{access.client} - {_user_field(request)} {_request_and_status(access)} {request.sent_bytes} "
-        f"{_referer_and_agent(request)} "
-        f"{request.received_bytes} {access.seconds:.4f} {request.id} "
-        f"{_route(request) or 'none'} {request.cut or '-'} {trace_of(request).trace_id}"
-    )
+class _Texts:
+    """The texts of a form, with a bounded cache: clients send the same headers again and again.
+
+    :param show: returns bytes as the form has them.
+    """
+
+    def __init__(self, show: Callable[[bytes], str]) -> None:
+        self._show = show
+        self._known: Known[bytes, str] = Known(_KNOWN_TEXTS)
+
+    def header(self, request: Request, name: bytes) -> str | None:
+        """Return a header; ``None`` if it is missing."""
+        value: Any = request.headers.get(name)
+        if value is None:
+            return None
+        if value.__class__ is list:
+            value = b", ".join(value)
+        shown = self._known.get(value)
+        if shown is None:
+            raw = value
+            if name == b"referer":
+                # The address of a page has a query, too.
+                path, mark, query = value.partition(b"?")
+                raw = path + mark + without_secrets(query)
+            shown = self._show(raw)
+            if len(value) <= _LONGEST_KNOWN:
+                self._known.learn(value, shown)
+        return shown
 
 
-def _combined(access: _Access) -> str:
-    """Return the combined log format of Apache and nginx, with the time at which the request began."""
-    request = access.request
-    return (
-        f"{access.client} - {_user_field(request)} [{_apache_time(access.ended - access.seconds)}] "
-        f"{_request_and_status(access)} {request.sent_bytes or '-'} {_referer_and_agent(request)}"
-    )
+class _Quoted:
+    """The common fields of the forms of text."""
+
+    def __init__(self) -> None:
+        self._texts = _Texts(lambda value: escaped(value, _LONGEST_TEXT))
+
+    def _request_and_status(self, request: Request, status: int) -> str:
+        return (
+            f'"{escaped(request.method.encode("latin-1"), _LONGEST_TEXT)} '
+            f"{escaped(_target(request), _LONGEST_TARGET) or '-'} "
+            f'HTTP/{_version(request)}" {status}'
+        )
+
+    def _referer_and_agent(self, request: Request) -> str:
+        header = self._texts.header
+        return f'"{header(request, b"referer") or "-"}" "{header(request, b"user-agent") or "-"}"'
 
 
-def _json(access: _Access) -> str:
-    """Return a JSON object in ASCII; ``null`` for what is missing."""
-    request = access.request
-    ended = access.ended
-    user = _user(request)
-    return json.dumps(
-        {
-            "time": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(ended)) + f".{int(ended % 1 * 1000):03d}Z",
-            "level": "info",
-            "namespace": "access",
-            "client": access.client,
-            "user": None if user is None else _text(user, _LONGEST_TEXT),
-            "method": _text(request.method.encode("latin-1"), _LONGEST_TEXT),
-            "target": _text(_target(request), _LONGEST_TARGET),
-            "version": _version(request),
-            "status": access.status,
-            "received_bytes": request.received_bytes,
-            "sent_bytes": request.sent_bytes,
-            "seconds": round(access.seconds, 6),
-            "referer": _header_text(request, b"referer"),
-            "user_agent": _header_text(request, b"user-agent"),
-            "request_id": request.id,
-            "trace_id": trace_of(request).trace_id,
-            "route": _route(request),
-            "error": request.failure_code or None,
-            "cut": request.cut or None,
-        }
-    )
+class _Extended(_Quoted):
+    """The fields of the combined form without the time, then those that only this gateway has."""
+
+    def __call__(self, request: Request, client: str, status: int, seconds: float, ended: float) -> str:
+        return (
+            f"{client} - {_user_field(request)} {self._request_and_status(request, status)} "
+            f"{request.sent_bytes} {self._referer_and_agent(request)} "
+            f"{request.received_bytes} {seconds:.4f} {request.id} "
+            f"{_route(request) or 'none'} {request.cut or '-'} {trace_of(request).trace_id}"
+        )
 
 
-FORMS: dict[str, Callable[[_Access], str]] = {
-    "extended": _extended,
-    "combined": _combined,
-    "json": _json,
+class _Combined(_Quoted):
+    """The combined log format of Apache and nginx, with the time at which the request began."""
+
+    _second = -1
+    _time = ""
+
+    def __call__(self, request: Request, client: str, status: int, seconds: float, ended: float) -> str:
+        second = int(ended - seconds)
+        if second != self._second:
+            self._second, self._time = second, _apache_time(second)
+        return (
+            f"{client} - {_user_field(request)} [{self._time}] "
+            f"{self._request_and_status(request, status)} {request.sent_bytes or '-'} "
+            f"{self._referer_and_agent(request)}"
+        )
+
+
+class _Json:
+    """A JSON object in ASCII; ``null`` for what is missing."""
+
+    _second = -1
+    _time = ""
+
+    def __init__(self) -> None:
+        self._texts = _Texts(lambda value: _json_text(value, _LONGEST_TEXT))
+        self._names: Known[str, str] = Known(_KNOWN_TEXTS)
+
+    def __call__(self, request: Request, client: str, status: int, seconds: float, ended: float) -> str:
+        second = int(ended)
+        if second != self._second:
+            self._second = second
+            self._time = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+        header = self._texts.header
+        endpoint = request.endpoint
+        user = _user(request)
+        # Not json.dumps(): most values need no look at their characters.
+        return (
+            f'{{"time": "{self._time}.{int(ended % 1 * 1000):03d}Z", "level": "info", "namespace": "access", '
+            f'"client": "{client}", "user": {"null" if user is None else _json_text(user, _LONGEST_TEXT)}, '
+            f'"method": {_json_text(request.method.encode("latin-1"), _LONGEST_TEXT)}, '
+            f'"target": {_json_text(_target(request), _LONGEST_TARGET)}, "version": "{_version(request)}", '
+            f'"status": {status}, "received_bytes": {request.received_bytes}, '
+            f'"sent_bytes": {request.sent_bytes}, "seconds": {seconds:.6f}, '
+            f'"referer": {header(request, b"referer") or "null"}, '
+            f'"user_agent": {header(request, b"user-agent") or "null"}, '
+            f'"request_id": "{request.id}", "trace_id": "{trace_of(request).trace_id}", '
+            f'"route": {self._name("" if endpoint is None else endpoint.name)}, '
+            f'"error": {self._name(request.failure_code)}, "cut": {self._name(request.cut)}}}'
+        )
+
+    def _name(self, name: str) -> str:
+        """Return a name of ours, or of a plugin's."""
+        shown = self._names.get(name)
+        if shown is None:
+            shown = self._names.learn(name, json.dumps(name or None))
+        return shown
+
+
+FORMS: dict[str, Callable[[], Line]] = {
+    "extended": _Extended,
+    "combined": _Combined,
+    "json": _Json,
 }
-"""The forms of a line, by the name that the option takes."""
+"""By the name that the option takes, what makes a function that returns lines of this form."""
 
 
 # ---- fields --------------------------------------------------------------------------------------
 
 
-def _request_and_status(access: _Access) -> str:
-    request = access.request
-    return (
-        f'"{escaped(request.method.encode("latin-1"), _LONGEST_TEXT)} '
-        f"{escaped(_target(request), _LONGEST_TARGET) or '-'} "
-        f'HTTP/{_version(request)}" {access.status}'
-    )
-
-
-def _referer_and_agent(request: Request) -> str:
-    return f'"{_header(request, b"referer")}" "{_header(request, b"user-agent")}"'
-
-
 def _target(request: Request) -> bytes:
-    return request.path + b"?" + request.query_string if request.query_string else request.path
+    query = request.query_string
+    return b"%b?%b" % (request.path, without_secrets(query)) if query else request.path
 
 
 def _version(request: Request) -> str:
@@ -177,24 +261,12 @@ def _route(request: Request) -> str | None:
     return None if request.endpoint is None else request.endpoint.name
 
 
-def _header_value(request: Request, name: bytes) -> bytes | None:
-    value = request.headers.get(name)
-    return b", ".join(value) if isinstance(value, list) else value
-
-
-def _header(request: Request, name: bytes) -> str:
-    return escaped(_header_value(request, name) or b"", _LONGEST_TEXT) or "-"
-
-
-def _header_text(request: Request, name: bytes) -> str | None:
-    value = _header_value(request, name)
-    return None if value is None else _text(value, _LONGEST_TEXT)
-
-
-def _text(value: bytes, longest: int) -> str:
-    r"""Return bytes as text for JSON: UTF-8, with ``\xHH`` for what is not."""
+def _json_text(value: bytes, longest: int) -> str:
+    r"""Return bytes as a string of JSON: UTF-8, with ``\xHH`` for what is not."""
+    if len(value) <= longest and _PLAIN_JSON.fullmatch(value):
+        return f'"{value.decode("ascii")}"'
     shown = value[:longest].decode("utf-8", "backslashreplace")
-    return shown + "..." if len(value) > longest else shown
+    return json.dumps(shown + "..." if len(value) > longest else shown)
 
 
 def _user(request: Request) -> bytes | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from typing import Any
 
 from twisted.internet.address import UNIXAddress
 
@@ -29,11 +30,18 @@ def client_address(request: Request, trusted: TrustedProxies) -> str:
 
     :returns: an IP address; ``unix`` for a peer at a Unix socket, ``-`` if it is unknown.
     """
-    transport = getattr(request, "transport", None)
+    transport: Any = getattr(request, "transport", None)
     if transport is None:
         return "-"
-    nearest = _host(peer_below(transport))
-    via_proxy = _host(transport.getPeer())
+    peers: tuple[str, str] | None = getattr(transport, "known_peers", None)
+    if peers is None:
+        peers = _host(peer_below(transport)), _host(transport.getPeer())
+        try:
+            # They are the same for all requests of a connection.
+            transport.known_peers = peers
+        except AttributeError:
+            pass  # a transport that takes no attributes
+    nearest, via_proxy = peers
     if via_proxy not in (nearest, "-"):
         # The address in the PROXY protocol's header. Endpoints with it are meant for proxies; a proxy on
         # another machine must still be configured.

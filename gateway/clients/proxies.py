@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
+from gateway.http.known import Known
+
 __all__ = ["UNIX", "TrustedProxies", "check_proxy", "plain_address"]
 
 UNIX = "unix"
@@ -45,11 +47,19 @@ class TrustedProxies:
         self.are_named = bool(names)
         """Whether there are any."""
         self._unix = UNIX in names
+        self._known: Known[str, bool] = Known(1024)
         self._networks = [ip_network(name) for name in names if name != UNIX]
 
     def __contains__(self, host: str) -> bool:
         """Return whether a peer is trusted; ``unix`` is one at a Unix socket."""
+        if not self.are_named:
+            return False
         if host == UNIX:
             return self._unix
-        address = plain_address(host)
-        return address is not None and any(address in network for network in self._networks)
+        known = self._known.get(host)
+        if known is None:
+            address = plain_address(host)
+            known = self._known.learn(
+                host, address is not None and any(address in network for network in self._networks)
+            )
+        return known

@@ -5,8 +5,8 @@ https://www.w3.org/TR/trace-context-1/; the numbers of sections below are of tha
 
 from __future__ import annotations
 
+import os
 import re
-from random import SystemRandom
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -31,7 +31,12 @@ _MEMBER = re.compile(
     rb"=[\x20-\x2b\x2d-\x3c\x3e-\x7e]{0,255}[\x21-\x2b\x2d-\x3c\x3e-\x7e]"
 )
 
-_random = SystemRandom()
+# Random ids that no trace has yet: the system is asked for many of them at a time.
+_random_digits: list[str] = []
+_IDS_AT_ONCE = 64
+if hasattr(os, "register_at_fork"):
+    # Two processes must not have the same.
+    os.register_at_fork(after_in_child=_random_digits.clear)
 
 
 class TraceContext(NamedTuple):
@@ -99,7 +104,10 @@ def forwarded(request: Request) -> dict[str, str]:
 def _new_trace() -> TraceContext:
     """Return a context with random ids, neither of them zero."""
     while True:
-        digits = f"{_random.getrandbits(192):048x}"
+        if not _random_digits:
+            digits = os.urandom(_IDS_AT_ONCE * 24).hex()
+            _random_digits.extend([digits[at : at + 48] for at in range(0, len(digits), 48)])
+        digits = _random_digits.pop()
         trace_id, parent_id = digits[:32], digits[32:]
         if trace_id.strip("0") and parent_id.strip("0"):
             return TraceContext(trace_id, parent_id, 0, is_new=True)

@@ -26,6 +26,7 @@ from opentelemetry.trace import (
 )
 from zope.interface import implementer
 
+from gateway.clients.accesslog import without_secrets
 from gateway.clients.address import client_address
 from gateway.clients.proxies import TrustedProxies
 from gateway.http.request import Request
@@ -219,7 +220,7 @@ def _of_request(request: Request) -> dict[str, Any]:
         attributes["http.request.method"] = "_OTHER"
         attributes["http.request.method_original"] = _text(request.method.encode("latin-1"), _SHORTER)
     if request.query_string:
-        attributes["url.query"] = _text(request.query_string, _LONGEST)
+        attributes["url.query"] = _text(without_secrets(request.query_string), _LONGEST)
     if request.endpoint is not None:
         attributes["http.route"] = _route(request)
     host = request.headers.get(b"host")

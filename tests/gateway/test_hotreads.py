@@ -30,7 +30,9 @@ LIMITS = {
     "Accept-Encoding": (97, 1750),
     "traceparent": (84, 1600),
     "origin": (83, 1640),
-    "access log": (250, 3240),
+    "access log": (130, 2110),
+    "access log, combined": (110, 1850),
+    "access log, extended": (127, 2010),
     "404 of a document": (95, 1640),
     "404 of a route": (62, 960),
     "400": (57, 925),
@@ -83,12 +85,17 @@ class HotReadsTests(HotPathCase):
         self.check("origin", raw_request("GET", PATH, headers={**CLIENT, "Origin": PAGE}), clients=clients)
 
     def test_access_log(self) -> None:
-        """A line for each request, in JSON."""
-        lines: list[str] = []
-        log = AccessLog(TrustedProxies(()), lines.append, "json")
-        clients = self.open(end_hooks=[log.on_end])
-        self.check("access log", raw_request("GET", PATH, headers=CLIENT), clients=clients)
-        self.assertTrue(lines)
+        """A line for each request, in each form."""
+        request = raw_request("GET", PATH, headers=CLIENT)
+        for name, form in (
+            ("access log", "json"),
+            ("access log, combined", "combined"),
+            ("access log, extended", "extended"),
+        ):
+            lines: list[str] = []
+            log = AccessLog(TrustedProxies(()), lines.append, form)
+            self.check(name, request, clients=self.open(end_hooks=[log.on_end]))
+            self.assertTrue(lines)
 
     def test_missing_document(self) -> None:
         """The node's refusal does not become an exception."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from twisted.internet.defer import inlineCallbacks
+from twisted.internet.task import Clock
 from twisted.logger import Logger
 from twisted.logger._legacy import publishToNewObserver
 from twisted.python.log import textFromEventDict
@@ -16,7 +17,7 @@ from twisted.python.usage import UsageError
 from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.commandline import Options
-from gateway.logs import LogFile, LogObserver, is_journal
+from gateway.logs import MOST_GATHERED, GatheredLines, LogFile, LogObserver, is_journal
 from tests.gateway.workers.support import LOOPBACK, WorkersTestCase
 
 TO_THE_JOURNAL = """
@@ -92,6 +93,72 @@ class LogFileTests(SynchronousTestCase):
         """Text that is no Unicode is shown, not a failure."""
         self.file.write("\ud800 ü\n")
         self.assertEqual(self.path.read_bytes(), b"before\n\\ud800 \xc3\xbc\n")
+
+
+class GatheredLinesTests(SynchronousTestCase):
+    """Lines that are written once a turn of the reactor."""
+
+    def setUp(self) -> None:
+        self.path = Path(self.mktemp()).absolute()
+        self.clock = Clock()
+        self.lines = GatheredLines(LogFile(str(self.path), self.clock.seconds), self.clock)
+
+    def test_together(self) -> None:
+        """The lines of a turn come in their order at its end, and no timer is left."""
+        for line in ("one", "two"):
+            self.lines.write_line(line)
+        self.assertEqual(self.path.read_text(), "")
+        self.clock.advance(0)
+        self.assertEqual(self.path.read_text(), "one\ntwo\n")
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+        self.lines.write_line("three")
+        self.clock.advance(0)
+        self.assertEqual(self.path.read_text(), "one\ntwo\nthree\n")
+        self.lines.close()
+
+    def test_bounded(self) -> None:
+        """So many lines do not wait for the end of the turn, and each is written once."""
+        expected = "".join(f"{number}\n" for number in range(MOST_GATHERED + 1))
+        for number in range(MOST_GATHERED + 1):
+            self.lines.write_line(str(number))
+        self.assertEqual(len(self.path.read_text().splitlines()), MOST_GATHERED)
+        self.lines.close()
+        self.assertEqual(self.path.read_text(), expected)
+
+    def test_close(self) -> None:
+        """What was gathered is written at the end of the service; lines that come later are no failure."""
+        self.lines.write_line("one")
+        self.lines.close()
+        self.assertEqual(self.path.read_text(), "one\n")
+        self.lines.write_line("two")
+        self.clock.advance(0)
+        self.assertEqual(self.path.read_text(), "one\n")
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_moved(self) -> None:
+        """Lines that were gathered before a rename go to the new file within a second."""
+        self.lines.write_line("one")
+        self.clock.advance(1)
+        self.lines.write_line("two")
+        self.path.rename(self.path.with_suffix(".1"))
+        self.clock.advance(1)
+        self.assertEqual(self.path.read_text(), "two\n")
+        self.lines.close()
+
+    def test_lost_lines_are_counted(self) -> None:
+        """Each line of a turn that cannot be written counts."""
+        if not os.path.exists("/dev/full"):
+            self.skipTest("there is no /dev/full here")
+        file = LogFile("/dev/full", self.clock.seconds)
+        lines = GatheredLines(file, self.clock)
+        for line in ("one", "two", "three"):
+            lines.write_line(line)
+        self.clock.advance(0)
+        os.dup2(self.lines._file._descriptor, file._descriptor)
+        lines.write_line("four")
+        lines.close()
+        self.assertEqual(self.path.read_text(), "3 log entries could not be written\nfour\n")
+        self.lines.close()
 
 
 class ObserverTests(SynchronousTestCase):

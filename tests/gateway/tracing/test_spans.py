@@ -92,6 +92,11 @@ class RequestTests(SynchronousTestCase):
         )
         self.assertEqual(request.status.status_code, StatusCode.UNSET)
 
+    def test_secrets_in_the_query(self) -> None:
+        """They are not in the span."""
+        request = Traces().one("GET", DOCUMENT + "?access_token=s3cret")[-1]
+        self.assertEqual(attributes_of(request)["url.query"], "access_token=-")
+
     def test_times(self) -> None:
         """It begins with the headers, and ends with the answer; its operation lies in between."""
         waiting: Deferred[Any] = Deferred()
