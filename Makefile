@@ -303,8 +303,9 @@ api: $(INSTALLED)
 # Warnings are errors. Everything is read anew each time, as a new page changes the sidebar of all.
 site: $(SITE_INSTALLED)
 	@rm -rf $(SITE)
-	@$(SITE_VENV)/bin/python -m sphinx -c docs -b html -E -q -W --keep-going -d build/doctrees . $(SITE)
-	@$(SITE_VENV)/bin/pydoctor --html-output $(SITE)/api $(API)
+	@$(SITE_VENV)/bin/pydoctor --html-output $(SITE)/api $(API) & api=$$!; \
+		$(SITE_VENV)/bin/python -m sphinx -c docs -b html -E -q -W --keep-going -d build/doctrees . $(SITE); \
+		pages=$$?; wait $$api && exit $$pages
 	@$(SITE_VENV)/bin/python -m tests.tooling.sitelinks $(SITE)
 	@echo "$(SITE)/index.html"
 

@@ -173,10 +173,12 @@ def repaired(page: str) -> str:
 
 
 def repair(app: Any, failure: Exception | None) -> None:
-    """Repair every page when all are written."""
+    """Repair every page when all are written, but not what pydoctor writes meanwhile."""
     if failure is None:
-        for path in Path(app.outdir).rglob("*.html"):
-            path.write_text(repaired(path.read_text("utf-8")), "utf-8")
+        root = Path(app.outdir)
+        for path in root.rglob("*.html"):
+            if path.relative_to(root).parts[0] != API:
+                path.write_text(repaired(path.read_text("utf-8")), "utf-8")
 
 
 def collect_pages(app: Any) -> Iterator[tuple[str, dict[str, str], str]]:
