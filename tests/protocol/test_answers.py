@@ -15,6 +15,7 @@ from couchbase.protocol.frames import HEADER, Frame, encode_frame_infos, encode_
 from couchbase.protocol.request import Request
 from couchbase.result import ExpiryResult
 from couchbase.transcoder import decode_value
+from tests import tries
 
 _ENTRY = Struct(">HI")
 
@@ -175,7 +176,7 @@ class AnswerTests(SynchronousTestCase):
             self.assertEqual(reader.feed(before, pending), [])
             self.assertEqual(list(pending), [2])
 
-    @settings(max_examples=200, deadline=None)
+    @settings(max_examples=tries(200), deadline=None)
     @given(st.binary(max_size=200), st.booleans())
     def test_any_bytes(self, data, plausible):
         """Answers, frames, or a violation: nothing is raised."""

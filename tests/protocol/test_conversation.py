@@ -29,6 +29,7 @@ from couchbase.protocol.hashing import vbucket_of, vbuckets_of
 from couchbase.protocol.operations import GET, SET
 from couchbase.protocol.stats import Statistics
 from couchbase.result import MultiResult
+from tests import tries
 from tests.protocol.memory_driver import (
     VBUCKETS,
     MemoryCluster,
@@ -39,7 +40,7 @@ from tests.protocol.memory_driver import (
 )
 
 keys = st.binary(min_size=1, max_size=6)
-EXAMPLES = settings(max_examples=60, deadline=None)
+EXAMPLES = settings(max_examples=tries(60), deadline=None)
 RETRIED = (Status.ETMPFAIL, Status.EBUSY, Status.SYNC_WRITE_IN_PROGRESS)
 
 

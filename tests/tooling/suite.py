@@ -39,7 +39,6 @@ LONGEST = (
     "tests.servers.test_gateway_certificates",
     "tests.gateway.http.test_overtls",
     "tests.couchnode.views.test_sandbox",
-    "tests.tooling.test_prose",
     "tests.gateway.test_jsonlog",
     "tests.gateway.resources.test_documents",
     "tests.couchnode.rest.test_capi",
@@ -75,10 +74,28 @@ QUICK = (
 OUTCOMES = ("skips", "expectedFailures", "failures", "errors", "unexpectedSuccesses", "successes")
 BAD = ("failures", "errors", "unexpectedSuccesses")
 SLOWEST = 10
+QUICK_PERCENT = "10"
+
+
+# They read the same files, and keep what they have parsed.
+TOGETHER = (
+    "tests.tooling.test_prose",
+    "tests.tooling.test_style",
+    "tests.tooling.test_sources",
+    "tests.tooling.test_shape",
+    "tests.tooling.test_imports",
+    "tests.tooling.test_folders",
+    "tests.tooling.test_nodefolders",
+    "tests.tooling.test_picture",
+    "tests.tooling.test_suite",
+)
 
 
 def units(names: Iterable[str]) -> list[str]:
-    """Return what is handed out at once: the modules of packages, and all other names as they are."""
+    """Return what is handed out at once: the modules of packages, and all other names as they are.
+
+    Names that belong together are one unit, with spaces between them.
+    """
     found: dict[str, None] = {}
     for name in names:
         folder = ROOT.joinpath(*name.split("."))
@@ -86,7 +103,10 @@ def units(names: Iterable[str]) -> list[str]:
             found.update((module_name(path), None) for path in sorted(folder.rglob("test_*.py")))
         else:
             found[name] = None
-    return sorted(found, key=lambda name: LONGEST.index(name) if name in LONGEST else len(LONGEST))
+    together = " ".join(name for name in TOGETHER if name in found)
+    rest = [name for name in found if name not in TOGETHER]
+    order = {name: number for number, name in enumerate(LONGEST)}
+    return ([together] if together else []) + sorted(rest, key=lambda name: order.get(name, len(order)))
 
 
 def everything() -> list[str]:
@@ -97,7 +117,7 @@ def everything() -> list[str]:
 
 @dataclass
 class Results:
-    """What became of the tests."""
+    """The outcomes of tests, and their times."""
 
     counts: Counter[str] = field(default_factory=Counter)
     texts: dict[tuple[str, str], list[str]] = field(default_factory=dict)
@@ -236,7 +256,10 @@ def main(arguments: list[str]) -> int:
     jobs = int(os.environ.get("JOBS") or (os.cpu_count() or 1) + 1)
     # Several runs may share a checkout. Paths of sockets are limited, so the folder has a short one.
     folder = Path(tempfile.mkdtemp(prefix="_trial_temp-", dir=ROOT))
-    names = QUICK if arguments == ["quick"] else arguments or everything()
+    names = arguments or everything()
+    if names == ["quick"]:
+        names = QUICK
+        os.environ.setdefault("EXAMPLES", QUICK_PERCENT)
     results = run(units(names), jobs, folder, sys.stdout)
     if results.failed:
         print(f"Logs, and what the tests printed: {folder.name}")

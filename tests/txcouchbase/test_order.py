@@ -14,6 +14,7 @@ from couchbase.protocol.dispatch import Dispatcher
 from couchbase.protocol.frames import decode_frame_infos, encode_response
 from couchbase.protocol.operations import mutation_framing
 from gateway.batches.fastpath import fast_slot
+from tests import tries
 from tests.gateway.batches.test_fastpath import FORMS, PLACES
 from tests.gateway.test_behaviour import JSON, D, GatewayTestCase
 from tests.txcouchbase.memory import MemoryNode, MemoryTestCase, without_prefix
@@ -181,7 +182,7 @@ class OrderTests(MemoryTestCase):
                     node.protocol.dataReceived(node.answers())
         self.fail("it does not end")
 
-    @settings(max_examples=150, deadline=None)
+    @settings(max_examples=tries(150), deadline=None)
     @given(SEQUENCES, st.lists(st.booleans(), min_size=14, max_size=14))
     def test_deferreds(self, sequence, turns):
         """Each operation sees what those before it did, given together or in several turns."""
@@ -196,7 +197,7 @@ class OrderTests(MemoryTestCase):
         self.assertEqual(connection._client._parked, {})
         connection._close()
 
-    @settings(max_examples=80, deadline=None)
+    @settings(max_examples=tries(80), deadline=None)
     @given(SEQUENCES)
     def test_direct(self, sequence):
         """The same of operations without Deferreds."""

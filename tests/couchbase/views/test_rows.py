@@ -9,6 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from couchbase.exceptions import ArgumentError, CouchbaseNetworkError, NetworkError, ProtocolError
 from couchbase.views.rows import RowReader, _is_object_a_line
+from tests import tries
 
 try:
     from orjson import loads as fast_loads
@@ -101,7 +102,7 @@ def same(left, right):
 class AnyAnswerTests(SynchronousTestCase):
     """Properties, over everything that JSON allows."""
 
-    @settings(max_examples=400, deadline=None)
+    @settings(max_examples=tries(400), deadline=None)
     @given(answers(), CUTS, st.sampled_from([fast_loads, None]))
     def test_rows(self, answer, cuts, loads):
         """Decoded rows and members are json.loads' own."""
@@ -111,7 +112,7 @@ class AnyAnswerTests(SynchronousTestCase):
         self.assertTrue(same(reader.meta, extra))
         self.assertEqual((reader.count, reader.rows_seen), (len(rows), True))
 
-    @settings(max_examples=400, deadline=None)
+    @settings(max_examples=tries(400), deadline=None)
     @given(answers(), CUTS, st.sampled_from([fast_loads, None]))
     def test_lines_and_blocks(self, answer, cuts, loads):
         """Rows as text are pieces of the answer, and mean the same."""
@@ -127,7 +128,7 @@ class AnyAnswerTests(SynchronousTestCase):
         for block in blocks:
             self.assertTrue(json.loads(b"[" + block + b"]"))
 
-    @settings(max_examples=150, deadline=None)
+    @settings(max_examples=tries(150), deadline=None)
     @given(answers(), CUTS, st.integers(0, 10**6), st.sampled_from(["rows", "lines", "blocks"]))
     def test_truncation(self, answer, cuts, where, form):
         """An answer cut at any byte is found out, and the rows before the cut are right."""
@@ -142,7 +143,7 @@ class AnyAnswerTests(SynchronousTestCase):
         if form == "rows":
             self.assertTrue(same(out, rows[: len(out)]))
 
-    @settings(max_examples=300, deadline=None)
+    @settings(max_examples=tries(300), deadline=None)
     @given(answers(), st.integers(0, 10**6), st.binary(min_size=1, max_size=3), CUTS)
     def test_damage(self, answer, where, junk, cuts):
         """A damaged answer gives the same as json.loads, or an error."""
@@ -165,7 +166,7 @@ class AnyAnswerTests(SynchronousTestCase):
         self.assertTrue(same(got, wanted))
         self.assertTrue(same(reader.meta, expected))
 
-    @settings(max_examples=200, deadline=None)
+    @settings(max_examples=tries(200), deadline=None)
     @given(
         st.lists(VALUES | st.dictionaries(NASTY, VALUES, max_size=4), min_size=1, max_size=6), st.booleans()
     )

@@ -27,6 +27,7 @@ from couchnode.data.storefile import History, StoreFile, Transaction
 from couchnode.data.storeschema import checksum
 from couchnode.repair import main, repaired
 from couchnode.service import EmbeddedNode
+from tests import tries
 from tests.couchnode.nodes import UUID
 
 Steps = Generator[Deferred[Any], Any, Any]
@@ -426,7 +427,7 @@ class FuzzTests(SynchronousTestCase):
 
         return file.translated(work)
 
-    @settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=tries(100), deadline=None, suppress_health_check=list(HealthCheck))
     @given(st.data())
     def test_served_is_right(self, data: st.DataObject) -> None:
         """Whatever bytes are flipped, the store is refused or everything in it is what was written."""

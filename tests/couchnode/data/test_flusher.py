@@ -12,6 +12,7 @@ from couchbase.protocol.constants import Status
 from couchnode.data.flusher import PERSISTENCE_WAIT_SECONDS, RETRY_SECONDS, WRITE_DELAY_SECONDS
 from couchnode.data.item import StatusError
 from couchnode.data.storage import StoreError
+from tests import tries
 from tests.couchnode.data.test_bucket import BucketCase
 
 VBIDS = st.integers(0, 3)
@@ -108,7 +109,7 @@ class HistoryTests(BucketCase):
                 self.store.finish()
         self.assertEqual(self.store._waiting, [])
 
-    @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.differing_executors])
+    @settings(max_examples=tries(300), deadline=None, suppress_health_check=[HealthCheck.differing_executors])
     @given(EVENTS)
     @example([("store", 0, b"\0a"), ("pass", WRITE_DELAY_SECONDS), ("replace", 0), ("refuse",)])
     @example([("store", 0, b"\0a"), ("replace", 0)])
@@ -138,7 +139,7 @@ class HistoryTests(BucketCase):
             [len(group) for group in self.flusher._waits.values()], [0] * len(self.flusher._waits)
         )
 
-    @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.differing_executors])
+    @settings(max_examples=tries(100), deadline=None, suppress_health_check=[HealthCheck.differing_executors])
     @given(EVENTS)
     def test_stop_at_any_moment(self, events: list[tuple[object, ...]]) -> None:
         """A stopped flusher has no timer, no waiter waits on, and only drain() writes."""

@@ -17,6 +17,7 @@ from couchnode.data.storeerrors import StoreDamagedError
 from couchnode.data.storefile import History, StoreFile
 from couchnode.data.storerepair import set_damaged_aside
 from couchnode.data.storeschema import checksum, record_checksum
+from tests import tries
 from tests.couchnode.data.test_attributes import FIRST_SCHEMA
 from tests.couchnode.nodes import UUID
 
@@ -76,7 +77,7 @@ class UpgradeTests(SynchronousTestCase):
         self.assertTrue(all(item.key[:1] == b"\0" and item.flags == 7 for _, item in found))
         return {(vb, item.key[1:]): item.value for vb, item in found}
 
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=tries(60), deadline=None)
     @given(st.dictionaries(st.tuples(st.integers(0, 3), KEYS), st.binary(max_size=3), max_size=30))
     @example({(0, b"\0a"): b"2", (0, b"a"): b"1", (0, b"\0\0a"): b"3"})
     def test_any_keys(self, documents: Rows) -> None:

@@ -21,6 +21,7 @@ from couchbase.protocol.constants import COUNTER_NO_CREATE, LOCKED_CAS, MAX_VALU
 from couchnode.data.item import ITEM_OVERHEAD_BYTES, Item, Ledger, StatusError, absolute_expiry, is_json
 from couchnode.data.storemode import StoreMode
 from couchnode.data.vbucket import VBucket
+from tests import tries
 
 NOW = 1_800_000_000
 SET, ADD, REPLACE = StoreMode.SET, StoreMode.ADD, StoreMode.REPLACE
@@ -539,5 +540,5 @@ class RandomHistories(SynchronousTestCase):
 
     def test_against_a_model(self) -> None:
         """No history of stores, deletions, expiries and writes distinguishes the vbucket from the model."""
-        limits = settings(max_examples=40, stateful_step_count=30, deadline=None)
+        limits = settings(max_examples=tries(40), stateful_step_count=30, deadline=None)
         run_state_machine_as_test(AgainstAModel, settings=limits)

@@ -25,7 +25,7 @@ from couchnode.kv import connection as kvconnection
 from couchnode.kv import fastpath, snappy
 from couchnode.kv.connection import KeyValueConnection
 from couchnode.kv.server import KeyValueFactory
-from tests import work
+from tests import tries, work
 from tests.couchnode.kv.test_privileges import acting_for
 from tests.couchnode.kv.test_server import InMemoryCase
 from tests.couchnode.nodes import UUID, StubNode
@@ -335,7 +335,7 @@ def never(session: Any, bucket: Any, data: bytes, at: int, out: list[bytes], lim
 class SameAnswers(InMemoryCase):
     """Requests are answered in the same way by the short way and the long one."""
 
-    @settings(max_examples=600, deadline=None)
+    @settings(max_examples=tries(600), deadline=None)
     @given(
         st.sets(st.sampled_from(NEGOTIATED)).map(frozenset),
         st.booleans(),
@@ -382,7 +382,7 @@ class SameAnswers(InMemoryCase):
             pair.advance(seconds)
         pair.end()
 
-    @settings(max_examples=300, deadline=None)
+    @settings(max_examples=tries(300), deadline=None)
     @given(
         st.sets(st.sampled_from(NEGOTIATED)).map(frozenset),
         st.sets(st.sampled_from((READ, INSERT, UPSERT, DELETE))).map(sum),

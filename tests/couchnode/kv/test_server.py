@@ -31,6 +31,7 @@ from couchnode.kv.connection import (
 )
 from couchnode.kv.phases import Flow
 from couchnode.kv.server import KeyValueFactory
+from tests import tries
 from tests.couchnode.nodes import PASSWORD, USER, UUID, ServedNode, StubNode, sleep
 from tests.couchnode.stores import ManualStore
 
@@ -300,7 +301,7 @@ class InMemoryCase(SynchronousTestCase):
 class InMemory(InMemoryCase):
     """Tests without a socket."""
 
-    @settings(max_examples=200, deadline=None)
+    @settings(max_examples=tries(200), deadline=None)
     @given(
         st.lists(
             st.one_of(

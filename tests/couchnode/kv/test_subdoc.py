@@ -14,6 +14,7 @@ from couchnode.data.item import StatusError
 from couchnode.kv.jsonpath import find, levels, members, value_at
 from couchnode.kv.paths import Component, parse_path
 from couchnode.kv.subdoc import lookup, mutate
+from tests import tries
 
 UPSERT, ADD = Opcode.SUBDOC_DICT_UPSERT, Opcode.SUBDOC_DICT_ADD
 PUSH_LAST, PUSH_FIRST = Opcode.SUBDOC_ARRAY_PUSH_LAST, Opcode.SUBDOC_ARRAY_PUSH_FIRST
@@ -99,7 +100,7 @@ class Paths(SynchronousTestCase):
             refusal = self.assertRaises(StatusError, parse_path, path)
             self.assertEqual(refusal.status, Status.SUBDOC_PATH_E2BIG, path)
 
-    @settings(max_examples=300, deadline=None)
+    @settings(max_examples=tries(300), deadline=None)
     @given(_JSON, _LAYOUTS)
     def test_every_path_leads_to_its_value(self, value: Any, layout: dict[str, Any]) -> None:
         """In any document of any layout each path finds exactly what decoding finds there."""
@@ -110,7 +111,7 @@ class Paths(SynchronousTestCase):
         if isinstance(value, (dict, list)):
             self.assertEqual(len(list(members(text, value_at(text, 0)))), len(value))
 
-    @settings(max_examples=300, deadline=None)
+    @settings(max_examples=tries(300), deadline=None)
     @given(st.binary(max_size=30))
     def test_any_bytes_as_a_path(self, path: bytes) -> None:
         """Whatever is given as a path is a list of steps or refused."""
@@ -119,7 +120,7 @@ class Paths(SynchronousTestCase):
         except StatusError as refusal:
             self.assertEqual(refusal.status, Status.SUBDOC_PATH_EINVAL)
 
-    @settings(max_examples=300, deadline=None)
+    @settings(max_examples=tries(300), deadline=None)
     @given(_JSON, _LAYOUTS, _JSON, st.data())
     def test_changes_change_nothing_else(
         self, value: Any, layout: dict[str, Any], new: Any, data: Any
@@ -327,7 +328,7 @@ class Operations(SynchronousTestCase):
         self.assertEqual(mutate(COUNTER, b"{}", b"n", b"-3").answer, b"-3")
         self.assertIsNone(mutate(UPSERT, b"{}", b"n", b"1").answer)
 
-    @settings(max_examples=300, deadline=None)
+    @settings(max_examples=tries(300), deadline=None)
     @given(_JSON, _LAYOUTS)
     def test_levels(self, value: Any, layout: dict[str, Any]) -> None:
         """Levels are counted as by walking through the values."""
@@ -452,7 +453,7 @@ def model_push(opcode: int, target: Any, left: list[str | int], value: Any, crea
 class ModelTests(SynchronousTestCase):
     """Operations on texts against a simple model on decoded documents."""
 
-    @settings(max_examples=500, deadline=None)
+    @settings(max_examples=tries(500), deadline=None)
     @given(
         st.sampled_from((UPSERT, ADD, REPLACE, DELETE, INSERT, COUNTER, PUSH_LAST, PUSH_FIRST, UNIQUE)),
         _ROOTS,
@@ -490,7 +491,7 @@ class ModelTests(SynchronousTestCase):
         case = (Opcode(opcode).name, text, path, fragment, creates)
         self.assertEqual(found, expected, case)
 
-    @settings(max_examples=500, deadline=None)
+    @settings(max_examples=tries(500), deadline=None)
     @given(
         st.sampled_from((Opcode.SUBDOC_GET, Opcode.SUBDOC_EXISTS, Opcode.SUBDOC_GET_COUNT)),
         _ROOTS,

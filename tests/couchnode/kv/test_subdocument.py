@@ -24,6 +24,7 @@ from couchbase.protocol.frames import Frame
 from couchnode.data.attributes import MAX_SYSTEM_BYTES, names, section, section_bytes
 from couchnode.kv.checksums import crc32c, plain_crc32c
 from couchnode.kv.commands.table import dispatch
+from tests import tries
 from tests.couchnode.kv.subdocs import (
     ADD,
     BODY_FROM,
@@ -928,7 +929,7 @@ class Lives(SubdocCase):
         elif self.mutate(change(UPSERT, path, body, X), flags=D).specific in (SUCCESS, DELETED):
             model.attributes[name] = number
 
-    @settings(max_examples=150, deadline=None)
+    @settings(max_examples=tries(150), deadline=None)
     @given(EVENTS)
     def test_any_order(self, events: list[tuple[str, str, int]]) -> None:
         """After any events, body, attributes and memory are what the rules of their lives say."""

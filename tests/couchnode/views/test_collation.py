@@ -13,6 +13,7 @@ from py_mini_racer import MiniRacer
 from twisted.trial.unittest import SynchronousTestCase
 
 from couchnode.views.collation import GROUP_END, CollationUnavailable, KeyEncoder, group_length
+from tests import tries
 
 # Says of pairs of values how they compare, straight from the rules and with V8's own collator.
 REFEREE = """
@@ -200,13 +201,13 @@ class AgainstV8(SynchronousTestCase):
             ours = sign(self.encoder.sort_key(left), self.encoder.sort_key(right))
             self.assertEqual(ours, int(verdict), f"{left!a} and {right!a}")
 
-    @settings(max_examples=150, deadline=None)
+    @settings(max_examples=tries(150), deadline=None)
     @given(st.lists(st.tuples(VALUES, VALUES), min_size=30, max_size=60))
     def test_values(self, pairs: list[tuple[Any, Any]]) -> None:
         """Any two JSON values."""
         self.compare(pairs)
 
-    @settings(max_examples=150, deadline=None)
+    @settings(max_examples=tries(150), deadline=None)
     @given(st.lists(STRINGS, min_size=8, max_size=12))
     def test_strings(self, strings: list[str]) -> None:
         """Strings, each with each."""
@@ -232,7 +233,7 @@ class Groups(SynchronousTestCase):
                 groups[group] = groups.get(group, 0) + 1
             self.assertEqual(list(groups.values()), sizes, level)
 
-    @settings(max_examples=200, deadline=None)
+    @settings(max_examples=tries(200), deadline=None)
     @given(st.lists(VALUES, min_size=2, max_size=8), st.integers(1, 4))
     def test_ranges(self, values: list[Any], level: int) -> None:
         """A key is in the range of another one's group if, and only if, both are cut to equal keys."""

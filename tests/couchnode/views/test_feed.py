@@ -17,6 +17,7 @@ from couchnode.data.keys import DEFAULT_PREFIX
 from couchnode.data.storemode import StoreMode
 from couchnode.data.vbucket import VBucket
 from couchnode.views.feed import BATCH_CHANGES, LOOKED_AT, Mark, steps
+from tests import tries
 from tests.couchnode.nodes import UUID
 from tests.couchnode.stores import ManualStore
 
@@ -335,7 +336,7 @@ EVENTS = st.lists(
 class HistoryTests(FeedCase):
     """Arbitrary histories."""
 
-    @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.differing_executors])
+    @settings(max_examples=tries(300), deadline=None, suppress_health_check=[HealthCheck.differing_executors])
     @given(EVENTS)
     def test_any_history(self, events: list[tuple[object, ...]]) -> None:
         """Whatever happens in whatever order, an updated index holds the live documents and no others."""

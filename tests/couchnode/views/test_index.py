@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import TestCase
 
 from couchnode.views.index import IndexReader, ViewIndex, remove_index
+from tests import tries
 from tests.couchnode.views.indexes import apply, change, stored
 
 
@@ -87,7 +88,7 @@ class RowsTests(_Case):
         index.commit()
         self.assertEqual([("a", 1, "y")], stored(self.path))
 
-    @settings(deadline=None, max_examples=30)
+    @settings(deadline=None, max_examples=tries(30))
     @examples(
         st.lists(
             st.tuples(

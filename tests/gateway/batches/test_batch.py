@@ -22,6 +22,7 @@ from gateway.batches.lines import _read_members
 from gateway.dialect.errors import Refusal
 from gateway.limits import Limits
 from gateway.operations.table import OPERATIONS
+from tests import tries
 from tests.gateway.resources.test_documents import path_results
 from tests.gateway.support import Answer, Reply, Site, basic, error, passthrough, read_reply
 
@@ -513,7 +514,7 @@ class StreamingTests(SynchronousTestCase):
         post(site, {"op": "get", "key": "k"})
         self.assertEqual(site.pool._leases, {})
 
-    @settings(max_examples=20, deadline=None)
+    @settings(max_examples=tries(20), deadline=None)
     @given(st.lists(st.integers(0, 9), max_size=40), st.integers(1, 6), st.integers(1, 200), st.randoms())
     def test_any_order_of_completion(self, keys: list[int], window: int, piece: int, random: Any) -> None:
         """However the body is cut and whichever operation ends first, answers come in order, each once."""

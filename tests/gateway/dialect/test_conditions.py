@@ -30,6 +30,7 @@ from gateway.dialect.headers import etag
 from gateway.http.routing import Endpoint
 from gateway.operations.table import OPERATIONS
 from gateway.plugins.metrics import Metrics
+from tests import tries
 from tests.gateway.resources.test_documents import ANSWERS, ROWS, SHORT
 from tests.gateway.support import Answer, Reply, Site, error
 from tests.gateway.test_behaviour import D, GatewayTestCase
@@ -375,7 +376,7 @@ class MeaningTests(SynchronousTestCase):
     def told(self, reply: Reply) -> tuple[int, str]:
         return reply.status, reply.json()["code"] if reply.status >= 400 else ""
 
-    @settings(deadline=None, max_examples=60)
+    @settings(deadline=None, max_examples=tries(60))
     @given(st.integers(0, 3), _CONDITIONS, _CONDITIONS)
     def test_every_combination(self, cas: int, match: Any, none_match: Any) -> None:
         """Any If-Match with any If-None-Match, on a document that is or is not there; refused is not done."""
@@ -389,7 +390,7 @@ class MeaningTests(SynchronousTestCase):
             self.assertEqual(self.told(reply), expected, (method, suffix))
             self.assertEqual(cell.written, int(method != "GET" and expected[0] == 200))
 
-    @settings(deadline=None, max_examples=60)
+    @settings(deadline=None, max_examples=tries(60))
     @given(st.integers(0, 3), st.lists(st.integers(0, 3), max_size=4), _CONDITIONS, _CONDITIONS)
     def test_others_write_meanwhile(self, cas: int, changes: list[int], match: Any, none_match: Any) -> None:
         """The write is done only if the condition holds for the very version that it changes."""

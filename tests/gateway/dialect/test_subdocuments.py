@@ -12,6 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from couchbase.protocol.jsontext import at_once
 from gateway.dialect.errors import Refusal
 from gateway.dialect.subdocuments import PathOperation, parse_body, parsing_body
+from tests import tries
 
 NAMES = frozenset({"operations", "storeSemantic", "preserveExpiry"})
 
@@ -103,7 +104,7 @@ class ParserTests(SynchronousTestCase):
         """A byte order mark is ignored, as in all bodies."""
         self.assertEqual(outcome(b'\xef\xbb\xbf{"operations":[]}', False), {"operations": []})
 
-    @settings(max_examples=300, deadline=None)
+    @settings(max_examples=tries(300), deadline=None)
     @given(bodies, st.booleans())
     def test_parsers_agree(self, body: dict[str, Any], compact: bool) -> None:
         """The short way for usual bodies comes to the same as the long one."""

@@ -13,6 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.http.compression import ENCODINGS, PIECE_BYTES, SNAPPY, Compressing, _Stream, compressed
 from gateway.http.response import BodySink, Response
+from tests import tries
 
 TEXT = b"".join(b'{"id":%d,"name":"a beer"}\n' % number for number in range(40_000))
 
@@ -126,7 +127,7 @@ class WholeTests(SynchronousTestCase):
             [(b"ETag", b'W/"12ab"'), (b"Vary", b"Accept, Accept-Encoding"), (b"Content-Encoding", b"gzip")],
         )
 
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=tries(60), deadline=None)
     @given(st.binary(max_size=300_000), st.integers(0, 3))
     def test_blocks(self, body: bytes, pause_after: int) -> None:
         """A Snappy block that is made in parts is one block; a slow client changes nothing."""
@@ -210,7 +211,7 @@ class StreamTests(SynchronousTestCase):
         self.clock.advance(1)
         self.assertEqual(self.sink.parts, [])
 
-    @settings(max_examples=100, deadline=None)
+    @settings(max_examples=tries(100), deadline=None)
     @given(
         st.sampled_from(ENCODINGS),
         st.lists(

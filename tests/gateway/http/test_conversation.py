@@ -18,6 +18,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from gateway.http import Application, ChannelFactory, Request, Response, endpoint, json_response, mount
 from gateway.http.refusal import no_route
 from gateway.limits import Limits
+from tests import tries
 from tests.gateway.support import Reply, Transport, read_reply
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -243,7 +244,7 @@ class Conversation:
 class ConversationTests(SynchronousTestCase):
     """Requests and answers in order."""
 
-    @settings(max_examples=200, report_multiple_bugs=False, **ALSO_OVER_TLS)
+    @settings(max_examples=tries(200), report_multiple_bugs=False, **ALSO_OVER_TLS)
     @given(
         st.integers(0, 2**32), st.lists(st.lists(requests(), min_size=1, max_size=5), min_size=1, max_size=3)
     )
@@ -293,7 +294,7 @@ class ConversationTests(SynchronousTestCase):
                 break
         self.assertEqual(rest, b"")
 
-    @settings(max_examples=200, **ALSO_OVER_TLS)
+    @settings(max_examples=tries(200), **ALSO_OVER_TLS)
     @given(st.integers(0, 2**32), st.lists(requests(), min_size=1, max_size=3))
     def test_close(self, seed: int, asked: list[Asked]) -> None:
         """After the answer to a request that says close, nothing is served any more."""
@@ -310,7 +311,7 @@ class ConversationTests(SynchronousTestCase):
         self.assertEqual(len(conversation.echo.seen), 1)
         self.assertTrue(client.disconnecting)
 
-    @settings(max_examples=200, **ALSO_OVER_TLS)
+    @settings(max_examples=tries(200), **ALSO_OVER_TLS)
     @given(st.integers(0, 2**32), st.lists(requests(), min_size=1, max_size=4))
     def test_hang_up(self, seed: int, asked: list[Asked]) -> None:
         """A client may disconnect at any moment: running requests are cancelled, and nothing is kept."""
@@ -381,7 +382,7 @@ class ArbitraryTests(SynchronousTestCase):
         ),
     )
 
-    @settings(max_examples=500, report_multiple_bugs=False, **ALSO_OVER_TLS)
+    @settings(max_examples=tries(500), report_multiple_bugs=False, **ALSO_OVER_TLS)
     @given(st.integers(0, 2**32), st.lists(fragments, max_size=12))
     def test_arbitrary_bytes(self, seed: int, fragments: list[bytes]) -> None:
         """No exception gets out, little is held, and it ends in answers or silence, never in half a one."""
@@ -418,7 +419,7 @@ class ArbitraryTests(SynchronousTestCase):
 class HeldTests(SynchronousTestCase):
     """What is held of a client that sends too early."""
 
-    @settings(max_examples=100, deadline=None)
+    @settings(max_examples=tries(100), deadline=None)
     @given(st.integers(1, 3), st.binary(min_size=1, max_size=20))
     def test_what_is_held_is_bounded(self, lines: int, data: bytes) -> None:
         """A client that sends more during its request has to wait."""

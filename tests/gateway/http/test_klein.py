@@ -25,6 +25,7 @@ from werkzeug.exceptions import Forbidden, NotFound
 from gateway.clients.origins import Doors
 from gateway.dialect.errors import bad_request
 from gateway.http import Application, ChannelFactory, Request, Response, endpoint, json_response, mount
+from tests import tries
 from tests.gateway.support import Answer, Reply, Site, Transport, error, raw_request, read_reply
 
 # The channel's or twisted.web's, whatever the app; and the framing of a body.
@@ -435,7 +436,7 @@ class AnyAppTests(SynchronousTestCase):
     def test_any_request(self) -> None:
         """Status, body and headers are the same."""
 
-        @settings(max_examples=600, deadline=None, report_multiple_bugs=False)
+        @settings(max_examples=tries(600), deadline=None, report_multiple_bugs=False)
         @given(methods, paths, queries, bodies, headers)
         @example("GET", "/a/%41%2Fb", "", (b"", {}), [])
         @example("GET", "/a/%ff", "", (b"", {}), [])
@@ -537,7 +538,7 @@ class GatewayTests(SynchronousTestCase):
     def test_any_request(self) -> None:
         """Answers are the same, and so is what the cluster is asked."""
 
-        @settings(max_examples=300, deadline=None, report_multiple_bugs=False)
+        @settings(max_examples=tries(300), deadline=None, report_multiple_bugs=False)
         @given(
             st.sampled_from(["GET", "HEAD", "PUT", "POST", "DELETE"]),
             gateway_paths,

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.http.heads import REQUEST_LINE, HeadReader, Malformed
+from tests import tries
 from tests.gateway.support import Answer, Reply, Site, in_every_split, read_reply
 
 PATH = b"/v1/buckets/b/documents/k"
@@ -440,7 +441,7 @@ class MalformedTests(SynchronousTestCase):
 class ReaderTests(SynchronousTestCase):
     """One reader serves the heads of all connections."""
 
-    @settings(max_examples=300, deadline=None)
+    @settings(max_examples=tries(300), deadline=None)
     @given(
         st.lists(
             st.one_of(
@@ -464,7 +465,7 @@ class ReaderTests(SynchronousTestCase):
             self.assertEqual(read.headers, {b"host": b"h", b"x": [b"y", b"z"]})
             self.assertFalse(read.has_body)
 
-    @settings(max_examples=300, deadline=None)
+    @settings(max_examples=tries(300), deadline=None)
     @given(st.from_regex(REQUEST_LINE, fullmatch=True))
     def test_usual_lines(self, first: bytes) -> None:
         """llhttp takes every line of the usual form: else one would be refused before headers that are new,

@@ -23,6 +23,7 @@ from gateway.http.channel import HTTPChannel
 from gateway.http.exchange import Exchange
 from gateway.http.phases import AFTER, AnswerPhase, BodyFlow, BodyPhase, ConnectionPhase, InputPhase
 from gateway.limits import Limits
+from tests import tries
 from tests.gateway.support import HalfClosing, raw_request
 from tests.tooling.sources import ROOT
 
@@ -286,7 +287,7 @@ class PhaseTests(SynchronousTestCase):
         elif what < 0.96 and protocol is not None:
             protocol.out_of_memory()
 
-    @settings(max_examples=300, deadline=None, report_multiple_bugs=False)
+    @settings(max_examples=tries(300), deadline=None, report_multiple_bugs=False)
     @given(st.integers(0, 2**32))
     def test_any_order(self, seed: int) -> None:
         """For all actions of clients, handlers and time, each phase is followed by one that its table

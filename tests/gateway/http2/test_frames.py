@@ -15,6 +15,7 @@ from gateway.http.opening import PREFACE
 from gateway.http2.allowance import Allowance
 from gateway.http2.frames import FrameCutter, Misuse
 from gateway.limits import Limits
+from tests import tries
 from tests.gateway.http2.app import Served
 from tests.gateway.http2.peer import frame
 from tests.gateway.support import HalfClosing, in_every_split, raw_request
@@ -149,7 +150,7 @@ class AllowanceTests(SynchronousTestCase):
 class ConnectionTests(SynchronousTestCase):
     """Whole connections."""
 
-    @settings(max_examples=400, deadline=None)
+    @settings(max_examples=tries(400), deadline=None)
     @given(st.integers(0, 2**32), st.integers(1, 40))
     def test_any_frames(self, seed: int, count: int) -> None:
         """Whatever a client sends, in any pieces, while handlers answer, produce, pause and fail, and time

@@ -16,6 +16,7 @@ from gateway.clients.origins import Doors
 from gateway.http2 import HTTP2
 from gateway.limits import Limits
 from gateway.plugins.metrics import Metrics
+from tests import tries
 from tests.gateway.http2.peer import Wire
 from tests.gateway.support import Answer, HalfClosing, Site, basic, passthrough, read_reply
 
@@ -176,7 +177,7 @@ class SameTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.gateways = {is_open: Both(is_open=is_open) for is_open in (False, True)}
 
-    @settings(max_examples=300, deadline=None)
+    @settings(max_examples=tries(300), deadline=None)
     @given(requests(), st.booleans())
     def test_answers(self, request: Any, is_open: bool) -> None:
         """Status, headers and body are the same, whether the request is valid or not, and each is counted

@@ -12,6 +12,7 @@ from couchbase.protocol.constants import RELATIVE_EXPIRY_MAX
 from gateway.resources import documentbase, headers
 from gateway.resources.documentbase import DocumentResource
 from gateway.resources.locks import Locks
+from tests import tries
 from tests.gateway.resources.test_documents import ANSWERS, LOOKUP, MUTATE
 from tests.gateway.support import NOW, Site
 
@@ -101,7 +102,7 @@ def outcome(site: Site, asked: Any) -> Any:
 class RememberedTests(SynchronousTestCase):
     """Requests one after the other."""
 
-    @settings(deadline=None, max_examples=25)
+    @settings(deadline=None, max_examples=tries(25))
     @given(st.lists(REQUESTS, min_size=4, max_size=12))
     def test_as_if_first(self, asked: list[Any]) -> None:
         """Each request, asked twice among others, is answered as by a gateway that has forgotten them."""

@@ -21,6 +21,7 @@ from gateway.plugins.metrics import Metrics
 from gateway.resources.documents import Documents
 from gateway.tracing.record import MOST_COUNTS, Record
 from gateway.tracing.spans import Tracing
+from tests import tries
 from tests.gateway.support import NOW, Answer, Site, basic, error, passthrough, raw_request
 
 DOCUMENT = "/v1/buckets/b/documents/k"
@@ -174,7 +175,7 @@ class RequestTests(SynchronousTestCase):
         for secret in ("hunter2", basic("jane", "hunter2")["Authorization"][6:], "confidential"):
             self.assertNotIn(secret, text)
 
-    @settings(max_examples=30)
+    @settings(max_examples=tries(30))
     @given(st.binary(max_size=30), st.binary(max_size=30))
     def test_any_bytes(self, path: bytes, agent: bytes) -> None:
         """Whatever a client sends, it is traced and answered."""

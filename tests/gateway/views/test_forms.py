@@ -14,6 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from gateway.http.response import Response
 from gateway.resources.views import ViewAnswer, _LineRelay, _Relay
 from gateway.views.forms import EventForm, JsonForm, LineForm
+from tests import tries
 from tests.gateway.views.support import (
     EVENTS,
     LINES,
@@ -238,7 +239,7 @@ class Parent:
 class FormTests(SynchronousTestCase):
     """Whatever rows there are, however they are printed and cut into pieces."""
 
-    @settings(max_examples=150, deadline=None)
+    @settings(max_examples=tries(150), deadline=None)
     @given(data=st.data())
     def test_rows_survive(self, data: st.DataObject) -> None:
         """Each form gives back the same rows, in order, and each line or event is whole."""

@@ -12,6 +12,7 @@ from twisted.internet.error import ConnectionAborted, ConnectionLost
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests import tries
 from tests.reactor.tls.wire import (
     Files,
     Side,
@@ -86,13 +87,13 @@ class TwistedTests(SynchronousTestCase):
         for name, events in found.items():
             self.assertEqual(events, expected, f"{name}: {steps}")
 
-    @settings(max_examples=80, deadline=None)
+    @settings(max_examples=tries(80), deadline=None)
     @given(steps=lists(STEPS, max_size=8))
     def test_any_script(self, steps: list[Any]) -> None:
         """Writes, ends and cuts in any order, carried in pieces of any size."""
         self.check(steps)
 
-    @settings(max_examples=80, deadline=None)
+    @settings(max_examples=tries(80), deadline=None)
     @given(steps=lists(STEPS, max_size=8))
     def test_any_script_after_the_handshake(self, steps: list[Any]) -> None:
         """The same on an open connection."""

@@ -16,6 +16,7 @@ from reactor.tls.contexts import client_context, server_context
 from reactor.tls.factory import LIMITS, ClientSide, ServerSide, TlsFactory
 from reactor.tls.handshakes import TURN_SECONDS, Handshakes
 from reactor.tls.transport import Phase
+from tests import tries
 from tests.reactor.tls.wire import (
     NAME,
     End,
@@ -65,7 +66,7 @@ class StrangerTests(SynchronousTestCase):
         self.clock.advance(0)
         return server, end
 
-    @settings(max_examples=200, deadline=None)
+    @settings(max_examples=tries(200), deadline=None)
     @given(parts=lists(binary(min_size=1, max_size=300), max_size=5))
     def test_garbage(self, parts: list[bytes]) -> None:
         """Nothing of it reaches the protocol above, which is notified of the end once."""
@@ -75,7 +76,7 @@ class StrangerTests(SynchronousTestCase):
         self.assertTrue(issubclass(server.above.events[1], ENDS))
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
-    @settings(max_examples=200, deadline=None)
+    @settings(max_examples=tries(200), deadline=None)
     @given(changes=lists(tuples(PLACES, integers(0, 255)), min_size=1, max_size=5), cut=integers(0, 600))
     def test_broken_hello(self, changes: list[tuple[int, int]], cut: int) -> None:
         """A hello with wrong bytes, or cut short, in one piece or in two."""
@@ -95,7 +96,7 @@ class StrangerTests(SynchronousTestCase):
             self.assertTrue(end.is_closing)
             self.assertLess(len(end.out), 50)
 
-    @settings(max_examples=100, deadline=None)
+    @settings(max_examples=tries(100), deadline=None)
     @given(place=integers(0, 5000), value=integers(1, 255), who=sampled_from([0, 1]))
     def test_changed_on_the_way(self, place: int, value: int, who: int) -> None:
         """One changed byte of an open connection ends it, and nothing changed is delivered."""

@@ -23,6 +23,7 @@ from reactor.tls.layer import peer_certificate
 from reactor.tls.pieces import PIECE_BYTES, TURN_BYTES
 from reactor.tls.transport import Phase
 from reactor.writer import writer_to
+from tests import tries
 from tests.reactor.tls.wire import Files, Log, Wire, own_client, own_server, transport_of, twisted_client
 
 LARGE = bytes(range(256)) * 2**14
@@ -103,7 +104,7 @@ class SendingTests(PairTestCase):
         # Twisted's own streams tell what they have left; this one leaves everything.
         self.assertEqual(send(b"abc"), len(self.far.out))
 
-    @settings(max_examples=50, deadline=None)
+    @settings(max_examples=tries(50), deadline=None)
     @given(
         parts=lists(binary(min_size=1, max_size=200) | integers(1, 100_000).map(bytes), max_size=12),
         size=integers(1, 2**17),

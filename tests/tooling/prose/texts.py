@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import io
 import re
 import tokenize
@@ -79,11 +80,11 @@ def _plain(line: str) -> str:
     return _ROLE.sub(CODE, line).replace("**", "")
 
 
-def comments(source: str) -> Iterator[Comment]:
-    """Yield the comments of a source text."""
-    for token in tokenize.generate_tokens(io.StringIO(source).readline):
-        if token.type == tokenize.COMMENT:
-            yield Comment(*token.start, token.string)
+@functools.cache
+def comments(source: str) -> list[Comment]:
+    """Return the comments of a source text."""
+    tokens = tokenize.generate_tokens(io.StringIO(source).readline)
+    return [Comment(*token.start, token.string) for token in tokens if token.type == tokenize.COMMENT]
 
 
 def remarks(source: str) -> Iterator[Text]:
