@@ -6,6 +6,8 @@ import json
 from dataclasses import dataclass, replace
 from typing import Any
 
+from bench.kindaccess import API_KEY, AUDIENCE, ISSUER, new_token
+
 KEYS = 1000
 BUCKET = "/v1/buckets/default"
 NAMED = f"{BUCKET}/scopes/_default/collections/bench"
@@ -16,14 +18,26 @@ LINES = 50
 """Operations of a batch."""
 
 PLAIN, LOGIN, LOG, ORIGIN = "plain", "login", "log", "origin"
+COMBINED, EXTENDED, TOKEN, KEY, CALLERS = "combined", "extended", "token", "key", "callers"
 PAGE = "https://app.example.com"
 GATEWAYS: dict[str, list[str]] = {
     PLAIN: [],
     LOGIN: ["--auth=passthrough"],
-    LOG: ["--access-log", "--access-log-format=json", "--access-log-file={log}"],
+    LOG: ["--access-log", "--access-log-format=json", "--access-log-file={folder}/json.log"],
+    COMBINED: ["--access-log", "--access-log-format=combined", "--access-log-file={folder}/combined.log"],
+    EXTENDED: ["--access-log", "--access-log-format=extended", "--access-log-file={folder}/extended.log"],
     ORIGIN: [f"--cors-origin={PAGE}"],
+    TOKEN: [
+        *("--auth=jwt", "--access={folder}/rules.toml", "--jwt-keys={folder}/jwks.json"),
+        *(f"--jwt-issuer={ISSUER}", f"--jwt-audience={AUDIENCE}"),
+    ],
+    KEY: ["--auth=keys", "--access={folder}/rules.toml", "--api-keys={folder}/keys"],
+    CALLERS: ["--auth=passthrough", "--metrics-callers=100"],
 }
-"""Gateway -> its options."""
+"""Gateway -> its options; ``{folder}`` is where its files are."""
+
+BASIC = frozenset({LOGIN, CALLERS})
+"""Gateways whose callers send a password."""
 
 GET, PUT, LINE, SET_LINE = "GET", "PUT", "batch: a line with get", "batch: a line with set"
 
@@ -125,18 +139,33 @@ READS = [
     Kind(GET, "the unit", (raw("GET", document("plain")),)),
     reading("GET with an expiry", "a header more, cached by its time", 1.03, path=document("expiring")),
     reading(
-        "GET with credentials", "heads with a secret are parsed each time, not cached", 1.05, gateway=LOGIN
+        "GET with credentials",
+        "the password is cut out of the head and marked by a keyed hash",
+        1.05,
+        gateway=LOGIN,
     ),
+    reading(
+        "GET with a token (JWT)",
+        "as a password, and rules; the token is verified once",
+        1.1,
+        {"Authorization": "Bearer " + new_token()},
+        gateway=TOKEN,
+    ),
+    reading("GET with an API key", "as a password, and rules", 1.1, {"X-API-Key": API_KEY}, gateway=KEY),
+    reading("GET, counted by caller", "a password, and a count for each caller", None, gateway=CALLERS),
+    Kind("HEAD", "the same head, without the body", (raw("HEAD", document("plain")),), 1.0),
+    reading("GET of a counter", "fewer bytes, of a type that the value decides", 1.0, path=document("tally")),
+    reading("GET of a binary document", "another type", 1.0, path=document("binary")),
     reading("GET in a collection", "two more parameters, and the collection's id", 1.1, path=IN_NAMED),
     reading(
         "GET, one path projected",
-        "the document is parsed, its parts are cut out",
+        "the document is checked, its parts are cut out",
         1.5,
         path=document("plain") + "?project=n",
     ),
     reading(
         "GET, If-None-Match: 304",
-        "a condition; the general path of answers",
+        "a condition, but no body",
         1.0,
         {"If-None-Match": "*"},
         statuses=(304,),
@@ -148,45 +177,58 @@ READS = [
         1.1,
         {"X-CB-Timeout": "2s"},
     ),
-    reading("GET with Accept-Encoding", "the answer is compressed", None, {"Accept-Encoding": "gzip"}),
-    reading("GET with traceparent", "heads with it are parsed each time, not cached", 1.1, TRACE),
-    reading("GET with an access log in JSON", "a line is formatted and written", None, gateway=LOG),
-    reading("GET from an allowed origin", "three more headers", 1.1, {"Origin": PAGE}, gateway=ORIGIN),
+    reading(
+        "GET with Accept-Encoding",
+        "the header is read; below 1,400 bytes nothing is compressed",
+        None,
+        {"Accept-Encoding": "gzip"},
+    ),
+    reading("GET with traceparent", "its value is cut out of the head", 1.1, TRACE),
+    reading("GET with an access log in JSON", "a line with all fields", 1.3, gateway=LOG),
+    reading("GET with an access log, extended", "a line with all fields", 1.3, gateway=EXTENDED),
+    reading("GET with an access log, combined", "a line with fewer fields", 1.3, gateway=COMBINED),
+    reading(
+        "GET from an allowed origin", "four more headers, prepared", 1.1, {"Origin": PAGE}, gateway=ORIGIN
+    ),
 ]
 
 ERRORS = [
     reading(
         "404: no document",
-        "the node's refusal becomes an exception, and that a JSON body",
+        "the node is asked, as for a document",
         1.0,
         path=document("none"),
         statuses=(404,),
     ),
     reading(
-        "404: no route", "an exception, explained in a JSON body", 1.0, path="/v1/nothing", statuses=(404,)
+        "404: no route",
+        "prepared; each is answered on its own, those of the node together",
+        1.0,
+        path="/v1/nothing",
+        statuses=(404,),
     ),
     reading(
         "400: unknown parameter",
-        "an exception, explained in a JSON body",
+        "the outcome of a query is cached; answered on its own",
         1.0,
         path=document("plain") + "?no=1",
         statuses=(400,),
     ),
     Kind(
         "405",
-        "an exception, explained in a JSON body",
+        "the route is sought each time; answered on its own",
         (raw("PATCH", document("plain")),),
         1.0,
         statuses=(405,),
     ),
     reading(
         "412",
-        "a condition, an exception, a JSON body",
+        "the node is asked, as for a document; a condition besides",
         1.0,
         {"If-Match": "00000000000000ff"},
         statuses=(412,),
     ),
-    reading("401", "an exception, explained in a JSON body", 1.0, gateway=LOGIN, statuses=(401,)),
+    reading("401", "an exception; answered on its own", 1.0, gateway=LOGIN, statuses=(401,)),
     Kind(
         "409: the document exists",
         "the general path of writes, then that of errors",
@@ -337,6 +379,8 @@ def stored() -> dict[str, bytes]:
         "expiring": {"ttl": 86_400, "value": VALUE},
         "count": {"value": 1},
         "grown": {"value": 1},
+        "tally": {"value": 1},
+        "binary": {"base64": "AAEC" * 342},
     }
     lines = [
         json.dumps({"op": "set", "key": f"{family}-{number:03d}", **rest})

@@ -27,7 +27,8 @@ from urllib.request import Request, urlopen
 
 from bench.harness import Samples, Server, machine
 from bench.httpload import Client
-from bench.kindlist import BUCKET, DESIGN, GATEWAYS, GET, KINDS, LOGIN, PLAIN, VIEW, Kind, stored, with_login
+from bench.kindaccess import access_files
+from bench.kindlist import BASIC, BUCKET, DESIGN, GATEWAYS, GET, KINDS, PLAIN, VIEW, Kind, stored, with_login
 from bench.serve import PASSWORD, USER
 
 KEYS_EACH = 31
@@ -189,7 +190,7 @@ def chosen(words: list[str]) -> list[Kind]:
     names = {GET, *(kind.name for kind in some), *(kind.beside for kind in some)}
     proof = "Basic " + base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
     return [
-        with_login(kind, proof) if kind.gateway == LOGIN and kind.statuses != (401,) else kind
+        with_login(kind, proof) if kind.gateway in BASIC and kind.statuses != (401,) else kind
         for kind in KINDS
         if kind.name in names
     ]
@@ -211,10 +212,11 @@ def main() -> None:
     kinds = chosen(given.only)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        access_files(folder)
         node = stack.enter_context(Server("node"))
         gateways = {}
         for name in dict.fromkeys([PLAIN, *(kind.gateway for kind in kinds)]):
-            options = [option.replace("{log}", str(folder / "access.log")) for option in GATEWAYS[name]]
+            options = [option.replace("{folder}", str(folder)) for option in GATEWAYS[name]]
             gateways[name] = stack.enter_context(Server("gateway", node.address, *options))
         prepare(gateways[PLAIN].address)
         figures = Figures(gateways, given.connections, given.seconds)
