@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred, ensureDeferred
+from twisted.internet.defer import Deferred, DeferredSemaphore, ensureDeferred, gatherResults
 from twisted.internet.utils import getProcessOutputAndValue
 from twisted.trial.unittest import SkipTest, TestCase
 from twisted.web.server import Site
@@ -22,6 +22,7 @@ from tests.judges.languages import LANGUAGES, PROGRAMS
 EXPECTED = (PROGRAMS / "output.txt").read_text(encoding="utf-8")
 LOOPBACK = "tcp:0:interface=127.0.0.1"
 BUCKET = "/v1/buckets/default"
+AT_ONCE = 4
 
 # The page's text as soon as the last line, or a failure, is there.
 _AT_THE_END = """new Promise(done => {
@@ -33,30 +34,51 @@ _AT_THE_END = """new Promise(done => {
 })"""
 
 
+class Outcome(NamedTuple):
+    """The end of a program."""
+
+    printed: str
+    """By its last command, as the others prepare it."""
+    complaint: str
+    """The command that failed, with its output; empty if none did."""
+
+
+async def begin(case: TestCase, **given: Any) -> str:
+    """Start a gateway with a new node until the end of a test; return the URL of its bucket."""
+    settings = resolve({"listen": [LOOPBACK], "ephemeral": True, **given}, {})
+    service = GatewayService(settings, plugins_for(settings))
+    service.privilegedStartService()
+    service.startService()
+    case.addCleanup(service.stopService)
+    await service.started
+    return str(service.urls[0]) + BUCKET
+
+
 class LanguageTests(TestCase):
-    """One program a language."""
+    """One program a language. They mostly wait, so the first test runs all of them, a few at once."""
 
-    timeout = 120
+    timeout = 240
+    outcomes: dict[str, Outcome] | None = None
 
-    async def begin(self, **given: Any) -> str:
-        """Start a gateway with a new node; return the URL of its bucket."""
-        settings = resolve({"listen": [LOOPBACK], "ephemeral": True, **given}, {})
-        service = GatewayService(settings, plugins_for(settings))
-        service.privilegedStartService()
-        service.startService()
-        self.addCleanup(service.stopService)
-        await service.started
-        return str(service.urls[0]) + BUCKET
+    def setUp(self) -> Deferred[None]:
+        """Run all programs once."""
+        return ensureDeferred(self._run_all())
 
-    def program(self, name: str) -> Deferred[None]:
-        """Run a program; compare what it prints."""
-        reason = LANGUAGES[name].missing()
-        if reason is not None:
-            raise SkipTest(reason)
-        return ensureDeferred(self._compare(name))
+    async def _run_all(self) -> None:
+        cls = type(self)
+        if cls.outcomes is not None:
+            return
+        cls.outcomes = {}  # one try for all tests
+        present = [name for name, language in LANGUAGES.items() if language.missing() is None]
+        turns = DeferredSemaphore(AT_ONCE)
+        found = await gatherResults(
+            [turns.run(lambda name: ensureDeferred(self._run_one(name)), name) for name in present]
+        )
+        cls.outcomes = dict(zip(present, found, strict=True))
 
-    async def _compare(self, name: str) -> None:
-        url = await self.begin()
+    async def _run_one(self, name: str) -> Outcome:
+        """Run a program against a gateway of its own."""
+        url = await begin(self)
         folder = Path(self.mktemp()).absolute()
         folder.mkdir(parents=True)
         printed = ""
@@ -68,9 +90,73 @@ class LanguageTests(TestCase):
                 path=str(folder),
             )
             printed = output.decode("utf-8")
-            complaint = f"{words}:\n{printed}{errors.decode('utf-8', 'replace')}"
-            self.assertEqual(status, 0, complaint)
-        self.assertEqual(printed, EXPECTED, complaint)
+            if status:
+                return Outcome(printed, f"{words}:\n{printed}{errors.decode('utf-8', 'replace')}")
+        return Outcome(printed, "")
+
+    def check(self, name: str) -> None:
+        """Compare what a program printed."""
+        reason = LANGUAGES[name].missing()
+        if reason is not None:
+            raise SkipTest(reason)
+        assert self.outcomes is not None
+        outcome = self.outcomes[name]
+        self.assertEqual(outcome.complaint, "")
+        self.assertEqual(outcome.printed, EXPECTED)
+
+    def test_csharp(self) -> None:
+        """C#: HttpClient and System.Text.Json."""
+        self.check("csharp")
+
+    def test_elixir(self) -> None:
+        """Elixir: httpc and jiffy."""
+        self.check("elixir")
+
+    def test_go(self) -> None:
+        """Go: net/http."""
+        self.check("go")
+
+    def test_java(self) -> None:
+        """Java: java.net.http and Jackson."""
+        self.check("java")
+
+    def test_lua(self) -> None:
+        """Lua: LuaSocket and lua-cjson."""
+        self.check("lua")
+
+    def test_node(self) -> None:
+        """JavaScript in Node.js: fetch."""
+        self.check("node")
+
+    def test_php(self) -> None:
+        """PHP: the curl extension."""
+        self.check("php")
+
+    def test_python(self) -> None:
+        """Python: httpx."""
+        self.check("python")
+
+    def test_ruby(self) -> None:
+        """Ruby: net/http."""
+        self.check("ruby")
+
+    def test_rust(self) -> None:
+        """Rust: ureq and serde."""
+        self.check("rust")
+
+    def test_shell(self) -> None:
+        """Shell: curl and jq."""
+        self.check("shell")
+
+    def test_typescript(self) -> None:
+        """TypeScript: openapi-fetch, with the types of the gateway's OpenAPI document."""
+        self.check("typescript")
+
+
+class BrowserTests(TestCase):
+    """The program of browsers."""
+
+    timeout = 120
 
     def test_browser(self) -> Deferred[None]:
         """JavaScript in Chromium, in a page of another origin, which the gateway lets call."""
@@ -84,7 +170,7 @@ class LanguageTests(TestCase):
         )
         self.addCleanup(server.stopListening)
         origin = f"http://127.0.0.1:{server.getHost().port}"
-        url = await self.begin(**{"cors-origin": [origin]})
+        url = await begin(self, **{"cors-origin": [origin]})
         page = browser.Browser(Path(self.mktemp()).resolve())
         self.addCleanup(lambda: ensureDeferred(page.close()))
         await page.start()
@@ -92,51 +178,3 @@ class LanguageTests(TestCase):
         self.assertEqual(await page.run(_AT_THE_END), EXPECTED)
         # Statuses of 400 and more are in the log of a page whose script expects them, too.
         self.assertEqual(page.mishaps(404, 409), [])
-
-    def test_csharp(self) -> Deferred[None]:
-        """C#: HttpClient and System.Text.Json."""
-        return self.program("csharp")
-
-    def test_elixir(self) -> Deferred[None]:
-        """Elixir: httpc and jiffy."""
-        return self.program("elixir")
-
-    def test_go(self) -> Deferred[None]:
-        """Go: net/http."""
-        return self.program("go")
-
-    def test_java(self) -> Deferred[None]:
-        """Java: java.net.http and Jackson."""
-        return self.program("java")
-
-    def test_lua(self) -> Deferred[None]:
-        """Lua: LuaSocket and lua-cjson."""
-        return self.program("lua")
-
-    def test_node(self) -> Deferred[None]:
-        """JavaScript in Node.js: fetch."""
-        return self.program("node")
-
-    def test_php(self) -> Deferred[None]:
-        """PHP: the curl extension."""
-        return self.program("php")
-
-    def test_python(self) -> Deferred[None]:
-        """Python: httpx."""
-        return self.program("python")
-
-    def test_ruby(self) -> Deferred[None]:
-        """Ruby: net/http."""
-        return self.program("ruby")
-
-    def test_rust(self) -> Deferred[None]:
-        """Rust: ureq and serde."""
-        return self.program("rust")
-
-    def test_shell(self) -> Deferred[None]:
-        """Shell: curl and jq."""
-        return self.program("shell")
-
-    def test_typescript(self) -> Deferred[None]:
-        """TypeScript: openapi-fetch, with the types of the gateway's OpenAPI document."""
-        return self.program("typescript")

@@ -14,8 +14,10 @@ request() {
     shift 2
     read -r status etag < <(curl --silent --show-error --connect-timeout 2 --max-time 10 --request "$method" \
         --output "$scratch" --write-out '%{http_code} %header{etag}\n' "$@" "$bucket$path")
+    body='' code='' retry=''
+    [ "$status" -gt 0 ] || return 1 # no answer; curl has printed why
     body=$(<"$scratch")
-    [ "$status" -ge 400 ] || [ "$status" -eq 0 ] || return 0
+    [ "$status" -ge 400 ] || return 0
     code=$(jq --raw-output .code <<<"$body")
     retry=$(jq --raw-output .retry <<<"$body")
     return 1
@@ -66,7 +68,7 @@ sell_late() {
 }
 
 die() {
-    echo "${code:-no answer}: ${body:-}" >&2
+    echo "failed${code:+: $body}" >&2
     exit 1
 }
 trap die ERR
