@@ -27,6 +27,7 @@ from couchbase.user_constants import FMT_BYTES, FMT_UTF8
 T = TypeVar("T")
 
 _APPENDABLE = (FMT_UTF8, FMT_BYTES)
+_PLAIN_EXTRAS = store_extras(0, 0)
 
 
 class StoreCommands(Codec, Generic[OperationT, OperationsT]):
@@ -256,9 +257,11 @@ class StoreCommands(Codec, Generic[OperationT, OperationsT]):
             format = self._default_format
         elif self._transcoder is None:
             check_format(format)
-        encode = self._encode_value
-        request.value, flags = encode(value, format)
-        request.extras = store_extras(flags, arguments.check_ttl(ttl) if ttl else 0)
+        request.value, flags = self._encode_value(value, format)
+        if flags or ttl:
+            request.extras = store_extras(flags, arguments.check_ttl(ttl) if ttl else 0)
+        else:
+            request.extras = _PLAIN_EXTRAS
         if cas != 0:
             request.cas = arguments.check_cas(cas)
         return request

@@ -24,22 +24,33 @@ _COMMON_MASK = 0x0F000000
 _COMMON_TO_FORMAT = {COMMON_JSON: FMT_JSON, COMMON_BINARY: FMT_BYTES, COMMON_STRING: FMT_UTF8}
 
 
-def _make_json_encode() -> Callable[[Any], str]:
-    """Return the encoder for compact JSON with non-ASCII characters as they are.
+_encoder = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False)
+
+
+def _make_json_parts() -> Callable[[Any, int], Any]:
+    """Return the encoder for compact JSON with non-ASCII characters as they are: value, 0 -> parts of text.
 
     ``JSONEncoder.encode`` builds its accelerator anew for each value; this one is built once.
     Without its table of objects being encoded a cycle ends in RecursionError.
     """
-    encoder = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False)
     make: Any = getattr(json.encoder, "c_make_encoder", None)
     if make is None:
-        return encoder.encode
+        return lambda value, level: (_encoder.encode(value),)
     basestring: Any = json.encoder.encode_basestring
-    iterencode = make(None, encoder.default, basestring, None, ":", ",", False, False, True)
-    return lambda value: "".join(iterencode(value, 0))
+    parts: Callable[[Any, int], Any] = make(
+        None, _encoder.default, basestring, None, ":", ",", False, False, True
+    )
+    return parts
 
 
-_json_encode: Callable[[Any], Any] = _make_json_encode()
+_json_parts = _make_json_parts()
+
+
+def _dumps(value: Any) -> str:
+    return "".join(_json_parts(value, 0))
+
+
+_json_encode: Callable[[Any], Any] = _dumps
 _scan_json: Callable[[str, int], Any] = json.JSONDecoder().scan_once  # type: ignore[attr-defined]
 
 
@@ -158,6 +169,9 @@ def encode_value(value: object, format: Any) -> tuple[bytes, int]:
         format = determine_format(value)
     try:
         if not format & FMT_MASK:
+            if _json_encode is _dumps:
+                # _dumps, by hand: this is what nearly every write comes to.
+                return "".join(_json_parts(value, 0)).encode(), FMT_JSON
             text = _json_encode(value)
             return (text if isinstance(text, bytes) else text.encode()), FMT_JSON
         if format & FMT_UTF8:
