@@ -75,7 +75,7 @@ help:
 	@echo "make lint    ruff; make format repairs what it can"
 	@echo "make types   mypy"
 	@echo "make shape   the shape of the code in numbers: sizes, types, state, cycles"
-	@echo "make bench   measure everything that docs/performance.md quotes"
+	@echo "make bench   measure everything anew, into the tables of docs/performance.md (QUICK=1: in less time)"
 	@echo "make docs    run every sample of the pages again and write down what it prints; docs/servers.md, docs/man"
 	@echo "make api     the SDK's API as HTML, from its docstrings, in build/api"
 	@echo "make site    the pages and the API as a site with search, in build/site"
@@ -277,12 +277,12 @@ types: $(INSTALLED)
 shape: $(INSTALLED)
 	@$(BIN)/python -m tests.tooling.shape $(ROOT)
 
+# QUICK=1 measures for a quarter of the time.
 bench: $(INSTALLED) interop
 	@test ! -x $(INTEROP_VENV)/bin/python || \
 		$(INTEROP_VENV)/bin/python $(PIP) install -r bench/requirements.txt || \
 		echo "Without bench/requirements.txt in $(INTEROP_VENV) some peers are left out." >&2
-	@for name in client guide node gateway kinds workers profile connections batch fairness memory endurance views; do \
-		echo "== bench/$$name.py"; $(BIN)/python -m bench.$$name || exit 1; done
+	@$(BIN)/python -m bench.page $(if $(QUICK),--quick)
 
 # The samples of README.md and docs/ are what these commands print; a test compares them.
 docs: $(INSTALLED)

@@ -13,6 +13,8 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
+from bench.builds import build
+
 HERE = Path(__file__).resolve().parent
 OWN_PYTHON = sys.executable
 OFFICIAL_PYTHON = HERE.parent / ".venv-interop" / "bin" / "python"
@@ -161,8 +163,17 @@ class Samples:
 
 
 def machine() -> str:
-    """Return one line about where this was measured."""
+    """Return one line about where and with which Python this was measured."""
     return (
-        f"{platform.python_implementation()} {platform.python_version()},"
-        f" {os.cpu_count()} cores, {platform.system()} {platform.machine()}, loopback"
+        f"{platform.python_implementation()} {platform.python_version()} ({build()}),"
+        f" {os.cpu_count()} cores, {platform.system()} {platform.machine()}, loopback, {load()}"
     )
+
+
+def load() -> str:
+    """Return how many processes wanted a core in the last minute and in the last quarter of an hour."""
+    try:
+        minute, _, quarter = os.getloadavg()
+    except OSError:
+        return "load unknown"
+    return f"load {minute:.1f} and {quarter:.1f}"

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import socket
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+from twisted.python.filepath import FilePath
 from twisted.trial.unittest import SynchronousTestCase
 
-from bench import peers
+from bench import builds, page, peers
 from bench.connections import read_answer
 from bench.gateway import Figures
 from bench.kindlist import KINDS
@@ -229,3 +232,62 @@ class KindsTests(SynchronousTestCase):
                 head, _, body = request.replace(b"{n}", b"123").partition(b"\r\n\r\n")
                 lengths = [line for line in head.split(b"\r\n") if line.startswith(b"Content-Length: ")]
                 self.assertEqual(lengths, [b"Content-Length: %d" % len(body)] if body else [], kind.name)
+
+
+class PageTests(SynchronousTestCase):
+    """Tables on their way from a module's output to the page."""
+
+    OUTPUT = "CPython\n\n| a | 1 |\n| --- | ---: |\n| x | 2 |\n\n| b | 3 |\n\n| a | 4 |\nwords\n"
+    PAGE = (
+        "words\n\n<!-- bench.m -->\n| a | old |\n| old | old |\n\n<!-- bench.other -->\n| a | kept |\n\n"
+        "<!-- bench.m -->\n| a | second |\n\n| a | by hand |\n\n<!-- bench.m -->\n| c | missing |\nend\n"
+    )
+
+    def test_tables_behind_a_modules_comment_are_renewed(self) -> None:
+        """By titles, equal ones in their order; all else stays, and what is missing is named."""
+        changed, missing = page.renewed(self.PAGE, "m", self.OUTPUT)
+        expected = self.PAGE.replace("| a | old |\n| old | old |", "| a | 1 |\n| --- | ---: |\n| x | 2 |")
+        self.assertEqual(changed, expected.replace("| a | second |", "| a | 4 |"))
+        self.assertEqual(missing, ["c"])
+        self.assertEqual(page.renewed(changed, "m", self.OUTPUT), (changed, ["c"]))
+
+    def test_the_paragraph_about_the_run_is_replaced(self) -> None:
+        """It ends at the first empty line; a page without its comment stays as it is."""
+        text = "a\n\n<!-- bench.run -->\nold\nwords\n\nb\n"
+        self.assertEqual(page.with_run(text, "new"), "a\n\n<!-- bench.run -->\nnew\n\nb\n")
+        self.assertEqual(page.with_run("a\n", "new"), "a\n")
+
+    def test_every_comment_of_the_page_names_a_module_that_is_run(self) -> None:
+        """And each has a table behind it, so that nothing is left behind by a rename."""
+        text = page.PAGE.read_text(encoding="utf-8")
+        found = dict.fromkeys(re.findall(r"<!-- bench\.(\w+) -->\n(\|)?", text))
+        modules = {part.module for part in page.PARTS}
+        self.assertEqual({name for name, bar in found if bar}, modules)
+        self.assertEqual({name for name, bar in found if not bar}, {page.RUN})
+
+
+class BuildTests(SynchronousTestCase):
+    """How a Python was built."""
+
+    def told(self, arguments: str, flags: str, maps: str) -> str:
+        """Return the words for such a configuration."""
+        variables = {"CONFIG_ARGS": arguments, "PGO_PROF_USE_FLAG": flags}
+        file = FilePath(self.mktemp())
+        file.setContent(maps.encode())
+        with (
+            patch.object(builds.sysconfig, "get_config_var", variables.get),
+            patch.object(builds.platform, "python_implementation", lambda: "CPython"),
+            patch.object(builds.platform, "python_compiler", lambda: "GCC 1"),
+            patch.object(builds, "MAPS", Path(file.path)),
+        ):
+            return builds.build()
+
+    def test_words(self) -> None:
+        """Options are found, "no" needs a configuration that tells, and all else is unknown."""
+        for arguments, flags, maps, expected in [
+            ("'--enable-optimizations' '--with-lto'", "-f", "", "PGO: yes, LTO: yes, libpython: static"),
+            ("'--with-lto=full'", "-f", "/libpython3.so", "PGO: no, LTO: yes, libpython: shared"),
+            ("'--with-lto=no'", "-f", "", "PGO: no, LTO: no, libpython: static"),
+            ("'--enable-shared'", "", "", "PGO: unknown, LTO: unknown, libpython: static"),
+        ]:
+            self.assertEqual(self.told(arguments, flags, maps), f"GCC 1, {expected}")
