@@ -31,7 +31,7 @@ def _whether(arguments: str, option: str, own_flags: str) -> str:
     """Return whether an option of configure was given."""
     if re.search(rf"{option}(?!=no)", arguments):
         return "yes"
-    # A distribution may optimize by rules of its own, and then empties what the build was told.
+    # A distribution may optimize by rules of its own, and then empties these variables.
     return "no" if arguments and own_flags else "unknown"
 
 

@@ -52,7 +52,7 @@ class Interpreter(NamedTuple):
 
     name: str
     python: str
-    """Of its environment, if it has one."""
+    """The one in its environment, if it has one."""
     is_complete: bool
     """Whether it runs more than the SDK's core."""
 
