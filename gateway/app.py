@@ -17,7 +17,8 @@ from gateway.cluster.credentials import Authorizer
 from gateway.cluster.pool import ConnectionPool
 from gateway.dialect.conditions import SELECTIVE, check_taken
 from gateway.dialect.encodings import choose, parse_accept_encoding
-from gateway.dialect.errors import Refusal, describe, fields_of
+from gateway.dialect.errors import Refusal, describe
+from gateway.dialect.fixedrefusals import fields_of
 from gateway.dialect.paths import missing_route
 from gateway.fairness.steps import StepRunner
 from gateway.http.application import Application, EndHook, Guard

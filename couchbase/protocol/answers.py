@@ -9,7 +9,7 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, NamedTuple
 
-from couchbase.protocol.constants import HEADER_BYTES, RESPONSE_MAGICS, Datatype, Magic, Status
+from couchbase.protocol.constants import HEADER_BYTES, RESPONSE_MAGICS, Datatype, Magic, Opcode, Status
 from couchbase.protocol.failures import failed_result
 from couchbase.protocol.frames import FrameError, FrameReader
 from couchbase.protocol.statuses import result_code
@@ -20,6 +20,9 @@ _RESPONSE = int(Magic.RESPONSE)
 # The JSON bit leaves a value unchanged; higher bits do not.
 _JSON = int(Datatype.JSON)
 _MISSING = int(Status.KEY_ENOENT)
+_EXISTS = int(Status.KEY_EEXISTS)
+_NO_FAILURES = frozenset({_MISSING, _EXISTS})
+_ADD = int(Opcode.ADD)
 
 
 class Undecodable(NamedTuple):
@@ -102,12 +105,17 @@ class AnswerReader:
             ):
                 call = take(opaque, None)
             if call is None:
-                if status == _MISSING and not (
+                if status in _NO_FAILURES and not (
                     magic != _RESPONSE or key_length or end > size or extras_length > body
                 ):
-                    # A missing document is a result, too, to those who asked for that.
+                    # A missing document, and to an add an existing one, is a result, too, to those who asked
+                    # for that.
                     call = pending.get(opaque)
-                    if call is not None and call.quiet:
+                    if (
+                        call is not None
+                        and call.quiet
+                        and (status == _MISSING) is not (call.operation.opcode == _ADD)
+                    ):
                         del pending[opaque]
                         done += call, failed_result(call, result_code(call.operation.name, status))
                         at = end

@@ -8,6 +8,7 @@ answer into a result or an exception.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from struct import Struct
 from typing import Any
 
@@ -272,6 +273,8 @@ PRESERVE_EXPIRY_FRAMING = encode_frame_infos([(FrameInfo.PRESERVE_TTL, b"")])
 """Framing extras of a mutation that keeps the expiry and has no durability level."""
 
 
+# Few timeouts are in use at a time.
+@lru_cache(maxsize=256)
 def mutation_framing(durability_level: int, durability_timeout_ms: int, preserve_expiry: bool) -> bytes:
     """Framing extras of a mutation: preserve-expiry first, then durability, as official SDKs send.
 
@@ -345,8 +348,8 @@ def complete(
     :param explained: the status with its entry in the server's error map, if it is unknown.
     :param node: the node that answered, for messages.
     :raises CouchbaseError: of the class for operation and status. With ``request.quiet`` a missing document
-        is a result instead. ProtocolError: the answer's value is compressed, or has attributes in front of
-        it; HELLO asked for neither.
+        is a result instead, as an existing one is to an add. ProtocolError: the answer's value is compressed,
+        or has attributes in front of it; HELLO asked for neither.
     """
     status = frame.specific
     if status == 0 or status in SUCCESS_STATUSES:
@@ -361,6 +364,6 @@ def complete(
     if explained is not None:
         raise error_for(request, explained, error_context(frame))
     failed = failed_result(request, result_code(request.operation.name, status))
-    if status == Status.KEY_ENOENT and request.quiet:
+    if request.quiet and status == (Status.KEY_EEXISTS if request.operation is ADD else Status.KEY_ENOENT):
         return failed
     raise error_for(request, status, error_context(frame), failed)

@@ -82,7 +82,7 @@ class Request:
     cas: int
     framing: bytes
     quiet: bool
-    """Whether a missing document is an answer rather than an error."""
+    """Whether a missing document, for an add an existing one, is an answer rather than an error."""
     replica: int | None
     """The replica to ask, from 0; ``None`` for the active node."""
     decode_value: Callable[[bytes, int], Any] | None

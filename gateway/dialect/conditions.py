@@ -27,8 +27,10 @@ from gateway.http.request import Request
 
 __all__ = [
     "CONDITIONS",
+    "CREATE",
     "DURABILITY",
     "ENCODING",
+    "EXCLUDED",
     "EXPIRY",
     "FLAGS",
     "MEMBERS",
@@ -253,12 +255,17 @@ class Condition(NamedTuple):
             raise Refusal("PreconditionFailed", "The document is a version that If-None-Match excludes.")
 
 
+EXCLUDED = FixedRefusal("PreconditionFailed", "The document exists, which If-None-Match: * excludes.")
+"""A document that must not exist does. To be returned, not raised."""
+
+
 def _exists() -> Refusal:
-    return Refusal("PreconditionFailed", "The document exists, which If-None-Match: * excludes.")
+    return Refusal("PreconditionFailed", EXCLUDED.message)
 
 
 NO_CONDITION = Condition()
-_CREATE = Condition(None, _ANY)
+CREATE = Condition(None, _ANY)
+"""The document must not exist."""
 
 _NOT_THE_VERSION = FixedRefusal("PreconditionFailed", "The document is not a version that If-Match names.")
 
@@ -287,7 +294,7 @@ def compare_and_write(
     :returns: Deferred of the result.
     :raises Refusal: the condition is false; 503 if the document changed each of :data:`ATTEMPTS` times.
     """
-    is_create = create is not None and condition == _CREATE
+    is_create = create is not None and condition == CREATE
     for _ in range(ATTEMPTS):
         try:
             # If the document must not exist, there is no need to read it: the write reports whether it does.

@@ -18,7 +18,6 @@ from couchbase import exceptions
 from couchbase.protocol.constants import Status
 from gateway.http.refusal import (
     PROBLEMS,
-    FixedRefusal,
     Problem,
     Refusal,
     Retry,
@@ -28,7 +27,6 @@ from gateway.http.refusal import (
 )
 
 __all__ = [
-    "MISSING",
     "PROBLEMS",
     "READS",
     "Fault",
@@ -38,7 +36,6 @@ __all__ = [
     "Retry",
     "bad_request",
     "describe",
-    "fields_of",
     "too_large",
 ]
 
@@ -358,16 +355,6 @@ class Fault(NamedTuple):
         return members
 
 
-def fields_of(refusal: Refusal) -> dict[str, object]:
-    """Return what :meth:`Fault.fields` does of :func:`describe`, in fewer steps."""
-    if refusal is MISSING:
-        return describe(exceptions.error_of(exceptions.KEY_ENOENT)).fields()
-    problem = refusal.problem
-    # The value of ``retry``, without the enumeration's property.
-    retry = problem.retry._value_
-    return {"code": public_code(problem), "message": refusal.message, "retry": retry}
-
-
 _PUBLIC_CODES = {"PayloadTooLarge": "InvalidArgument"}
 
 
@@ -440,7 +427,3 @@ def describe(
         return Fault(problem, message, error.rc, _sdk_name(type(error)), retry, False)
     problem = _problem_of(_kind(error), operation, None, 0, cas_given, durable)
     return Fault(problem, problem.text, None, None, problem.retry, problem.code == "Internal")
-
-
-MISSING = FixedRefusal("DocumentNotFound")
-"""There is no such document: what the SDK's exception would say, without it."""

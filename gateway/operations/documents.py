@@ -24,7 +24,18 @@ from gateway.operations.kind import Driver, Explained, Kind, Show, Source, Words
 from gateway.operations.lineresults import with_cas, with_value
 from gateway.operations.renderer import Renderer
 
-__all__ = ["ADD", "APPEND", "DELETE", "GET", "GET_REPLICA", "PREPEND", "REPLACE", "SET", "waiting"]
+__all__ = [
+    "ADD",
+    "APPEND",
+    "DELETE",
+    "GET",
+    "GET_REPLICA",
+    "PREPEND",
+    "REPLACE",
+    "SET",
+    "waiting",
+    "waits_of",
+]
 
 _NO_WAITS: dict[str, int] = {}
 
@@ -38,6 +49,11 @@ def waiting(waits: Durability, about: Explained) -> dict[str, int]:
     if waits == NO_DURABILITY:
         return _NO_WAITS
     about.durable = True
+    return waits_of(waits)
+
+
+def waits_of(waits: Durability) -> dict[str, int]:
+    """Return a durability as arguments of the driver."""
     return {
         "persist_to": waits.persist_to,
         "replicate_to": waits.replicate_to,

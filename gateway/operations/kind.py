@@ -10,14 +10,15 @@ from twisted.internet.defer import Deferred
 from couchbase.protocol.subdocument import Spec
 from gateway.dialect.conditions import MEMBERS, TIMEOUT, Condition
 from gateway.dialect.headers import Durability
+from gateway.http.refusal import Refusal
 from gateway.http.request import Request
 from gateway.http.response import Response
 from gateway.operations.renderer import Renderer
 
 __all__ = ["Source", "Driver", "Explained", "Kind", "Plan", "Show", "Words", "kind"]
 
-Show = Callable[[Any, Request], "Response | Deferred[Response]"]
-"""Makes the answer to a request of an operation's result."""
+Show = Callable[[Any, Request], "Response | Deferred[Response] | Refusal"]
+"""Makes the answer to a request of an operation's result, that of a missing document included."""
 
 
 class Words(NamedTuple):

@@ -7,8 +7,10 @@ from functools import lru_cache
 from twisted.internet.defer import Deferred
 
 from couchbase.result import ExpiryResult, OperationResult, ValueResult
+from gateway.dialect.conditions import EXCLUDED
 from gateway.dialect.contenttypes import JSON, content_type, format_of, sniffing
-from gateway.dialect.errors import MISSING, Refusal
+from gateway.dialect.errors import Refusal
+from gateway.dialect.fixedrefusals import MISSING, refusal_of
 from gateway.dialect.headers import etag, token_header
 from gateway.dialect.projection import Path, project, projecting
 from gateway.fairness.steps import AT_ONCE_BYTES, StepRunner
@@ -95,11 +97,13 @@ class Renderer:
             block += _expires(expiry)
         return RenderedResponse(200, block, result.value)
 
-    def document(self, result: ValueResult, request: Request) -> Response | Deferred[Response]:
+    def document(self, result: ValueResult, request: Request) -> Response | Deferred[Response] | Refusal:
         """Return a document as it is stored.
 
-        :param result: a ValueResult whose value is bytes.
+        :param result: a ValueResult whose value is bytes; or that of a missing document.
         """
+        if result.rc:
+            return MISSING
         try:
             before, behind = self._blocks[result.flags]
         except KeyError:
@@ -146,7 +150,7 @@ class Renderer:
         return RenderedResponse(304, self._unmodified % cas)
 
     def changed(self, result: OperationResult, request: Request, body: bytes) -> Response:
-        """Return the answer to a mutation with JSON in its body."""
+        """Return the answer to a mutation of a document that is there, with JSON in its body."""
         token = result.mutation_token
         bucket = request.parameters["bucket"]
         if token is None:
@@ -154,8 +158,10 @@ class Renderer:
             return Response(200, headers, body)
         return RenderedResponse(200, self._mutation_with_json % (result.cas, bucket, *token), body)
 
-    def counted(self, result: ValueResult, request: Request) -> Response:
+    def counted(self, result: ValueResult, request: Request) -> Response | Refusal:
         """Return the new number of a counter, as JSON."""
+        if result.rc:
+            return MISSING
         return self.changed(result, request, b"%d" % result.value)
 
     def read(self, result: OperationResult, request: Request, body: bytes) -> Response:
@@ -164,19 +170,29 @@ class Renderer:
             return Response(200, [(b"Content-Type", JSON)], body)
         return RenderedResponse(200, self._version_with_json % result.cas, body)
 
-    def touched(self, result: OperationResult, request: Request) -> Response:
+    def touched(self, result: OperationResult, request: Request) -> Response | Refusal:
         """Return the answer of a version alone, if there is one."""
+        if result.rc:
+            return MISSING
         return RenderedResponse(204, self._version % result.cas if result.cas else b"")
 
-    def unlocked(self, result: OperationResult, request: Request) -> Response:
+    def unlocked(self, result: OperationResult, request: Request) -> Response | Refusal:
         """Return the answer to a mutation, but without an ETag."""
+        if result.rc:
+            return MISSING
         bucket = request.parameters["bucket"]
         # As in the Data API: an unlock is not a mutation, and its token consists of zeros.
         token = result.mutation_token or _NO_TOKEN
         return RenderedResponse(200, b"X-CB-MutationToken: %b:%d:%08x:%d\r\n" % (bucket, *token))
 
-    def stored(self, result: OperationResult, request: Request) -> Response:
-        """Return the answer to a mutation."""
+    def created(self, result: OperationResult, request: Request) -> Response | Refusal:
+        """Return the answer to a mutation with the condition that there is no document."""
+        return EXCLUDED if result.rc else self.stored(result, request)
+
+    def stored(self, result: OperationResult, request: Request) -> Response | Refusal:
+        """Return the answer to a mutation, or to one whose document was missing, or there."""
+        if result.rc:
+            return refusal_of(result.rc)
         token = result.mutation_token
         bucket = request.parameters["bucket"]
         if token is None:

@@ -19,6 +19,7 @@ from couchbase.protocol.subdocument import (
 from couchbase.subdocument import StoreSemantics
 from gateway.dialect.conditions import CONDITIONS, DURABILITY, EXPIRY, TIMEOUT, Condition, compare_and_write
 from gateway.dialect.errors import Refusal, bad_request
+from gateway.dialect.fixedrefusals import MISSING
 from gateway.dialect.headers import Durability
 from gateway.dialect.jsontools import dumps
 from gateway.dialect.numbers import checked_boolean
@@ -205,8 +206,8 @@ def _show(
     body: Callable[[SubdocResult], bytes],
     result: SubdocResult,
     request: Request,
-) -> Response:
-    return render(result, request, body(result))
+) -> Response | Refusal:
+    return MISSING if result.rc else render(result, request, body(result))
 
 
 _REFUSED: dict[int, str] = {

@@ -131,6 +131,8 @@ class DocumentResource(BucketResource):
         if plan.is_single:
             # The connection has the SDK's methods, too, with other results.
             call = plan.start(connection.operations, key, RequestSource(request))
+            # A missing document is a result, which costs less than an exception.
+            call.quiet = True
             request.render = show
             call.receiver = request
             return call

@@ -13,7 +13,8 @@ from gateway.cluster.bulk import LARGE_BYTES, LargeKeys
 from gateway.cluster.credentials import Authorizer
 from gateway.cluster.pool import ConnectionPool
 from gateway.dialect.conditions import NO_CONDITION, Condition, read_condition
-from gateway.dialect.errors import MISSING, Refusal
+from gateway.dialect.errors import Refusal
+from gateway.dialect.fixedrefusals import MISSING
 from gateway.dialect.jsontools import dumps
 from gateway.dialect.paths import DOCUMENT
 from gateway.dialect.projection import Path, parse_projection
@@ -37,9 +38,10 @@ from gateway.operations.documents import (
     GetReplica,
 )
 from gateway.operations.renderer import Renderer
-from gateway.resources.base import document_key, document_place, in_collection
+from gateway.resources.base import document_key, document_place, in_collection, note
 from gateway.resources.documentbase import DocumentResource, Wanted
 from gateway.resources.headers import WORDS, MutationHeaders, RequestSource, read_mutation
+from gateway.resources.stores import form_of
 
 __all__ = ["Documents"]
 
@@ -256,7 +258,7 @@ class Documents(DocumentResource):
     )
     def create_document(self, request: Request) -> Any:
         """Store the document; it must not exist."""
-        return self.ask(request, ADD)
+        return self.connected(request, self._store, read_mutation(request))
 
     @endpoint("put_document", "PUT", on=DOCUMENT, operation=SET.name, takes=SET.takes)
     @described(
@@ -277,31 +279,30 @@ class Documents(DocumentResource):
     )
     def put_document(self, request: Request) -> Any:
         """Store the document; with If-Match only if it exists, or is that version."""
-        return self.connected(request, self._put, read_mutation(request))
+        return self.connected(request, self._store, read_mutation(request))
 
-    def _put(self, connection: Any, request: Request, headers: MutationHeaders) -> Any:
-        if not headers.is_plain or (request.received_bytes >= LARGE_BYTES and connection.bulk is not None):
-            kind = SET if headers.if_match is None else REPLACE
+    def _store(self, connection: Any, request: Request, headers: MutationHeaders) -> Any:
+        method = request.operation
+        form = headers.forms.get(method) or form_of(method, headers, self._now())
+        if form is None or (request.received_bytes >= LARGE_BYTES and connection.bulk is not None):
+            kind = ADD if method == ADD.name else SET if headers.if_match is None else REPLACE
             return self.act(connection, request, Wanted(kind, None, RequestSource(request, headers)))
-        # The fast path: the general case gives the same result.
+        # One operation that takes the value as it is: the general case gives the same result.
         key = document_key(request)
-        expiry = None
-        if headers.expires is not None or headers.ttl is not None:
-            request.check_size()
-            expiry = RequestSource(request, headers).expiry(self._now())
         if len(request.parameters) != 2:
             # The path names scope and collection.
             request.check_size()
             connection = in_collection(connection, request)
-        call = connection.operations.set(
-            key,
-            request.body(),
-            cas=0,
-            ttl=expiry or 0,
-            format=headers.flags,
-            preserve_expiry=expiry is None,
-        )
+        store = getattr(connection.operations, form.method)
+        call = store(key, request.body(), **form.options)
+        # A document that is missing, or there, is a result, which costs less than an exception.
+        call.quiet = True
         request.render = self._renderer.stored
+        if form.is_special:
+            request.operation = form.method
+            note(request, form.cas_given, form.durable)
+            if form.excludes:
+                request.render = self._renderer.created
         call.receiver = request
         return call
 

@@ -56,6 +56,9 @@ class MutationHeaders:
     is_plain = True
     """Whether there are no others than the flags and the expiry."""
 
+    forms: Mapping[str, Any] = {}
+    """The operations that were found for them; see :func:`gateway.resources.stores.form_of`."""
+
     _expiry: int | None = None
     _durability: Durability | None = None
 
@@ -80,6 +83,11 @@ class MutationHeaders:
             raise bad_request("Expires and X-CB-TTL both set the expiry; send one of them")
         self._expiry = expiry_from_ttl(self.ttl)
         return self._expiry
+
+    @property
+    def lasts(self) -> bool:
+        """Whether what was parsed is the same for a later request."""
+        return self._expiry is not None or self.expires is None
 
     def durability(self) -> Durability:
         """Return the durability that is asked for; raises Refusal (400)."""
@@ -137,6 +145,11 @@ def read_mutation(request: Request) -> MutationHeaders:
         given = headers.keys() & MUTATION_HEADERS
         if given:
             return _read_selective(request, declared, given)
+    return _of_type.get(declared) or _by_type(declared)
+
+
+def _by_type(declared: bytes | None) -> MutationHeaders:
+    """Return what requests without other headers say."""
     known = _of_type.get(declared)
     if known is None:
         known = _of_flags(0 if declared is None else flags_of(declared))
@@ -149,10 +162,16 @@ def _read_selective(request: Request, declared: bytes | None, given: Set[bytes])
     if len(given) > 1:
         return _read_all(request, declared, given)
     (name,) = given
-    value = request.headers[name]
-    if type(value) is list or len(value) + len(declared or b"") > _LONGEST_KNOWN or name == b"if-match":
-        # Versions rarely come twice.
+    value: Any = request.headers[name]
+    if type(value) is list or len(value) + len(declared or b"") > _LONGEST_KNOWN:
         return _read_all(request, declared, given)
+    if name == b"if-match" and value != b"*":
+        # Versions rarely come twice.
+        found = MutationHeaders()
+        found.if_match = value
+        found.is_plain = False
+        found.flags = 0 if declared is None else _by_type(declared).flags
+        return found
     form = declared, name, value
     return _known.get(form) or _known.learn(form, _read_all(request, declared, given))
 

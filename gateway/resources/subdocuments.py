@@ -14,6 +14,8 @@ from gateway.cluster.bulk import LARGE_BYTES, LargeKeys
 from gateway.cluster.credentials import Authorizer
 from gateway.cluster.pool import ConnectionPool
 from gateway.dialect.contenttypes import check_charset
+from gateway.dialect.errors import Refusal
+from gateway.dialect.fixedrefusals import MISSING
 from gateway.dialect.paths import DOCUMENT
 from gateway.dialect.subdocuments import one_mutation, parse_body, parsing_body
 from gateway.fairness.steps import AT_ONCE_BYTES, StepRunner
@@ -143,11 +145,14 @@ class Subdocuments(DocumentResource):
             store_semantics=StoreSemantics.REPLACE,
             access_deleted=False,
         )
+        call.quiet = True
         request.render = self._changed
         call.receiver = request
         return call
 
-    def _changed(self, result: SubdocResult, request: Request) -> Response:
+    def _changed(self, result: SubdocResult, request: Request) -> Response | Refusal:
+        if result.rc:
+            return MISSING
         return self._renderer.changed(result, request, changed_body(result))
 
     def _ask(self, request: Request, kind: Kind) -> Any:

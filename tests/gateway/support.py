@@ -15,7 +15,7 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
-from couchbase.exceptions import CouchbaseError, error_of
+from couchbase.exceptions import KEY_EEXISTS, KEY_ENOENT, CouchbaseError, error_of
 from couchbase.protocol.keyspace import Keyspace
 from couchbase.result import MutationToken
 from gateway.app import Gateway
@@ -135,7 +135,7 @@ class ScriptedOperations:
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
             raise AttributeError(name)
-        return lambda *args, **kwargs: ScriptedCall(self._connection._answer(name, args, kwargs))
+        return lambda *args, **kwargs: ScriptedCall(name, self._connection._answer(name, args, kwargs))
 
 
 class ScriptedTimes:
@@ -155,8 +155,11 @@ class ScriptedCall:
     :param answer: fires or fails with the receiver's result.
     """
 
-    def __init__(self, answer: Deferred[Any]) -> None:
+    quiet = False
+
+    def __init__(self, operation: str, answer: Deferred[Any]) -> None:
         self._answer = answer
+        self._quiet_for = KEY_EEXISTS if operation == "add" else KEY_ENOENT
         self._abandoned = False
 
     @property
@@ -165,11 +168,20 @@ class ScriptedCall:
 
     @receiver.setter
     def receiver(self, receiver: Any) -> None:
+        self._answer.addErrback(self._hushed)
         self._answer.addBoth(self._end)
         self._answer.addCallbacks(
             lambda result: None if self._abandoned else receiver.succeeded(result),
             lambda failure: None if self._abandoned else receiver.failed(failure.value),
         )
+
+    def _hushed(self, failure: Failure) -> Any:
+        """Return the result that a quiet operation has in place of an exception."""
+        if not self.quiet or getattr(failure.value, "rc", 0) != self._quiet_for:
+            return failure
+        missing = Answer(cas=0)
+        missing.rc = self._quiet_for
+        return missing
 
     def _end(self, outcome: Any) -> Any:
         if self.ended is not None:

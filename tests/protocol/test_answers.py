@@ -121,12 +121,16 @@ class AnswerTests(SynchronousTestCase):
             self.assertEqual(_Stream().read(chunks), expected)
 
     def test_quiet_operations(self):
-        """A missing document is a result for a quiet operation, in every split; no other refusal is."""
+        """A missing document is a result for a quiet operation, an existing one for a quiet add, in every
+        split; no other refusal is."""
         answers = [
             encode_response(Opcode.SUBDOC_MULTI_LOOKUP, Status.KEY_ENOENT, opaque=1, value=b'{"error":{}}'),
             encode_response(Opcode.GET, Status.EACCESS, opaque=2),
             encode_response(Opcode.APPEND, Status.KEY_ENOENT, opaque=3),
             encode_response(Opcode.SUBDOC_MULTI_LOOKUP, Status.KEY_ENOENT, opaque=4),
+            encode_response(Opcode.ADD, Status.KEY_EEXISTS, opaque=5, value=b'{"error":{}}'),
+            encode_response(Opcode.SET, Status.KEY_EEXISTS, opaque=6),
+            encode_response(Opcode.ADD, Status.KEY_ENOENT, opaque=7),
         ]
         data = b"".join(answers)
         for cut in range(1, len(data)):
@@ -134,6 +138,9 @@ class AnswerTests(SynchronousTestCase):
                 1: call(operations.GET_WITH_EXPIRY, "a"),
                 2: call(operations.GET, "b"),
                 3: call(operations.APPEND, "c"),
+                5: call(operations.ADD, "e"),
+                6: call(operations.SET, "f"),
+                7: call(operations.ADD, "g"),
             }
             for one in quiet.values():
                 one.quiet = True
@@ -142,12 +149,15 @@ class AnswerTests(SynchronousTestCase):
             found = [
                 pair for piece in (data[:cut], data[cut:]) for pair in pairs(reader.feed(piece, pending))
             ]
-            (missing, result), (_, refused), (appended, not_stored), (_, loud) = found
+            (missing, result), (_, refused), (appended, not_stored), (_, loud), *others = found
+            (added, exists), (_, overwritten), (_, unlikely) = others
+            self.assertEqual((added, exists.rc, exists.key), (quiet[5], exceptions.KEY_EEXISTS, "e"))
+            self.assertEqual((overwritten.opaque, unlikely.opaque), (6, 7))
             self.assertEqual((missing, result.rc, result.key), (quiet[1], exceptions.KEY_ENOENT, "a"))
             self.assertEqual((refused.opaque, refused.specific), (2, Status.EACCESS))
             self.assertEqual((appended, not_stored.rc), (quiet[3], exceptions.NOT_STORED))
             self.assertEqual((loud.opaque, loud.specific), (4, Status.KEY_ENOENT))
-            self.assertEqual(sorted(pending), [2, 4])
+            self.assertEqual(sorted(pending), [2, 4, 6, 7])
 
     def test_large_values_in_pieces(self):
         """Pieces are joined when the value is complete, and nothing is held afterwards."""
