@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 from klein import Klein
 from twisted.internet.defer import Deferred
@@ -271,11 +272,13 @@ class Gateway(Application):
         is_document = name in _DOCUMENTS
         if response.status != 200 or not (is_document or name in _STREAMS):
             return response
-        accepted = parse_accept_encoding(b",".join(request.header_values(b"Accept-Encoding")))
-        if request.method == "HEAD":
-            return response
+        given: Any = request.headers[b"accept-encoding"]
+        accepted = parse_accept_encoding(given if given.__class__ is bytes else b",".join(given))
         body = response.body
         size = len(body) if isinstance(body, bytes) else None
+        if (size is not None and size < LEAST_BYTES and accepted.identity > 0) or request.method == "HEAD":
+            # The usual document is too short to gain from it.
+            return response
         encoding = choose(accepted, size, is_document=is_document)
         if encoding is None or (encoding != SNAPPY and not _is_text(response)):
             if size is not None and size >= LEAST_BYTES:

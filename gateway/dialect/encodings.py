@@ -13,6 +13,7 @@ from typing import NamedTuple
 from couchbase.protocol.constants import MAX_VALUE_BYTES
 from gateway.dialect.errors import bad_request
 from gateway.http.compression import ENCODINGS, LEAST_BYTES, SNAPPY
+from gateway.http.known import Known
 
 try:
     import cramjam
@@ -38,11 +39,25 @@ class Accepted(NamedTuple):
     """Those of the registered codings that are named, in lower case."""
 
 
+# Those that were read before: each program sends one.
+_known: Known[bytes, Accepted] = Known(256)
+_LONGEST_KNOWN = 128
+
+
 def parse_accept_encoding(value: bytes) -> Accepted:
     """Read the header, as strictly as the Data API does.
 
     :raises Refusal: 400: two parameters, another one than ``q``, or a weight that is not a number.
     """
+    known = _known.get(value)
+    if known is None:
+        known = _parse(value)
+        if len(value) <= _LONGEST_KNOWN:
+            _known.learn(value, known)
+    return known
+
+
+def _parse(value: bytes) -> Accepted:
     given: dict[bytes, float] = {}
     others: dict[bytes, float] = {}
     identity, snappy = _UNNAMED_IDENTITY, 0.0

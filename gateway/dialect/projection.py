@@ -31,6 +31,16 @@ __all__ = ["Path", "member_text", "object_members", "parse_projection", "project
 Path = tuple[str | int, ...]
 """Member names and array indexes, outermost first."""
 
+
+class Projection(list[tuple[str, Path]]):
+    """Paths: each as written, and its steps.
+
+    :ivar names: if each path is the plain name of a member, once: the names, each as it is in JSON, too.
+    """
+
+    names: tuple[tuple[str, bytes], ...] = ()
+
+
 MAX_LEVELS = 32
 """Most levels of a path, as in the protocol."""
 
@@ -39,7 +49,7 @@ _QUOTED = re.compile(r"`((?:[^`]|``)+)`")
 _INDEX = re.compile(r"\[(0|-1|[1-9][0-9]{0,8})\]")
 
 
-def parse_projection(text: str) -> list[tuple[str, Path]]:
+def parse_projection(text: str) -> Projection:
     """Read the value of ``project``.
 
     Names are separated by dots and may be quoted with backticks (a backtick inside is doubled);
@@ -48,7 +58,7 @@ def parse_projection(text: str) -> list[tuple[str, Path]]:
     :returns: each path as written, and its steps.
     :raises Refusal: 400 for an invalid path.
     """
-    paths: list[tuple[str, Path]] = []
+    paths = Projection()
     at = 0
     while True:
         begin = at
@@ -70,10 +80,19 @@ def parse_projection(text: str) -> list[tuple[str, Path]]:
             raise bad_request(f"project: a path has more than {MAX_LEVELS} levels: {text[begin:at][:80]!r}")
         paths.append((text[begin:at], tuple(steps)))
         if at == len(text):
+            names = [steps[0] for _, steps in paths if len(steps) == 1]
+            if len(names) == len(paths) == len(set(names)) and all(map(_is_plain, names)):
+                paths.names = tuple((str(name), _quoted(name)) for name in names)
             return paths
         if text[at] != ",":
             raise _bad_path(text[begin:])
         at += 1
+
+
+def _is_plain(name: str | int) -> bool:
+    """Return whether a name is written in one way only in a text without backslashes, and never stands
+    between two strings."""
+    return isinstance(name, str) and name.isidentifier()
 
 
 def _bad_path(text: str) -> Refusal:
@@ -359,7 +378,54 @@ def projecting(document: bytes, paths: list[tuple[str, Path]]) -> Generator[None
 
 def project(document: bytes, paths: list[tuple[str, Path]]) -> bytes:
     """Do all of :func:`projecting` at once."""
+    names = paths.names if isinstance(paths, Projection) else ()
+    if names and len(document) <= _SHORT_BYTES:
+        members = _plain_members(document, names)
+        if members is not None:
+            return b"{%b}" % b",".join(members) if members else b"null"
     return at_once(projecting(document, paths))
+
+
+_SHORT_BYTES = 8192
+"""A document up to this size in bytes is searched for the names."""
+_COLON = re.compile(rb"[ \t\r\n]*:[ \t\r\n]*")
+_SIMPLE = re.compile(rb"[^,\[\]{}\" \t\r\n]+")
+
+
+def _plain_members(document: bytes, names: tuple[tuple[str, bytes], ...]) -> list[bytes] | None:
+    """Return the members with these names that a document has, with their values.
+
+    :returns: ``None`` if the general way has to find them: the document is not a plain object, or a name is
+        in several places.
+    """
+    if b"\\" in document:
+        return None
+    try:
+        value = fast_loads(document)
+    except ValueError:
+        return None
+    if type(value) is not dict:
+        return None
+    found = []
+    for name, quoted in names:
+        if name not in value:
+            continue
+        # Without backslashes each name is written as it is, so that one place is the place.
+        if document.count(quoted) != 1:
+            return None
+        colon = _COLON.match(document, document.index(quoted) + len(quoted))
+        if colon is None:
+            return None
+        at = colon.end()
+        kind = type(value[name])
+        if kind is str:
+            end = document.index(b'"', at + 1) + 1
+        elif kind is dict or kind is list:
+            end = at_once(skip(document, at))
+        else:
+            end = _SIMPLE.match(document, at).end()  # type: ignore[union-attr]
+        found.append(b"%b:%b" % (quoted, document[at:end]))
+    return found
 
 
 def object_members(document: bytes) -> Generator[None, None, list[tuple[bytes, int, int]]]:

@@ -130,7 +130,7 @@ def check_count(head: bytes) -> None:
 class Head:
     """The content of a head, without its first line."""
 
-    __slots__ = ("closes", "has_body", "headers", "length", "varying", "visit")
+    __slots__ = ("around", "closes", "has_body", "headers", "length", "varying", "visit")
 
     def __init__(self, headers: dict[bytes, Any], has_body: bool) -> None:
         """Read the headers that matter to the connection.
@@ -142,6 +142,9 @@ class Head:
         self.has_body = has_body
         self.varying: tuple[bytes, ...] = ()
         """Names of the headers whose values are not cached, in their order."""
+        self.around: tuple[bytes, bytes] | None = None
+        """If there is one of them: the bytes behind the first line and before its value, and those behind
+        it."""
         self.visit: Any = None
         """Result of the application's guard, stored here by the application."""
         self.length: int | None = 0
@@ -180,6 +183,8 @@ _VARYING = re.compile(
     rb"|[Pp]roxy-[Aa]uthorization|[Xx]-(?:[Aa][Pp][Ii]-[Kk]ey|[Rr]equest-[Ii][Dd]|[Ff]orwarded-[Ff]or"
     rb"|[Rr]eal-[Ii][Pp])): )([!-)+-~](?:[ -~]*[!-~])?)(?=\r\n[^ \t])"
 )
+_VALUE = re.compile(rb"[!-)+-~](?:[ -~]*[!-~])?")
+"""Its second group."""
 _KNOWN = 512
 _LONGEST_KNOWN = 1024
 
@@ -197,12 +202,25 @@ class HeadReader:
     :param guard: of the application, which looks at each new head once.
     """
 
-    __slots__ = ("_announced", "_callbacks", "_found", "_guard", "_is_used", "_parser", "_templates", "known")
+    __slots__ = (
+        "_announced",
+        "_callbacks",
+        "_found",
+        "_guard",
+        "_is_used",
+        "_latest",
+        "_parser",
+        "_templates",
+        "known",
+    )
 
     def __init__(self, guard: Guard | None = None) -> None:
         self._guard = guard
         # What is left of heads without the values that are cut out -> a head with empty values there.
         self._templates: Known[tuple[bytes, ...], Head] = Known(_KNOWN)
+        # The one that was used last, if one value is cut out: the next head is probably of the same client,
+        # or of another one that runs the same program.
+        self._latest: Head | None = None
         self.known: Known[bytes, Head] = Known(_KNOWN)
         """Cache: bytes behind a line that :data:`REQUEST_LINE` matches -> their head. They name a host."""
         self._found: dict[bytes, bytes] = {}
@@ -222,6 +240,16 @@ class HeadReader:
         :param at: where its first line, which :data:`REQUEST_LINE` matches, ends.
         :raises Malformed: it is not a head of HTTP/1.1.
         """
+        latest = self._latest
+        if latest is not None:
+            before, after = latest.around
+            if head.endswith(after) and head.startswith(before, at):
+                value = head[at + len(before) : -len(after)]
+                if _VALUE.fullmatch(value):
+                    # What the expression would find.
+                    headers = latest.headers.copy()
+                    headers[latest.varying[0]] = value
+                    return latest, headers
         pieces = _VARYING.split(head)
         pieces[0] = pieces[0][at:]
         values: list[bytes] = []
@@ -234,6 +262,8 @@ class HeadReader:
                 # Not update() of pairs, which costs three times as much for the one or two there are.
                 for name in template.varying:
                     headers[name] = values.pop(0)
+                if template.around is not None:
+                    self._latest = template
                 return template, headers
         read = self.read(head)
         headers = read.headers
@@ -249,6 +279,10 @@ class HeadReader:
             # What is cached must not have them.
             read.varying = names
             read.headers = {**headers, **dict.fromkeys(names, b"")}
+            if len(names) == 1:
+                # The expression has consumed a line feed.
+                first = pieces[0] + b"\n" if pieces[0] else b""
+                read.around = first + pieces[1], pieces[2]
         guard = self._guard
         if guard is not None and not guard.names.isdisjoint(headers):
             read.visit = guard.look(read.headers)

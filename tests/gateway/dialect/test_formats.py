@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from couchbase.protocol.constants import RELATIVE_EXPIRY_MAX
-from couchbase.protocol.jsontext import STEP_BYTES
+from couchbase.protocol.jsontext import STEP_BYTES, at_once
 from couchbase.result import MutationToken
 from gateway.dialect.contenttypes import content_type
 from gateway.dialect.errors import Refusal
@@ -228,6 +228,44 @@ class ProjectionTests(RefusingTestCase):
         for name, value in document.items():
             found = json.loads(self.project(text, "`" + name.replace("`", "``") + "`"))
             self.assertEqual(found, {name: value})
+
+    @given(
+        st.recursive(
+            st.sampled_from(
+                [
+                    "1",
+                    "-1.50e3",
+                    '"a"',
+                    '"a b"',
+                    '"\\u0061"',
+                    "true",
+                    "null",
+                    '"{,:\\""',
+                    '""',
+                    "12345678901234567890",
+                ]
+            ),
+            lambda inner: (
+                st.lists(inner, max_size=3).map(lambda values: "[" + ", ".join(values) + "]")
+                | st.lists(
+                    st.tuples(st.sampled_from(['"a"', '"b"', '"true"', '"\\u0061"', '"c"']), inner),
+                    max_size=4,
+                ).map(lambda pairs: "{ " + " ,".join(f"{name} :\n{value}" for name, value in pairs) + "}")
+            ),
+            max_leaves=12,
+        ),
+        st.sampled_from(["a", "b,a", "true", "c,d,a", "a,a", "d"]),
+    )
+    def test_same_in_the_short_way(self, document: str, paths: str) -> None:
+        """The way for names of members in a short document gives what the general way does."""
+        parsed = parse_projection(paths)
+        self.assertEqual(bool(parsed.names), paths != "a,a")
+        try:
+            expected = at_once(projecting(document.encode(), parsed))
+        except Refusal as refusal:
+            self.refuses(refusal.message, project, document.encode(), parsed, code=refusal.problem.code)
+        else:
+            self.assertEqual(project(document.encode(), parsed), expected)
 
     @given(st.text("ab.[]0-1,`", max_size=12))
     def test_arbitrary_paths(self, text: str) -> None:

@@ -233,6 +233,35 @@ class VaryingHeadTests(SynchronousTestCase):
             self.assertEqual(self.new(turned)[b"cookie"], b"c2")
         self.assertEqual(len(self.reader._templates), 5)
 
+    def test_after_the_latest(self) -> None:
+        """A head that begins and ends as the latest one did is not mistaken for one of its kind."""
+        usual = b"GET /a HTTP/1.1\r\nHost: h\r\nAuthorization: %b\r\nX: y\r\n\r\n"
+        values = [
+            b"a",
+            b"bb",
+            b"*",
+            b"",
+            b"a\r\nCookie: b",
+            b" a",
+            b"a ",
+            b"a\r\n b",
+            b"a\tb",
+            b"a\r\nX: y",
+            b"\xe9",
+        ]
+        for value in [*values, *reversed(values)]:
+            for ready in (b"a", b"b"):
+                self.assertEqual(self.new(usual % ready)[b"authorization"], ready)
+            try:
+                expected = HeadReader().read(usual % value).headers
+            except Malformed:
+                self.assertRaises(Malformed, self.new, usual % value)
+            else:
+                self.assertEqual(self.new(usual % value), expected, value)
+        overlapping = b"GET /a HTTP/1.1\r\nHost: h\r\nAuthorization: \r\n\r\n"
+        self.new(usual.replace(b"X: y\r\n", b"") % b"a")
+        self.assertEqual(self.new(overlapping), {b"host": b"h", b"authorization": b""})
+
     def test_long_secrets(self) -> None:
         """A token may be longer than what is cached of a head, since it is not."""
         for number in range(3):
