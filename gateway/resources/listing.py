@@ -19,7 +19,8 @@ from gateway.http.request import Request
 from gateway.http.response import Response
 from gateway.http.routing import endpoint
 from gateway.openapi.description import EVENTS, JSON, LINES, Answer, Example, Parameter, described
-from gateway.openapi.schemas import BOOLEAN, listed, text, thing, whole
+from gateway.openapi.errors import LINE_ERROR
+from gateway.openapi.schemas import BOOLEAN, listed, named, nullable, text, thing, whole
 from gateway.resources.base import BucketResource, check_collection, in_collection
 from gateway.resources.documents import STORED_ALE
 from gateway.views.forms import Form, form_for
@@ -32,10 +33,46 @@ from gateway.views.listing import (
     read_parameters,
 )
 
-__all__ = ["Listings"]
+__all__ = ["DOCUMENT_OF_ROW", "Listings"]
 
 
-_ROW = thing({"id": text(), "id_base64": text(), "doc": {}, "doc_error": {}, "cursor": {}}, more=True)
+DOCUMENT_OF_ROW = named(
+    "RowDocument",
+    thing(
+        {
+            "meta": thing(
+                {
+                    "id": text("The key."),
+                    "id_base64": text("The key, if it is not UTF-8."),
+                    "cas": text("The CAS."),
+                    "flags": whole(0, 2**32 - 1),
+                    "expiry": whole(0, about="Unix seconds, if the document has an expiry."),
+                    "xattrs": thing({}, more=True, about="The extended attributes."),
+                },
+                "cas flags",
+                more=True,
+            ),
+            "json": {"description": "The document, if it is JSON."},
+            "base64": text("The document, if it is not."),
+        },
+        "meta",
+    ),
+)
+"""The document of a row with ``include_docs``."""
+
+_ROW = named(
+    "ListingRow",
+    thing(
+        {
+            "id": text("The key."),
+            "id_base64": text("The key, if it is not UTF-8."),
+            "doc": nullable(DOCUMENT_OF_ROW),
+            "doc_error": LINE_ERROR,
+            "cursor": {"type": ["string", "null"], "description": "With `cursors`; a row without a key."},
+        },
+        more=True,
+    ),
+)
 _QUERY = (
     Parameter("prefix", "Only keys that begin with it."),
     Parameter("start", "Only keys from this one on."),

@@ -36,8 +36,10 @@ from gateway.openapi.description import (
     Parameter,
     described,
 )
-from gateway.openapi.schemas import listed, named, text, thing, whole
+from gateway.openapi.errors import LINE_ERROR
+from gateway.openapi.schemas import listed, named, nullable, text, thing, whole
 from gateway.resources.base import BucketResource, check_accepted
+from gateway.resources.listing import DOCUMENT_OF_ROW
 from gateway.views.documents import DocumentJoiner
 from gateway.views.forms import Form, form_for, one_line_each
 from gateway.views.parameters import ABOUT, ALIASES, PARAMETERS, ViewParameters, read_parameters
@@ -307,7 +309,17 @@ def name_of(request: Request, parameter: str, dev: bool = False) -> str:
 
 
 _ROW = named(
-    "ViewRow", thing({"id": text(), "key": {}, "value": {}, "doc": {}, "doc_error": {}}, "key value")
+    "ViewRow",
+    thing(
+        {
+            "id": text(),
+            "key": {},
+            "value": {},
+            "doc": nullable(DOCUMENT_OF_ROW),
+            "doc_error": LINE_ERROR,
+        },
+        "key value",
+    ),
 )
 _ANSWERS = {
     200: Answer(

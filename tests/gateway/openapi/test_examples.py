@@ -36,6 +36,12 @@ def steady(value: Any) -> Any:
     return [steady(one) for one in value] if isinstance(value, list) else value
 
 
+def validate_strictly(value: Any, name: str) -> None:
+    """Compare a value with a named schema, which must name all of the value's members."""
+    strict = {**COMPONENTS[name], "additionalProperties": False, "components": {"schemas": COMPONENTS}}
+    OAS31Validator(strict).validate(value)
+
+
 def path_of(route: Route, description: Description, example: Example) -> str:
     """Return the path of an example, with its query."""
     known = {**PARAMETERS, **{one.name: one for one in description.path}}
@@ -79,14 +85,49 @@ class ExampleTests(GatewayTestCase):
         results = answer.json()
         self.assertEqual([one["status"] for one in results], [200] * 11 + [404, 400])
         for result in results:
-            for found, name in ((result, "BatchResult"), (result.get("error"), "BatchError")):
-                if found is not None:
-                    strict = {
-                        **COMPONENTS[name],
-                        "additionalProperties": False,
-                        "components": {"schemas": COMPONENTS},
-                    }
-                    OAS31Validator(strict).validate(found)
+            validate_strictly(result, "BatchResult")
+            if "error" in result:
+                validate_strictly(result["error"], "BatchError")
+
+    @inlineCallbacks
+    def test_rows_with_documents(self) -> Any:
+        """The types of rows of listings and views name every member, also of documents and errors."""
+        yield self.clear()
+        documents = "/v1/buckets/default/documents"
+        yield self.ask("PUT", f"{documents}/a", b"1", Content_Type="application/json", Expires="1h")
+        odd = b'{"op": "set", "key_base64": "/w==", "base64": "/w=="}'
+        yield self.ask("POST", "/v1/buckets/default/batch", odd, Content_Type="application/x-ndjson")
+        xattr = {"operation": "DictSet", "path": "x", "value": 1, "xattr": True}
+        yield self.ask(
+            "POST",
+            f"{documents}/a/mutate",
+            json.dumps({"operations": [xattr], "preserveExpiry": True}).encode(),
+            Content_Type="application/json",
+        )
+        listing = yield self.ask("GET", f"{documents}?include_docs=true&include_xattrs=true&cursors=true")
+        rows = listing.json()["rows"]
+        metas = [row["doc"]["meta"] for row in rows if "doc" in row]
+        self.assertEqual(len(metas), 2)
+        members = {"id", "id_base64", "cas", "flags", "expiry", "xattrs"}
+        self.assertEqual({name for meta in metas for name in meta}, members)
+        self.assertTrue(any("cursor" in row for row in rows))
+        for row in rows:
+            validate_strictly(row, "ListingRow")
+            if "doc" in row:
+                validate_strictly(row["doc"], "RowDocument")
+                self.assertEqual(set(row["doc"]["meta"]) - members, set())
+        design = {"views": {"v": {"map": "function (doc, meta) { emit(1, null); }"}}}
+        yield self.ask("PUT", "/v1/buckets/default/designs/d", json.dumps(design).encode())
+        view = "/v1/buckets/default/views/d/v?include_docs=true&stale="
+        answer = yield self.ask("GET", view + "false")
+        yield self.ask("DELETE", f"{documents}/a")
+        later = yield self.ask("GET", view + "ok")
+        found = [*answer.json()["rows"], *later.json()["rows"]]
+        self.assertTrue(any("doc_error" in row for row in found))
+        for row in found:
+            validate_strictly(row, "ViewRow")
+            if "doc_error" in row:
+                validate_strictly(row["doc_error"], "BatchError")
 
     @inlineCallbacks
     def test_examples(self) -> Any:
