@@ -12,7 +12,7 @@ from threading import Event
 
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
-from tests.judges.programs import ROOT, missing, program
+from tests.judges.programs import missing, program
 from tests.judges.proxies import Gateway, ask, at_once, folder_of, outcome, start_proxy
 
 DOCUMENT = "/v1/buckets/default/documents/up"
@@ -213,7 +213,7 @@ class HAProxyTests(ProxyTestCase):
     programs = ("haproxy",)
 
     def test_refused_uploads(self) -> None:
-        """Two servers, checked as docs/howto says."""
+        """Two servers, checked as in ``deploy``."""
         self.check_refusals(self.haproxy(self.addresses, "option httpchk GET /ready"))
 
     def test_default_check(self) -> None:
@@ -236,62 +236,3 @@ class CaddyTests(ProxyTestCase):
     def test_refused_uploads(self) -> None:
         """Two servers. Caddy takes no more of a body when it has the answer, as its clients must know."""
         self.check_refusals(self.caddy(self.addresses), reads_on=True)
-
-
-class PageTests(ProxyTestCase):
-    """The configurations of docs/howto/behind-a-proxy.md, with other places for their sockets."""
-
-    count = 1
-    programs = ("nginx", "haproxy", "caddy")
-
-    def block(self, heading: str) -> str:
-        """Return the first configuration below a heading, made fit for a test."""
-        text = (ROOT / "docs" / "howto" / "behind-a-proxy.md").read_text().partition(f"## {heading}\n")[2]
-        lines = [line[4:] for line in text.partition("\n- ")[0].split("\n") if line.startswith("    ")]
-        return "\n".join(lines).replace("/run/couchgateway/http.sock", str(self.gateways[0].unix))
-
-    def check_page(self, path: Path) -> None:
-        """Awkward keys are the same through the proxy and without it; large bodies pass, larger ones are
-        refused; long headers pass; a batch and the end of a path arrive."""
-        direct = self.gateways[0].unix
-        for key in ("a%2Fb", "a%2F%2Fb", "%2Flead", "100%25", "a%2F..%2Fb", "%5C", "%3B", "%C3%A9", "%20x"):
-            target = f"/v1/buckets/default/documents/{key}"
-            self.assertEqual(outcome(path, "PUT", target, key.encode()), "200", key)
-            self.assertEqual(ask(direct, "GET", target).body, key.encode(), key)
-        self.assertEqual(outcome(path, "PUT", DOCUMENT, bytes(20 * 2**20)), "200")
-        self.assertEqual(outcome(path, "PUT", DOCUMENT, bytes(20 * 2**20 + 1), reads_on=True), "413")
-        answer = ask(path, "GET", DOCUMENT, headers={"X-Long": "x" * 15000})
-        self.assertEqual((answer.status, len(answer.body)), (200, 20 * 2**20))
-        self.assertTrue(answer.getheader("ETag"))
-        batch = b"".join(b'{"op":"set","key":"b%d","value":1}\n' % number for number in range(1000))
-        answered = ask(path, "POST", "/v1/buckets/default/batch", batch)
-        self.assertEqual(answered.body.count(b'"status":200'), 1000)
-
-    def test_nginx(self) -> None:
-        """nginx."""
-        own = NGINX.partition("    upstream")[0].format(
-            folder=self.folder, user="user root;" * self.is_root()
-        )
-        page = self.block("nginx").replace("listen 8080", f"listen unix:{self.folder}/proxy.sock")
-        configuration = self.folder / "nginx.conf"
-        configuration.write_text(f"{own}\n{page}\n}}\n")
-        command = [str(program("nginx")), "-c", str(configuration)]
-        self.check_page(start_proxy(self, command, self.folder))
-
-    def test_haproxy(self) -> None:
-        """HAProxy."""
-        configuration = self.folder / "haproxy.cfg"
-        page = self.block("HAProxy").replace("bind :8080", f"bind unix@{self.folder}/proxy.sock")
-        configuration.write_text(page + "\n")
-        command = [str(program("haproxy")), "-db", "-f", str(configuration)]
-        self.check_page(start_proxy(self, command, self.folder))
-
-    def test_caddy(self) -> None:
-        """Caddy."""
-        page = self.block("Caddy").replace(
-            ":8080 {", f"http:// {{\n    bind unix/{self.folder}/proxy.sock", 1
-        )
-        configuration = self.folder / "Caddyfile"
-        configuration.write_text(f"{{\n    admin off\n    auto_https off\n}}\n{page}\n")
-        command = [str(program("caddy")), "run", "--adapter", "caddyfile", "--config", str(configuration)]
-        self.check_page(start_proxy(self, command, self.folder))

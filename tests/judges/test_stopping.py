@@ -1,4 +1,5 @@
-"""nginx, HAProxy and Caddy in front of two gateways that are stopped and started: no client notices."""
+"""nginx, HAProxy and Caddy, configured as in ``deploy``, in front of two gateways that are stopped and
+started: no client notices."""
 
 from __future__ import annotations
 
@@ -11,63 +12,13 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.judges.programs import Process, free_port, get, missing, program, twistd
+from tests.certificates import self_signed
+from tests.judges.fronts import Place, command
+from tests.judges.programs import Process, free_port, get, missing, twistd
 
 CLIENTS = 8
 DELAY_SECONDS = 4
 BUCKET = "/v1/buckets/default"
-
-NGINX = """
-daemon off; worker_processes 1; error_log stderr notice; pid {folder}/pid;
-events {{ worker_connections 512; }}
-http {{
-  access_log off;
-  client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy; fastcgi_temp_path {folder}/fastcgi;
-  uwsgi_temp_path {folder}/uwsgi; scgi_temp_path {folder}/scgi;
-  upstream gateways {{
-    server 127.0.0.1:{first} max_fails=0; server 127.0.0.1:{second} max_fails=0; keepalive 32;
-  }}
-  server {{
-    listen 127.0.0.1:{port};
-    proxy_http_version 1.1; proxy_set_header Connection ""; proxy_set_header Host localhost;
-    location / {{ proxy_pass http://gateways; }}
-  }}
-}}
-"""
-
-HAPROXY = """
-defaults
-  mode http
-  timeout connect 2s
-  timeout client 30s
-  timeout server 30s
-frontend f
-  bind 127.0.0.1:{port}
-  default_backend gateways
-backend gateways
-  option httpchk GET /ready
-  http-check send hdr Host localhost
-  retry-on conn-failure
-  option redispatch 1
-  http-reuse safe
-  server a 127.0.0.1:{first} check inter 500ms fall 2 rise 1
-  server b 127.0.0.1:{second} check inter 500ms fall 2 rise 1
-"""
-
-CADDY = """
-{{
-  admin off
-  auto_https off
-}}
-http://127.0.0.1:{port} {{
-  reverse_proxy 127.0.0.1:{first} 127.0.0.1:{second} {{
-    health_uri /ready
-    health_interval 500ms
-    lb_try_duration 5s
-    header_up Host localhost
-  }}
-}}
-"""
 
 
 def get_document(port: int, key: str) -> tuple[int, bytes]:
@@ -123,7 +74,7 @@ class StoppingTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.folder = Path(tempfile.mkdtemp())
         self.addCleanup(shutil.rmtree, self.folder)
-        self.ports = {name: free_port() for name in ("first", "second", "port", "node", "rest")}
+        self.ports = {name: free_port() for name in ("first", "second", "port", "secure", "node", "rest")}
         password = self.folder / "password"
         password.write_text("secret\n")
         self.account = ["--user", "Administrator", "--password-file", str(password)]
@@ -160,12 +111,13 @@ class StoppingTests(SynchronousTestCase):
         started.until_answers(port, "/ready")
         return started
 
-    def check(self, command: list[str], text: str) -> None:
+    def check(self, front: str) -> None:
         """Stop and start each gateway once under load."""
-        config = self.folder / "config"
-        config.write_text(text.format(folder=self.folder, **self.ports))
+        (self.folder / "certificate.pem").write_bytes(self_signed())
+        first, second = (f"127.0.0.1:{self.ports[name]}" for name in ("first", "second"))
+        place = Place(self.folder, self.ports["port"], self.ports["secure"], first, second)
         gateways = {name: self.start_gateway(name) for name in ("first", "second")}
-        proxy = Process([*command, str(config)])
+        proxy = Process(command(front, place))
         self.addCleanup(proxy.stop)
         proxy.until_answers(self.ports["port"], "/health")
         clients = [Client(self.ports["port"], number) for number in range(CLIENTS)]
@@ -198,15 +150,15 @@ class StoppingTests(SynchronousTestCase):
 
     def test_nginx(self) -> None:
         """Which has no health checks."""
-        self.check([program("nginx") or "", "-e", "stderr", "-p", str(self.folder), "-c"], NGINX)
+        self.check("nginx")
 
     def test_haproxy(self) -> None:
         """With health checks of ``/ready``."""
-        self.check([program("haproxy") or "", "-f"], HAPROXY)
+        self.check("haproxy")
 
     def test_caddy(self) -> None:
         """With health checks of ``/ready``."""
-        self.check([program("caddy") or "", "run", "--adapter", "caddyfile", "--config"], CADDY)
+        self.check("caddy")
 
     for _name in ("nginx", "haproxy", "caddy"):
         locals()[f"test_{_name}"].skip = missing(_name)
