@@ -84,7 +84,7 @@ class Scene:
         self.nodes = nodes
         self.connection_string = connection_string
         timeouts = ClusterTimeoutOptions(
-            kv_timeout=timedelta(seconds=2.5), bootstrap_timeout=timedelta(seconds=10)
+            kv_timeout=timedelta(seconds=20), bootstrap_timeout=timedelta(seconds=30)
         )
         self.options = ClusterOptions(PasswordAuthenticator(user, password), timeout_options=timeouts)
         self.cluster = Cluster.connect(connection_string, self.options)

@@ -169,7 +169,7 @@ class LimitedTests(MemoryTestCase):
 
 
 class Outcome:
-    """A receiver that keeps what it was told."""
+    """A receiver that keeps the calls that it gets."""
 
     def __init__(self, call: DirectCall) -> None:
         self.told: list[object] = []
