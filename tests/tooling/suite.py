@@ -64,7 +64,6 @@ QUICK = (
     "tests.gateway.dialect.test_formats",
     "tests.gateway.operations",
     "tests.gateway.http.test_channel",
-    "tests.gateway.resources.test_documents",
     "tests.gateway.test_options",
     "tests.gateway.test_hotpath",
     "tests.reactor.test_window",
