@@ -16,7 +16,11 @@ def tries(number):
     return max(number * PERCENT // 100, 5)
 
 
-if settings is not None:
+if settings is None:
+    SHARED = []
+else:
+    SHARED = [HealthCheck.differing_executors, HealthCheck.too_slow]
+    """Checks that a property of two classes leaves out; naming some replaces those of the profile below."""
     # The duration of an example depends on the machine's other users.
     settings.register_profile(
         "couchgateway",

@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -25,6 +26,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from queue import SimpleQueue
 from threading import Thread
+from types import FrameType
 from typing import Any, TextIO
 
 from tests.tooling.sources import ROOT, module_name
@@ -250,8 +252,14 @@ def run(names: list[str], jobs: int, folder: Path, stream: TextIO) -> Results:
     return results
 
 
+def _stop(number: int, _frame: FrameType | None) -> None:
+    raise SystemExit(128 + number)
+
+
 def main(arguments: list[str]) -> int:
     """Run what the arguments name; return the exit status."""
+    # Ends the processes, too.
+    signal.signal(signal.SIGTERM, _stop)
     jobs = int(os.environ.get("JOBS") or (os.cpu_count() or 1) + 1)
     # Several runs may share a checkout. Paths of sockets are limited, so the folder has a short one.
     folder = Path(tempfile.mkdtemp(prefix="_trial_temp-", dir=ROOT))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from couchnode.data.changes import _LOOKED_AT, ChangeLog
 from couchnode.data.item import Item
-from tests import tries
+from tests import SHARED, tries
 from tests.couchnode.data.test_bucket import NOW, BucketCase
 
 ENTRIES = st.tuples(st.integers(0, 3), st.sampled_from([b"\0a", b"\0b", b"\0c", b"\0d"]))
@@ -21,7 +21,7 @@ def item(key: bytes, expiry: int = 0) -> Item:
 class PositionTests(BucketCase):
     """Statements about a position."""
 
-    @settings(max_examples=tries(300), deadline=None, suppress_health_check=[HealthCheck.differing_executors])
+    @settings(max_examples=tries(300), deadline=None, suppress_health_check=SHARED)
     @given(st.lists(st.one_of(ENTRIES, st.none()), max_size=60), st.integers(2, 20))
     def test_any_history(self, events: list[tuple[int, bytes] | None], limit: int) -> None:
         """At each position ever reached: exactly the keys noted after it, or that they are unknown; the last
@@ -72,7 +72,7 @@ class ExpiryTests(BucketCase):
         """Delete what is due; returns in how many pieces."""
         return len(list(self.log.expire_due(self.bucket))) + 1
 
-    @settings(max_examples=tries(200), deadline=None, suppress_health_check=[HealthCheck.differing_executors])
+    @settings(max_examples=tries(200), deadline=None, suppress_health_check=SHARED)
     @given(st.lists(st.tuples(ENTRIES, st.sampled_from([0, 5, 50, 500]), st.integers(0, 60)), max_size=30))
     def test_any_history(self, writes: list[tuple[tuple[int, bytes], int, int]]) -> None:
         """After each call the documents are those whose time has not come, and the log says which went."""

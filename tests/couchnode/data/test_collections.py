@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 from unittest.mock import patch
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -18,7 +18,7 @@ from couchnode.data.item import Item, Ledger, StatusError
 from couchnode.data.keys import described, document_key, end_of, held_key, prefix_of
 from couchnode.data.manifest import Manifest, restored_manifest
 from couchnode.data.storemode import StoreMode
-from tests import tries
+from tests import SHARED, tries
 from tests.couchnode.data.test_bucket import BucketCase
 from tests.couchnode.data.test_replication import ClusterCase, one_turn
 
@@ -314,7 +314,7 @@ class History:
 class AnyHistory(BucketCase):
     """Stores, deletions, collections that come and go, a slow and refusing disk, crashes and flushes."""
 
-    @settings(max_examples=tries(200), deadline=None, suppress_health_check=[HealthCheck.differing_executors])
+    @settings(max_examples=tries(200), deadline=None, suppress_health_check=SHARED)
     @given(EVENTS, st.integers(1, 8))
     def test_any_order(self, events: list[tuple[Any, ...]], keys_a_turn: int) -> None:
         """At each moment what can be reached is right, and so are the counts; in the end memory and disk have

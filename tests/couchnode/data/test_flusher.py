@@ -3,7 +3,7 @@ once."""
 
 from __future__ import annotations
 
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
@@ -12,7 +12,7 @@ from couchbase.protocol.constants import Status
 from couchnode.data.flusher import PERSISTENCE_WAIT_SECONDS, RETRY_SECONDS, WRITE_DELAY_SECONDS
 from couchnode.data.item import StatusError
 from couchnode.data.storage import StoreError
-from tests import tries
+from tests import SHARED, tries
 from tests.couchnode.data.test_bucket import BucketCase
 
 VBIDS = st.integers(0, 3)
@@ -109,7 +109,7 @@ class HistoryTests(BucketCase):
                 self.store.finish()
         self.assertEqual(self.store._waiting, [])
 
-    @settings(max_examples=tries(300), deadline=None, suppress_health_check=[HealthCheck.differing_executors])
+    @settings(max_examples=tries(300), deadline=None, suppress_health_check=SHARED)
     @given(EVENTS)
     @example([("store", 0, b"\0a"), ("pass", WRITE_DELAY_SECONDS), ("replace", 0), ("refuse",)])
     @example([("store", 0, b"\0a"), ("replace", 0)])
@@ -139,7 +139,7 @@ class HistoryTests(BucketCase):
             [len(group) for group in self.flusher._waits.values()], [0] * len(self.flusher._waits)
         )
 
-    @settings(max_examples=tries(100), deadline=None, suppress_health_check=[HealthCheck.differing_executors])
+    @settings(max_examples=tries(100), deadline=None, suppress_health_check=SHARED)
     @given(EVENTS)
     def test_stop_at_any_moment(self, events: list[tuple[object, ...]]) -> None:
         """A stopped flusher has no timer, no waiter waits on, and only drain() writes."""

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.task import Clock
 
 from couchnode.data import pager
 from couchnode.data.pager import PAGER_SECONDS, TOMBSTONE_SECONDS, Pager
-from tests import tries
+from tests import SHARED, tries
 from tests.couchnode.data.test_bucket import NOW, BucketCase
 
 TURN_SECONDS = 1.0
@@ -46,7 +46,7 @@ class PagerTests(BucketCase):
         self.clock.advance(seconds)
         self.turns.advance(seconds)
 
-    @settings(max_examples=tries(100), deadline=None, suppress_health_check=[HealthCheck.differing_executors])
+    @settings(max_examples=tries(100), deadline=None, suppress_health_check=SHARED)
     @given(EXPIRIES, st.integers(1, 5))
     def test_expired_and_nothing_else(self, expiries: dict[tuple[int, bytes], int], a_turn: int) -> None:
         """After a search the expired documents are removed, and counted, for any limit of a turn."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
@@ -17,7 +17,7 @@ from couchnode.data.keys import DEFAULT_PREFIX
 from couchnode.data.storemode import StoreMode
 from couchnode.data.vbucket import VBucket
 from couchnode.views.feed import BATCH_CHANGES, LOOKED_AT, Mark, steps
-from tests import tries
+from tests import SHARED, tries
 from tests.couchnode.nodes import UUID
 from tests.couchnode.stores import ManualStore
 
@@ -336,7 +336,7 @@ EVENTS = st.lists(
 class HistoryTests(FeedCase):
     """Arbitrary histories."""
 
-    @settings(max_examples=tries(300), deadline=None, suppress_health_check=[HealthCheck.differing_executors])
+    @settings(max_examples=tries(300), deadline=None, suppress_health_check=SHARED)
     @given(EVENTS)
     def test_any_history(self, events: list[tuple[object, ...]]) -> None:
         """Whatever happens in whatever order, an updated index holds the live documents and no others."""

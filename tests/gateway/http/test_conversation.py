@@ -8,7 +8,7 @@ from random import Random
 from typing import Any, NamedTuple
 from urllib.parse import quote_from_bytes
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from klein import Klein
 from twisted.internet.defer import Deferred
@@ -18,12 +18,12 @@ from twisted.trial.unittest import SynchronousTestCase
 from gateway.http import Application, ChannelFactory, Request, Response, endpoint, json_response, mount
 from gateway.http.refusal import no_route
 from gateway.limits import Limits
-from tests import tries
+from tests import SHARED, tries
 from tests.gateway.support import Reply, Transport, read_reply
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 # Another module runs these tests over TLS, too.
-ALSO_OVER_TLS: Any = {"deadline": None, "suppress_health_check": [HealthCheck.differing_executors]}
+ALSO_OVER_TLS: Any = {"deadline": None, "suppress_health_check": SHARED}
 STATUSES = (b"100", b"200", b"400", b"404", b"405", b"408", b"413", b"431")
 
 

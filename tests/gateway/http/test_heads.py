@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from httptools import HttpParserError, HttpRequestParser
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.clients.origins import Doors
 from gateway.http import heads
 from gateway.http.heads import REQUEST_LINE, HeadReader, Malformed
-from tests import tries
+from tests import SHARED, tries
 from tests.gateway.support import Answer, Site, basic, raw_request, read_reply
 
 DOCUMENT = "/v1/buckets/b/documents/k"
@@ -180,7 +180,7 @@ class VaryingHeadTests(SynchronousTestCase):
         known = self.reader.known.get(head[line.end() :])
         return self.reader.new(head, line.end())[1] if known is None else known.headers
 
-    @settings(max_examples=tries(400), suppress_health_check=[HealthCheck.differing_executors], deadline=None)
+    @settings(max_examples=tries(400), suppress_health_check=SHARED, deadline=None)
     @given(
         st.lists(
             st.lists(
