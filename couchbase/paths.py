@@ -22,7 +22,7 @@ from couchbase.protocol.subdocument import LOOKUP_IN, MAX_SPECS, MUTATE_IN, Spec
 from couchbase.signatures import Key, OperationsT, OperationT, SubdocsT, SubdocT
 from couchbase.subdocument import StoreSemantics
 
-__all__ = ["PathCommands"]
+__all__ = ["PathCommands", "PreparedLookup"]
 
 KeySpecs = Union[Collection[Key], Mapping[str, Any], Mapping[bytes, Any]]
 """Documents of a multi operation: keys, or a dict of key -> spec or specs."""
@@ -36,6 +36,20 @@ _DOCUMENT_FLAGS = {
     StoreSemantics.UPSERT: subdocument.UPSERT_DOCUMENT,
     StoreSemantics.INSERT: subdocument.INSERT_DOCUMENT,
 }
+
+
+class PreparedLookup(list[Spec]):
+    """Specs of a lookup that are checked and encoded once, for many documents. The list must not be changed.
+
+    :raises ArgumentError: no specs, more than 16, or one that changes something.
+    """
+
+    __slots__ = ("encoded", "specs")
+
+    def __init__(self, specs: Sequence[Spec]) -> None:
+        super().__init__(specs)
+        self.specs = _arranged(specs, True)
+        self.encoded = subdocument.lookup_value(self.specs)
 
 
 class PathCommands(
@@ -53,7 +67,8 @@ class PathCommands(
     ) -> SubdocT:
         """Read paths of a document.
 
-        :param specs: 1 to 16 specs of :mod:`couchbase.subdocument` that read, or one list of them.
+        :param specs: 1 to 16 specs of :mod:`couchbase.subdocument` that read, or one list of them; a
+            :class:`PreparedLookup` costs less for many documents.
         :param quiet: whether a missing document is a result instead of NotFoundError; the connection's
             setting by default. Its paths then raise NotFoundError.
         :param access_deleted: also read the attributes of a deleted document.
@@ -68,6 +83,14 @@ class PathCommands(
             replicas (before 7.6).
         :raises CouchbaseError: (rc 0x23) the bucket has no such replica.
         """
+        if len(specs) == 1 and type(specs[0]) is PreparedLookup and replica is None:
+            prepared: Any = specs[0]
+            request = self._request(LOOKUP_IN, key)
+            request.specs, request.value = prepared.specs, prepared.encoded
+            if access_deleted:
+                request.extras = subdocument.lookup_extras(subdocument.ACCESS_DELETED)
+            request.quiet = self._quiet if quiet is None else bool(quiet)
+            return self._driver.submit(request)
         request = self._lookup_request(key, _arranged(specs, True), access_deleted, replica)
         request.quiet = self._quiet_for(quiet)
         return self._driver.submit(request) if replica is None else self._driver.submit_to_replica(request)

@@ -46,6 +46,7 @@ __all__ = [
     "one_version",
     "parse_if_match",
     "parse_if_none_match",
+    "plain_tag",
     "read_condition",
 ]
 
@@ -150,6 +151,12 @@ def parse_if_match(value: bytes | None) -> Versions | None:
     :raises Refusal: 400 if a tag is not a CAS, as in the Data API.
     """
     return None if value is None else _parse(value, "If-Match", others=False)
+
+
+def plain_tag(value: bytes) -> int | None:
+    """Return the CAS of an ``If-Match`` that is one ETag as it was sent; ``None`` for any other."""
+    tag = _ONE_TAG.fullmatch(value)
+    return None if tag is None else int(tag[2], 16)
 
 
 def one_version(versions: Versions | None) -> int:

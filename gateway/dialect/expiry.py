@@ -12,7 +12,7 @@ from datetime import datetime, timedelta, timezone
 from couchbase.protocol.constants import RELATIVE_EXPIRY_MAX
 from gateway.dialect.errors import bad_request
 
-__all__ = ["expiry_from_expires", "expiry_from_touch", "expiry_from_ttl"]
+__all__ = ["expiry_from_expires", "expiry_from_touch", "expiry_from_ttl", "parse_duration"]
 
 EXPIRED = RELATIVE_EXPIRY_MAX + 1
 """The earliest Unix time that the protocol does not read as a duration."""

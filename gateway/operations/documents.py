@@ -182,6 +182,7 @@ class Store(NamedTuple):
             return self._compare_and_write(driver, key, about, waits)
         if cas:
             about.cas_given = True
+        about.operation = self.method
         return self._write(driver, key, cas, waits)
 
     def _write(self, driver: Driver, key: bytes, cas: int, waits: dict[str, int]) -> Any:

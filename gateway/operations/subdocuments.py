@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
+from couchbase.paths import PreparedLookup
 from couchbase.protocol.constants import Opcode, Status
 from couchbase.protocol.pathresults import PathResult, SubdocResult
 from couchbase.protocol.subdocument import (
@@ -258,7 +259,7 @@ def _shown(entry: PathResult) -> bytes:
 
 
 def _plan_lookup(asked: _Asked, source: Source, now: float) -> LookupIn:
-    return LookupIn(_specs(asked.operations, _LOOKUPS), asked.access_deleted)
+    return LookupIn(PreparedLookup(_specs(asked.operations, _LOOKUPS)), asked.access_deleted)
 
 
 # ---- mutate --------------------------------------------------------------------------------------

@@ -135,6 +135,9 @@ def _read_get(request: Request) -> _Wanted:
     return _Wanted(paths, replica, read_condition(*conditions))
 
 
+_STORES = {kind.name: kind for kind in (ADD, APPEND, PREPEND)}
+
+
 class Documents(DocumentResource):
     """The document itself.
 
@@ -285,7 +288,7 @@ class Documents(DocumentResource):
         method = request.operation
         form = headers.forms.get(method) or form_of(method, headers, self._now())
         if form is None or (request.received_bytes >= LARGE_BYTES and connection.bulk is not None):
-            kind = ADD if method == ADD.name else SET if headers.if_match is None else REPLACE
+            kind = _STORES.get(method) or (SET if headers.if_match is None else REPLACE)
             return self.act(connection, request, Wanted(kind, None, RequestSource(request, headers)))
         # One operation that takes the value as it is: the general case gives the same result.
         key = document_key(request)
@@ -324,7 +327,7 @@ class Documents(DocumentResource):
     )
     def append_document(self, request: Request) -> Any:
         """Add bytes at the document's end."""
-        return self.ask(request, APPEND)
+        return self.connected(request, self._extend, read_mutation(request))
 
     @endpoint(
         "prepend_document", "POST", "/prepend", on=DOCUMENT, operation=PREPEND.name, takes=PREPEND.takes
@@ -338,7 +341,14 @@ class Documents(DocumentResource):
     )
     def prepend_document(self, request: Request) -> Any:
         """Add bytes at the document's start."""
-        return self.ask(request, PREPEND)
+        return self.connected(request, self._extend, read_mutation(request))
+
+    def _extend(self, connection: Any, request: Request, headers: MutationHeaders) -> Any:
+        if not request.raw_body and not request.body_is_awaited:
+            # Refused, after other faults.
+            kind = _STORES[request.operation]
+            return self.act(connection, request, Wanted(kind, None, RequestSource(request, headers)))
+        return self._store(connection, request, headers)
 
     def act(self, connection: Any, request: Request, wanted: Wanted) -> Any:
         """Plan the operation, and carry it out; a large body is sent on the connection for large

@@ -17,7 +17,7 @@ from gateway.dialect.conditions import (
 from gateway.dialect.contenttypes import flags_of
 from gateway.dialect.encodings import inflated, inflated_bytes
 from gateway.dialect.errors import Refusal, bad_request
-from gateway.dialect.expiry import expiry_from_expires, expiry_from_touch, expiry_from_ttl
+from gateway.dialect.expiry import expiry_from_expires, expiry_from_touch, expiry_from_ttl, parse_duration
 from gateway.dialect.headers import Durability, parse_durability, parse_flags
 from gateway.http.known import Known
 from gateway.http.request import Request
@@ -75,8 +75,8 @@ class MutationHeaders:
             if self.expires is None:
                 return None
             expiry = expiry_from_expires(self.expires, now)
-            if expiry <= RELATIVE_EXPIRY_MAX:
-                # A longer duration ends at another time for each request.
+            if expiry <= RELATIVE_EXPIRY_MAX or parse_duration(self.expires) is None:
+                # A longer duration ends at another time for each request, a date does not.
                 self._expiry = expiry
             return expiry
         if self.expires is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gateway.dialect.conditions import CREATE, NO_CONDITION, read_condition
+from gateway.dialect.conditions import CREATE, plain_tag, read_condition
 from gateway.dialect.errors import Refusal
 from gateway.operations.documents import waits_of
 from gateway.resources.headers import MutationHeaders
@@ -13,9 +13,9 @@ __all__ = ["StoreForm", "form_of"]
 
 
 class StoreForm:
-    """The operation that stores a document, apart from its key and its value.
+    """The operation that stores a document, or adds to it, apart from its key and its value.
 
-    :ivar method: of the driver: ``set``, ``add`` or ``replace``.
+    :ivar method: of the driver: ``set``, ``add``, ``replace``, ``append`` or ``prepend``.
     :ivar options: the method's other arguments.
     :ivar excludes: whether the document must not exist because of a condition (412, not 409).
     :ivar is_special: whether it is another operation than without a condition, or what explains failures was
@@ -36,7 +36,7 @@ class StoreForm:
 def form_of(name: str, headers: MutationHeaders, now: float) -> StoreForm | None:
     """Return the form of a store; ``None`` if the headers are wrong, or ask for more than one operation.
 
-    :param name: ``set`` or ``add``.
+    :param name: of the operation: ``set``, ``add``, ``append`` or ``prepend``.
     :param now: Unix time in seconds.
     """
     form = headers.forms.get(name)
@@ -48,10 +48,14 @@ def form_of(name: str, headers: MutationHeaders, now: float) -> StoreForm | None
 
 
 def _form_of(name: str, headers: MutationHeaders, now: float) -> StoreForm | None:
+    method, excludes = name, False
+    cas: int | None = 0
     try:
-        condition = NO_CONDITION
         if headers.if_match is not None or headers.if_none_match is not None:
-            condition = read_condition(headers.if_match, headers.if_none_match)
+            method, cas = _on_condition(name, headers)
+            if cas is None:
+                return None
+            excludes = method == "add" != name
         expiry = headers.expiry(now)
         waits = headers.durability()
     except Refusal:
@@ -59,21 +63,32 @@ def _form_of(name: str, headers: MutationHeaders, now: float) -> StoreForm | Non
         return None
     if waits.wants_copies:
         return None
-    method, excludes = name, False
-    cas: int | None = 0
-    if name == "set" and condition is not NO_CONDITION:
-        # A new document always fulfils a condition on others.
-        cas = condition.cas()
-        if cas is not None:
-            method = "replace"
-        elif condition == CREATE:
-            method, excludes = "add", True
-        else:
-            return None
-    options: dict[str, Any] = {"ttl": expiry or 0, "format": headers.flags}
+    options: dict[str, Any] = {}
+    if name in ("set", "add"):
+        options |= {"ttl": expiry or 0, "format": headers.flags}
+        if method != "add":
+            options["preserve_expiry"] = expiry is None
     if method != "add":
         options["cas"] = cas
-        options["preserve_expiry"] = expiry is None
     if waits.level:
-        options.update(waits_of(waits))
-    return StoreForm(method, options, is_conditional=method != name, excludes=excludes)
+        options |= waits_of(waits)
+    return StoreForm(method, options, is_conditional=method != name or bool(cas), excludes=excludes)
+
+
+def _on_condition(name: str, headers: MutationHeaders) -> tuple[str, int | None]:
+    """Return the method of a store with a condition, and the CAS that it needs: ``None`` if the version has
+    to be read and compared first.
+
+    :raises Refusal: 400.
+    """
+    match, none_match = headers.if_match, headers.if_none_match
+    cas = plain_tag(match) if match is not None and none_match is None else None
+    if cas is None:
+        condition = read_condition(match, none_match)
+        if name == "add":
+            # A new document always fulfils a condition on others.
+            return name, 0
+        if name == "set" and condition == CREATE:
+            return "add", 0
+        cas = condition.cas()
+    return "replace" if name == "set" else name, cas

@@ -4,6 +4,7 @@ from twisted.internet.defer import Deferred, gatherResults, inlineCallbacks
 
 import couchbase.subdocument as SD
 from couchbase.exceptions import ArgumentError, NotFoundError, NotSupportedError, SubdocPathExistsError
+from couchbase.paths import PreparedLookup
 from couchbase.result import MultiResult
 from couchbase.subdocument import SubdocResult
 from tests.txcouchbase.test_connection import NodeTestCase
@@ -50,6 +51,25 @@ class SubdocumentTests(NodeTestCase):
             connection.mutate_in("k", SD.insert("list", 1)), SubdocPathExistsError
         )
         self.assertEqual((error.path, error.path_index, error.key), ("list", 0, "k"))
+
+    @inlineCallbacks
+    def test_prepared(self):
+        """Specs that are prepared once give the same results; wrong ones are refused when they are."""
+        connection = self.open()
+        yield connection.set_multi({"a": {"n": 1, "list": [1, 2]}, "b": {"n": 2}})
+        specs = [SD.get("n"), SD.count("list"), SD.get("$document.exptime", xattr=True)]
+        prepared = PreparedLookup(specs)
+        for options in ({}, {"access_deleted": True}, {"quiet": True}):
+            for key in ("a", "b"):
+                plain, quick = yield gatherResults(
+                    [connection.lookup_in(key, given, **options) for given in (specs, prepared)]
+                )
+                self.assertEqual((quick.entries, quick.cas, quick.key), (plain.entries, plain.cas, key))
+        yield self.assertFailure(connection.lookup_in("missing", prepared), NotFoundError)
+        missing = yield connection.lookup_in("missing", prepared, quiet=True)
+        self.assertFalse(missing.success)
+        for wrong in ([], [SD.upsert("a", 1)], [SD.get("a")] * 17, ["a"]):
+            self.assertRaises(ArgumentError, PreparedLookup, wrong)
 
     @inlineCallbacks
     def test_multi(self):

@@ -1,0 +1,120 @@
+"""Stores as one operation: the same as in the general way, whatever the headers and the cluster say."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from couchbase import exceptions
+from couchbase.protocol.constants import Status
+from gateway.resources import documents
+from gateway.resources.headers import MutationHeaders
+from gateway.resources.stores import form_of
+from tests.gateway.resources.test_documents import ANSWERS
+from tests.gateway.support import NOW, Site, error
+
+DOCUMENTS = "/v1/buckets/b/documents/k", "/v1/buckets/b/scopes/s/collections/c/documents/k"
+METHODS = (("PUT", ""), ("POST", ""), ("POST", "/append"), ("POST", "/prepend"))
+
+_VALUES = {
+    "If-Match": ("1234", '"fF"', "*", '"1", "2"', '"0"', "nonsense", 'W/"1234"'),
+    "If-None-Match": ("*", "1234", '"other"', "nonsense,"),
+    "Expires": ("1h", "2000h", "0", "", "soon", "Thu, 01 Jan 2099 00:00:00 GMT", "\xe9"),
+    "X-CB-TTL": ("60", "0", "1800000000", "-1", "x"),
+    "X-CB-Flags": ("7", "0", "4294967296"),
+    "X-CB-DurabilityLevel": ("None", "Majority", "PersistToMajority", "majority"),
+    "X-CB-PersistTo": ("0", "1", "9"),
+    "X-CB-ReplicateTo": ("-1",),
+    "X-CB-Timeout": ("2s", "0"),
+    "X-CB-DurabilityTimeout": ("3s", "66s"),
+    "Content-Encoding": ("identity", "snappy", "gzip"),
+    "Content-Type": ("application/json", "text/plain", "text/plain; charset=latin-1", "x"),
+}
+_HEADERS = st.lists(
+    st.sampled_from([(name, value) for name, values in _VALUES.items() for value in values]), max_size=3
+)
+_ERRORS = (
+    None,
+    error(exceptions.KEY_ENOENT, status=Status.KEY_ENOENT),
+    error(exceptions.KEY_EEXISTS, status=Status.KEY_EEXISTS),
+    error(exceptions.NOT_STORED, status=Status.NOT_STORED),
+    error(exceptions.ETMPFAIL, status=Status.LOCKED),
+    error(exceptions.ETIMEDOUT, ambiguous=True),
+)
+
+
+class SameTests(SynchronousTestCase):
+    """Requests to two gateways, of which one knows the general way only."""
+
+    def outcome(self, error: Any, asked: tuple[Any, ...], *, general: bool) -> Any:
+        """Return the answer to a request, what was asked of the cluster, and what was counted."""
+        (method, suffix), path, pairs, body = asked
+        answers = dict(ANSWERS)
+        if error is not None:
+            answers |= dict.fromkeys(("set", "add", "replace", "append", "prepend"), error)
+        site = Site(answers)
+        counted: list[Any] = []
+        site.gateway.count_operation = lambda *counts: counted.append(counts)  # type: ignore[method-assign]
+        if general:
+            self.patch(documents, "form_of", lambda *_: None)
+            self.patch(MutationHeaders, "forms", {})
+        data = [(name, value) for name, value in pairs]
+        reply = site.request(method, path + suffix, body, data)
+        told: Any = reply.body
+        if reply.status >= 400:
+            told = {name: value for name, value in reply.json().items() if name != "requestId"}
+        calls = [(name, given, sorted(options.items())) for name, given, options in site.calls]
+        return reply.status, told, reply.header("ETag"), calls, counted
+
+    @settings(deadline=None, max_examples=80)
+    @given(
+        st.sampled_from(_ERRORS),
+        st.tuples(
+            st.sampled_from(METHODS),
+            st.sampled_from(DOCUMENTS),
+            _HEADERS,
+            st.sampled_from((b"{}", b"", b"text")),
+        ),
+    )
+    def test_any_headers(self, error: Any, asked: tuple[Any, ...]) -> None:
+        """The same answer, the same operations with the same arguments, the same counts."""
+        short = self.outcome(error, asked, general=False)
+        with_forms = documents.form_of
+        try:
+            self.assertEqual(short, self.outcome(error, asked, general=True))
+        finally:
+            documents.form_of = with_forms
+            MutationHeaders.forms = {}
+
+    def test_what_is_remembered(self) -> None:
+        """A form is found once, unless it depends on the time of the request."""
+        for expires, lasts in (("1h", True), ("Thu, 01 Jan 2099 00:00:00 GMT", True), ("2000h", False)):
+            headers = MutationHeaders()
+            headers.expires = expires
+            first = form_of("set", headers, NOW)
+            assert first is not None
+            later = form_of("set", headers, NOW + 100)
+            assert later is not None
+            self.assertEqual((later is first, "set" in headers.forms), (lasts, lasts))
+            self.assertEqual(later.options["ttl"] - first.options["ttl"], 0 if lasts else 100)
+        self.assertEqual(MutationHeaders.forms, {})
+
+    def test_one_operation(self) -> None:
+        """Conditions that a single operation can test, and those that need the version first."""
+        for match, none_match, expected in (
+            (b"*", None, ("replace", 0)),
+            (b"1f", None, ("replace", 0x1F)),
+            (None, b"*", ("add", None)),
+            (None, b"1f", None),
+            (b"1f", b"*", None),
+            (b"1f, 2f", None, None),
+            (b"nonsense", None, None),
+        ):
+            headers = MutationHeaders()
+            headers.if_match, headers.if_none_match = match, none_match
+            form = form_of("set", headers, NOW)
+            found = None if form is None else (form.method, form.options.get("cas"))
+            self.assertEqual(found, expected)
