@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import ssl
 import tempfile
+from contextlib import suppress
 from functools import cache
 from typing import Any
 
@@ -225,3 +226,21 @@ class _Stream:
     def abortConnection(self) -> None:
         self._transport.aborted = True
         self._transport.tls.connectionLost(Failure(ConnectionAborted()))
+
+
+class SecureHalfClosing(SecureTransport):
+    """The same, of a client that may close its half first."""
+
+    half_closed = False
+
+    def loseWriteConnection(self) -> None:
+        self.half_closed = True
+        self.tls.loseWriteConnection()
+        self._carry()
+
+    def end(self) -> None:
+        """The client says that it sends nothing more."""
+        if self.protocol is not None:
+            with suppress(ssl.SSLError):
+                self._session.unwrap()
+            self._carry()

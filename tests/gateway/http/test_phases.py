@@ -7,7 +7,7 @@ from enum import IntEnum
 from random import Random
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from klein import Klein
 from twisted.internet.defer import Deferred
@@ -287,7 +287,12 @@ class PhaseTests(SynchronousTestCase):
         elif what < 0.96 and protocol is not None:
             protocol.out_of_memory()
 
-    @settings(max_examples=tries(300), deadline=None, report_multiple_bugs=False)
+    @settings(
+        max_examples=tries(300),
+        deadline=None,
+        report_multiple_bugs=False,
+        suppress_health_check=[HealthCheck.differing_executors],
+    )
     @given(st.integers(0, 2**32))
     def test_any_order(self, seed: int) -> None:
         """For all actions of clients, handlers and time, each phase is followed by one that its table
