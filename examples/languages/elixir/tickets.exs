@@ -24,7 +24,9 @@ defmodule Bucket do
   @doc "Sends a value as JSON; repeats the request after a pause if the gateway says that nothing was changed."
   def send!(bucket, method, path, value \\ nil, headers \\ [], attempt \\ 1) do
     {:ok, {{_, status, _}, answer, body}} =
-      :httpc.request(method, request(bucket, path, headers, value && encode(value)), @timeouts, body_format: :binary)
+      :httpc.request(method, request(bucket, path, headers, value && encode(value)), @timeouts,
+        body_format: :binary
+      )
 
     if status < 400 do
       {body, answer}
@@ -89,13 +91,17 @@ defmodule Bucket do
 
   defp request(bucket, path, headers, body, type \\ 'application/json')
   defp request(bucket, path, headers, nil, _type), do: {to_charlist(bucket <> path), headers}
-  defp request(bucket, path, headers, body, type), do: {to_charlist(bucket <> path), headers, type, body}
+
+  defp request(bucket, path, headers, body, type),
+    do: {to_charlist(bucket <> path), headers, type, body}
 
   # The lines of an answer, each parsed. httpc sends the parts of the body to this process, one for each request.
   defp lines(method, request) do
     Stream.resource(
       fn ->
-        {:ok, id} = :httpc.request(method, request, @timeouts, sync: false, stream: {:self, :once})
+        {:ok, id} =
+          :httpc.request(method, request, @timeouts, sync: false, stream: {:self, :once})
+
         {id, nil, ""}
       end,
       fn
@@ -181,11 +187,14 @@ end
 map = "function (doc, meta) { if (doc.type == 'concert') emit(doc.city, doc.seats); }"
 Bucket.send!(bucket, :put, "/designs/concerts", %{views: %{by_city: %{map: map}}})
 
-for %{"key" => city, "value" => seats} <- Bucket.rows(bucket, "concerts", "by_city", startkey: "B", stale: false) do
+for %{"key" => city, "value" => seats} <-
+      Bucket.rows(bucket, "concerts", "by_city", startkey: "B", stale: false) do
   IO.puts("view: #{city} #{seats}")
 end
 
 for _ <- 1..2 do
-  {count, _} = Bucket.send!(bucket, :post, Bucket.document("visitors") <> "/increment", %{initial: 1})
+  {count, _} =
+    Bucket.send!(bucket, :post, Bucket.document("visitors") <> "/increment", %{initial: 1})
+
   IO.puts("visitors: #{count}")
 end
