@@ -242,7 +242,7 @@ class HeadReader:
         """
         latest = self._latest
         if latest is not None:
-            before, after = latest.around
+            before, after = latest.around  # type: ignore[misc]  # as only those are kept
             if head.endswith(after) and head.startswith(before, at):
                 value = head[at + len(before) : -len(after)]
                 if _VALUE.fullmatch(value):

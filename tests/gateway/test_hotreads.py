@@ -24,8 +24,8 @@ TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 # Request -> calls, then bytecode instructions on CPython 3.11. A plain GET has 77 and 1490.
 LIMITS = {
     "HEAD": (82, 1575),
-    "If-Match": (98, 1785),
-    "If-None-Match: 304": (101, 1780),
+    "If-Match": (102, 1785),
+    "If-None-Match: 304": (105, 1780),
     "projection": (106, 1840),
     "Accept-Encoding": (84, 1600),
     "traceparent": (84, 1600),
@@ -38,7 +38,7 @@ LIMITS = {
     "400": (57, 925),
     "401": (72, 1085),
     "405": (73, 1120),
-    "412": (113, 1935),
+    "412": (117, 1935),
 }
 
 
