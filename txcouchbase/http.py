@@ -190,7 +190,8 @@ class HttpService:
         if not found:
             what = _TITLES.get(service, f"the service {service!r}")
             secure = " over TLS" if client.tls else ""
-            raise error_of(exceptions.NOT_SUPPORTED, f"no node of the cluster offers {what}{secure}")
+            hint = "; on couchnode, pip install 'couchgateway[views]' brings it" if service == VIEWS else ""
+            raise error_of(exceptions.NOT_SUPPORTED, f"no node of the cluster offers {what}{secure}{hint}")
         if service == VIEWS:
             first = next(self._turns) % len(found)
             found = found[first:] + found[:first]

@@ -85,9 +85,9 @@ class Views:
                 found.append(cluster.target(node.host, port))
         if not found:
             what = "a cluster manager" if management else "the view engine"
-            raise error_of(
-                exceptions.NOT_SUPPORTED, f"no node of the cluster offers {what}{' over TLS' if tls else ''}"
-            )
+            secure = " over TLS" if tls else ""
+            hint = "" if management else "; on couchnode, pip install 'couchgateway[views]' brings it"
+            raise error_of(exceptions.NOT_SUPPORTED, f"no node of the cluster offers {what}{secure}{hint}")
         self.driver.view_turn += 1
         first = self.driver.view_turn % len(found)
         return found[first:] + found[:first]

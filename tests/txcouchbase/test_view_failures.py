@@ -194,10 +194,11 @@ class FailureTests(CapiTestCase):
 
     @inlineCallbacks
     def test_no_view_engine(self):
-        """A cluster without one says so."""
+        """A cluster without one says so, and what brings the node's."""
         self.node.capis = ()
         error = yield self.assertFailure(self.open().queryAll("d", "v"), NotSupportedError)
         self.assertEqual(error.rc, exceptions.NOT_SUPPORTED)
+        self.assertIn("offers the view engine; on couchnode, pip install 'couchgateway[views]'", str(error))
 
     @inlineCallbacks
     def test_a_kept_connection_that_was_closed(self):
