@@ -3,12 +3,15 @@
     python -m bench.workers [WORKERS] [CONNECTIONS] [SECONDS] [ROUNDS]
 
 The load generator is wrk, in one thread: it has to be quicker than what it measures, and have a core of its
-own. Each row says of the gateway's processes, the embedded node's included, what they used together and how
-much of one core the busiest of them had. Linux only.
+own. Each row says of the gateway's processes, the embedded node's included, what they used together, how much
+of one core the busiest of them had, how many connections the worker with the fewest had in the middle of the
+load (100: its share), and the memory of its own that a process of average size has (private pages;
+those of all are shared). Linux only.
 """
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -19,6 +22,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
 from bench.harness import HERE, OWN_PYTHON, Samples, Server, machine
 from bench.processes import cpu_seconds, family, own_cpu_seconds
@@ -70,24 +74,41 @@ def load(pid: int, url: str, connections: int, seconds: int) -> dict[str, float]
     """Return the figures of one round."""
     processes = family(pid)
     before, own_before = cpu_seconds(pid), [own_cpu_seconds(one) for one in processes]
-    done = subprocess.run(
-        ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", url + DOCUMENT],
-        stdout=subprocess.PIPE,
-        text=True,
-        check=True,
-    )
+    idle = {one: sockets(one) for one in processes}
+    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", url + DOCUMENT]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as wrk:
+        time.sleep(seconds / 2)
+        has = {one: sockets(one) - idle[one] for one in processes}
+        private = [private_bytes(one) for one in processes]
+        output, _ = wrk.communicate()
+    if wrk.returncode:
+        raise RuntimeError(output)
     used = cpu_seconds(pid) - before
+    serving = [count for one, count in has.items() if one != pid] or [connections]
     busiest = max(own_cpu_seconds(one) - own for one, own in zip(processes, own_before, strict=True))
-    if "Non-2xx" in done.stdout or "Socket errors" in done.stdout:
-        raise RuntimeError(done.stdout)
-    count = int(re.search(r"(\d+) requests in", done.stdout)[1])  # type: ignore[index]
-    value, unit = re.search(r" 99%\s+([\d.]+)(us|ms|s)", done.stdout).groups()  # type: ignore[union-attr]
+    if "Non-2xx" in output or "Socket errors" in output:
+        raise RuntimeError(output)
+    count = int(re.search(r"(\d+) requests in", output)[1])  # type: ignore[index]
+    value, unit = re.search(r" 99%\s+([\d.]+)(us|ms|s)", output).groups()  # type: ignore[union-attr]
     return {
-        "requests a second": float(re.search(r"Requests/sec:\s+([\d.]+)", done.stdout)[1]),  # type: ignore[index]
+        "requests a second": float(re.search(r"Requests/sec:\s+([\d.]+)", output)[1]),  # type: ignore[index]
         "99% within ms": float(value) * {"us": 0.001, "ms": 1.0, "s": 1000.0}[unit],
         "CPU us a request": used / count * 1e6,
         "busiest, % of a core": busiest / seconds * 100,
+        "fewest connections, % of its share": min(serving) / (connections / len(serving)) * 100,
+        "MiB a process": sum(private) / len(private) / 2**20,
     }
+
+
+def sockets(pid: int) -> int:
+    """Return how many sockets a process has open."""
+    return sum(os.readlink(file).startswith("socket:") for file in Path(f"/proc/{pid}/fd").iterdir())
+
+
+def private_bytes(pid: int) -> int:
+    """Return the memory that a process shares with no other."""
+    text = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    return sum(int(size) for size in re.findall(r"^Private_\w+:\s+(\d+) kB", text, re.MULTILINE)) * 1024
 
 
 def main() -> None:

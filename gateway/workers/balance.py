@@ -67,6 +67,11 @@ class ConnectionCounts:
         """Return the lowest connection count of any worker."""
         return min(self._counts)
 
+    def fair_share(self, waiting: int) -> int:
+        """Return how many connections each worker has when so many more are shared out evenly, rounded up."""
+        counts = [count for count in self._counts if count != _NOBODY]
+        return -(-(sum(counts) + waiting) // len(counts)) if counts else waiting
+
     def close(self) -> None:
         """Release the memory."""
         self._counts.release()
@@ -85,7 +90,7 @@ class Balancer:
     """
 
     FIRST_PAUSE = 0.005
-    PAUSE = 0.002
+    PAUSE = 0.004
     MEMORY = 0.1
     """After so many seconds without a pause it begins again with one connection."""
 
@@ -100,12 +105,16 @@ class Balancer:
         self._granted = 0
         self._paused_at = 0.0
 
-    def pause(self) -> float:
-        """Return for how many seconds to leave a waiting connection to others; 0: take it."""
+    def pause(self, waiting: Callable[[], int] = lambda: 0) -> float:
+        """Return for how many seconds to leave a waiting connection to others; 0: take it.
+
+        :param waiting: returns how many connections wait to be accepted, 0 if that is unknown. Each worker
+            takes its share of them without a pause.
+        """
         mine = self._count()
         self._counts.set(self._slot, mine)
         least = self._counts.least()
-        if mine - least <= max(1, least // 8):
+        if mine - least <= max(1, least // 8) or mine < self._counts.fair_share(waiting()):
             return 0.0
         now = self._seconds()
         if now - self._paused_at > self.MEMORY:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import sys
 from typing import Any
+from unittest import skipUnless
 
 from twisted.internet import reactor as installed
 from twisted.internet.defer import Deferred, inlineCallbacks
@@ -21,7 +23,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from gateway.descriptors import RefusedConnections
 from gateway.dialect.errors import Refusal
 from gateway.metricvalues import MetricValues
-from gateway.workers.acceptor import Acceptor, Inherited
+from gateway.workers.acceptor import AT_ONCE, Acceptor, Inherited
 from gateway.workers.balance import Balancer, ConnectionCounts
 from gateway.workers.child import START_SECONDS, Child, WorkerFailed
 from gateway.workers.messages import MessageReader, encode
@@ -177,15 +179,23 @@ class SharedSocketTests(TestCase):
 
 
 class ListeningStub:
-    """A socket whose ``accept`` fails as scripted."""
+    """A socket whose ``accept`` fails as scripted, when what waits is taken."""
 
     family = socket.AF_INET
     failure: Exception = BlockingIOError(errno.EAGAIN, "none waits")
+
+    def __init__(self) -> None:
+        self.waiting: list[socket.socket] = []
+
+    def getsockopt(self, level: int, option: int, size: int) -> bytes:
+        return bytes(size)
 
     def setblocking(self, flag: bool) -> None:
         pass
 
     def accept(self) -> Any:
+        if self.waiting:
+            return self.waiting.pop(), None
         raise self.failure
 
 
@@ -233,7 +243,7 @@ class AcceptorTests(SynchronousTestCase):
         """This is not a bug, and has no traceback."""
         ours, theirs = socket.socketpair()
         self.addCleanup(theirs.close)
-        self.socket.accept = lambda: (ours, None)
+        self.socket.waiting = [ours]
 
         def adopt(*_: object) -> None:
             raise OSError(errno.EMFILE, "too many")
@@ -257,17 +267,58 @@ class AcceptorTests(SynchronousTestCase):
         """One that is gone already is dropped; any other failure is logged; others are accepted."""
         ours, theirs = socket.socketpair()
         self.addCleanup(theirs.close)
-        self.socket.accept = lambda: (ours, None)
         for failure, logged in ((OSError(errno.ENOTCONN, "gone"), 0), (ValueError("bad"), 1)):
 
             def adopt(*_: object, failure: Exception = failure) -> None:
                 raise failure
 
             self.reactor.adoptStreamConnection = adopt  # type: ignore[attr-defined]
+            self.socket.waiting = [ours]
             self.acceptor.doRead()
             self.assertEqual(len(self.flushLoggedErrors(ValueError)), logged)
         self.assertEqual(ours.fileno(), -1)
         self.assertEqual(self.reactor.readers, [self.acceptor])
+
+
+@skipUnless(sys.platform.startswith("linux"), "only Linux says how many connections wait")
+class BurstTests(SynchronousTestCase):
+    """Many connections at once."""
+
+    def setUp(self) -> None:
+        counts = ConnectionCounts.make(2)
+        self.addCleanup(counts.close)
+        self.taken = 0
+        self.reactor = ReactorStub()
+        self.reactor.adoptStreamConnection = self.take  # type: ignore[attr-defined]
+        balancer = Balancer(counts, counts.take(), lambda: self.taken, self.reactor.seconds)
+        counts.set(counts.take(), 0)
+        self.listening = socket.create_server(("127.0.0.1", 0), backlog=100)
+        refusals = RefusedConnections(self.reactor)
+        self.acceptor = Acceptor(self.reactor, self.listening, Factory(), balancer, refusals)
+        self.acceptor.startListening()
+        self.addCleanup(self.acceptor.stopListening)
+        # So that it reads when it is stopped.
+        self.addCleanup(self.reactor.advance, 1)
+
+    def take(self, *_: object) -> None:
+        self.taken += 1
+
+    def connect(self, count: int) -> None:
+        for _ in range(count):
+            self.addCleanup(socket.create_connection(self.listening.getsockname()).close)
+
+    def test_a_turn(self) -> None:
+        """A worker accepts some in each turn, not all, which would delay its other clients."""
+        self.connect(2 * AT_ONCE + 8)
+        self.acceptor.doRead()
+        self.assertEqual(self.taken, AT_ONCE)
+
+    def test_share(self) -> None:
+        """It takes its share of those that wait in one go, and leaves the others to the other worker."""
+        self.connect(AT_ONCE)
+        self.acceptor.doRead()
+        self.assertEqual(self.taken, AT_ONCE // 2)
+        self.assertEqual(self.reactor.readers, [])
 
 
 class WorkerTests(SynchronousTestCase):

@@ -330,6 +330,21 @@ class BalanceTests(SynchronousTestCase):
         self.assertGreater(self.count, 950)
         self.assertLess(self.clock.seconds(), 0.05)
 
+    def test_burst(self) -> None:
+        """Of connections that wait together each worker takes its share without a pause, in either order."""
+        for first, second in ((0, 0), (3, 40), (40, 3)):
+            self.count, waiting, paused = first, 128, 0
+            self.counts.set(self.other, second)
+            share = -(-(first + second + waiting) // 2)
+            while self.count < share:
+                paused += bool(self.balancer.pause(lambda left=waiting: left))  # type: ignore[misc]
+                self.count += 1
+                waiting -= 1
+                self.balancer.tell()
+            self.assertEqual(paused, 0)
+            self.assertGreater(self.balancer.pause(lambda left=waiting: left), 0)  # type: ignore[misc]
+            self.clock.advance(1)
+
     def test_polite_again(self) -> None:
         """After a while it starts again."""
         self.counts.set(self.other, 0)
