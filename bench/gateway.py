@@ -25,14 +25,14 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 
 from bench.harness import Samples, Server, machine
-from bench.load import generator, run
+from bench.load import NoAnswerError, generator, run
 from bench.peers import CLIENT, EMBEDDED, GATEWAY, KLEIN, PEERS, WEBDIS, WEBDIS_POOL, WORKERS, Peer, start
 from bench.processes import cpu_seconds
 from bench.securepeers import NGINX, SECURE, SECURE_PEERS, TWISTED
 
 METHODS = {"GET": 0, "PUT": 10}
 """Method -> how many of ten requests are PUTs."""
-WARM_UP_SECONDS = 1
+WARM_UP_SECONDS = 2
 
 AIM_RATIOS = {WEBDIS: 1.0, KLEIN: 4.0, CLIENT: 6.0}
 """Peer -> how many of its GETs a second the gateway should serve at least."""
@@ -122,8 +122,8 @@ def ratios_of(samples: Samples, pairs: Sequence[tuple[str, str]]) -> str:
     lines = [f"| ratio | {' | '.join(columns)} |", "| --- |" + " ---: |" * len(columns)]
     for row, base in pairs:
         found = [_ratio(samples.median(row, column), samples.median(base, column)) for column in columns]
-        cells = [f"{ratio:.2f}" for ratio in found if ratio is not None]
-        if cells:
+        if any(ratio is not None for ratio in found):
+            cells = ["-" if ratio is None else f"{ratio:.2f}" for ratio in found]
             lines.append(f"| {row} / {base} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -162,7 +162,13 @@ def main() -> None:
                 run(peer.load(puts, given.connections[0], WARM_UP_SECONDS))
         loads = itertools.product(range(given.rounds), given.connections, METHODS)
         for (_, connections, method), peer in itertools.product(loads, peers):
-            figures.measure(peer, method, connections, given.seconds)
+            try:
+                figures.measure(peer, method, connections, given.seconds)
+            except NoAnswerError as error:
+                print(
+                    f"{peer.name}, {column_of(method, connections)}, one round is left out: {error}",
+                    flush=True,
+                )
     print(
         f"{machine()}; {given.seconds} s of each load by {generator()}, medians of {given.rounds} rounds;"
         " columns: method, connections\n"

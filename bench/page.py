@@ -42,7 +42,7 @@ PARTS = (
     Part("singles", "", "--rounds 4 --seconds 0.4"),
     Part("node", "", "8000 3"),
     Part("interpreters", "", "--rounds 3 --seconds 1"),
-    Part("gateway", "", "--rounds 3 --seconds 1"),
+    Part("gateway", "", "--rounds 2 --seconds 2"),
     Part("kinds", "", "--rounds 3 --seconds 0.3"),
     Part("workers", "2 128", "2 128 1 3"),
     Part("profile", "--top 18", "--top 18 --seconds 2"),

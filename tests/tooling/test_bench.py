@@ -91,6 +91,12 @@ class FiguresTests(SynchronousTestCase):
             ["not measured", "met", "not measured", "met", "not measured", "not measured"],
         )
 
+    def test_a_row_keeps_its_columns(self) -> None:
+        """Where one load of a peer has no figure, the other cells stay in their columns."""
+        figures = self.figures({GATEWAY: 24.0, KLEIN: 6.0}, {}, 20.0, None)
+        figures.rates.add(GATEWAY, "PUT, 32", 10.0)
+        self.assertIn(f"| {GATEWAY} / {KLEIN} | 4.00 | - |", figures.ratios().splitlines())
+
     def test_cpu_is_shared_by_requests(self) -> None:
         """For every process; latencies are in milliseconds."""
         figures = Figures()
