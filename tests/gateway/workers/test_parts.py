@@ -331,7 +331,7 @@ class BalanceTests(SynchronousTestCase):
         self.assertLess(self.clock.seconds(), 0.05)
 
     def test_burst(self) -> None:
-        """Of connections that wait together each worker takes its share without a pause, in either order."""
+        """Each worker takes its share of connections that wait together without a pause, in either order."""
         for first, second in ((0, 0), (3, 40), (40, 3)):
             self.count, waiting, paused = first, 128, 0
             self.counts.set(self.other, second)
