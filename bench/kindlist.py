@@ -132,7 +132,16 @@ VALUE = json.loads(DOCUMENT)
 TRACE = {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}
 LOOKUPS = [{"operation": "Get", "path": "n"}]
 MUTATIONS = [{"operation": "DictSet", "path": "n", "value": 42}]
-LOOKUP, MUTATE = (json.dumps({"operations": given}, separators=(",", ":")) for given in (LOOKUPS, MUTATIONS))
+THREE_LOOKUPS = [*LOOKUPS, {"operation": "Exists", "path": "text"}, {"operation": "Get", "path": "none"}]
+THREE_MUTATIONS = [{"operation": "DictSet", "path": name, "value": 42} for name in ("n", "m", "k")]
+LOOKUP, MUTATE, LOOKUP_3, MUTATE_3 = (
+    json.dumps({"operations": given}, separators=(",", ":"))
+    for given in (LOOKUPS, MUTATIONS, THREE_LOOKUPS, THREE_MUTATIONS)
+)
+PLANNED = "planned once for all requests that say the same"
+READ_ONCE = "read once for all requests that say the same"
+REFUSED = "the node's refusal is a result, and the body is prepared"
+IN_TIME = "the time is given to the operation"
 IN_NAMED = document("plain", NAMED)
 
 READS = [
@@ -173,7 +182,7 @@ READS = [
     reading("GET, If-Match: 200", "a condition", 1.1, {"If-Match": "*"}),
     reading(
         "GET with X-CB-Timeout",
-        "a connection with a deadline is made for the request",
+        IN_TIME,
         1.1,
         {"X-CB-Timeout": "2s"},
     ),
@@ -231,7 +240,7 @@ ERRORS = [
     reading("401", "an exception; answered on its own", 1.0, gateway=LOGIN, statuses=(401,)),
     Kind(
         "409: the document exists",
-        "the general path of writes, then that of errors",
+        REFUSED,
         (raw("POST", document("plain"), DOCUMENT),),
         1.0,
         PUT,
@@ -241,26 +250,27 @@ ERRORS = [
 
 WRITES = [
     Kind(PUT, "a body is read, and the value sent", (raw("PUT", document("written"), DOCUMENT),), 1.5),
-    storing("with Expires (duration)", "it is parsed", {"Expires": "1h"}, family="lasting"),
-    storing("with X-CB-TTL", "it is parsed", {"X-CB-TTL": "3600"}, family="lasting"),
-    storing("with X-CB-Flags", "it is parsed", {"X-CB-Flags": "7"}),
-    storing("with X-CB-Timeout", "a connection with a deadline, as for GET", {"X-CB-Timeout": "2s"}),
+    storing("with Expires (duration)", READ_ONCE, {"Expires": "1h"}, family="lasting"),
+    storing("with Expires (date)", READ_ONCE, {"Expires": "Wed, 21 Oct 2099 07:28:00 GMT"}, family="lasting"),
+    storing("with X-CB-TTL", READ_ONCE, {"X-CB-TTL": "3600"}, family="lasting"),
+    storing("with X-CB-Flags", READ_ONCE, {"X-CB-Flags": "7"}),
+    storing("with X-CB-Timeout", IN_TIME, {"X-CB-Timeout": "2s"}),
     storing(
         "with If-Match",
-        "the general path of writes",
+        "the version is another one each time: the head and the condition are parsed",
         {"If-Match": "{etag}"},
         family="matched",
         opening=raw("GET", document("matched")),
     ),
     storing(
         "with If-None-Match: 412",
-        "a read first, then an error",
+        REFUSED,
         {"If-None-Match": "*"},
         statuses=(412,),
     ),
     storing(
         "with X-CB-DurabilityLevel",
-        "the general path of writes, a longer frame",
+        "sent separately: later operations on its key wait for it",
         {"X-CB-DurabilityLevel": "Majority"},
     ),
     storing("with Content-Type: text/plain", "other flags", {"Content-Type": "text/plain"}),
@@ -278,14 +288,34 @@ WRITES = [
         1.5,
         statuses=(200, 200),
     ),
+    Kind(
+        "PUT with If-None-Match and DELETE, in turns",
+        "an add; a body in every second request",
+        (raw("PUT", document("new"), DOCUMENT, {"If-None-Match": "*"}), raw("DELETE", document("new"))),
+        1.5,
+        statuses=(200, 200),
+    ),
+    Kind(
+        "PUT and DELETE with If-Match, in turns",
+        "the version is another one each time; a body in every second request",
+        (
+            raw("PUT", document("new"), DOCUMENT),
+            raw("DELETE", document("new"), headers={"If-Match": "{etag}"}),
+        ),
+        1.5,
+        statuses=(200, 200),
+    ),
+    Kind("DELETE: 404", REFUSED, (raw("DELETE", document("none")),), 1.5, statuses=(404,)),
 ]
 
 ACTIONS = [
-    acting("increment", "the general path of operations", "increment", family="count"),
-    acting("increment with a body", "the general path, and JSON", "increment", '{"delta":2}', family="count"),
+    acting("increment", PLANNED, "increment", family="count"),
+    acting("increment with a body", PLANNED, "increment", '{"delta":2}', family="count"),
+    acting("increment: 404", REFUSED, "increment", family="none", statuses=(404,)),
+    acting("decrement", PLANNED, "decrement", family="count"),
     Kind(
         "lock and unlock, in turns",
-        "the general path; half the answers have the document",
+        "half the answers have the document, half the requests another version",
         (
             raw("POST", document("locked") + "/lock"),
             raw("POST", document("locked") + "/unlock", headers={"If-Match": "{etag}"}),
@@ -293,16 +323,26 @@ ACTIONS = [
         1.5,
         statuses=(200, 200),
     ),
-    acting("touch", "the general path, and JSON", "touch", '{"expiry":"1h"}', statuses=(204,)),
+    acting("touch", PLANNED, "touch", '{"expiry":"1h"}', statuses=(204,)),
     acting(
         "touch with content",
-        "the general path, JSON; the answer has the document",
+        "the answer has the document",
         "touch",
         '{"expiry":"1h","returnContent":true}',
     ),
-    acting("lookup of one path", "the body is parsed, the answer composed", "lookup", LOOKUP),
+    acting("lookup of one path", PLANNED + "; the answer is composed", "lookup", LOOKUP),
+    acting("lookup of three paths", "three parts of the answer are composed", "lookup", LOOKUP_3),
     acting("mutate of one path", "the body is parsed, the answer composed", "mutate", MUTATE),
-    acting("append", "the general path of operations", "append", " ", family="grown"),
+    acting("mutate of three paths", "each path is checked, encoded and answered", "mutate", MUTATE_3),
+    acting("append", READ_ONCE, "append", " ", family="grown"),
+    acting("prepend", READ_ONCE, "prepend", " ", family="grown"),
+    acting(
+        "endure",
+        "every node of the document is asked, with a Deferred for each",
+        "endure",
+        '{"persistTo":0,"replicateTo":0}',
+        statuses=(204,),
+    ),
 ]
 
 _SAME = "read once for all lines that say the same"
