@@ -28,6 +28,7 @@ myst_heading_anchors = 6
 
 html_theme = "furo"
 html_title = f"couchgateway {VERSION}"
+html_favicon = "../gateway/console/icon.svg"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
 templates_path = ["_templates"]

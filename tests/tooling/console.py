@@ -29,6 +29,8 @@ PAGES = [
     "docs/howto/export.md",
     "docs/howto/views.md",
     "docs/sdk.md",
+    "docs/rest-api.md",
+    "docs/configuration.md",
     "docs/moving/python-2.md",
     "docs/moving/sdk-4.md",
     "docs/moving/memcached.md",

@@ -26,7 +26,7 @@ API_PAGE = "docs/api"
 FOLDERS = {
     "docs/howto": "How to run it",
     "docs/languages": "From other languages",
-    "docs/moving": "Moving here",
+    "docs/moving": "How to move here",
     "docs/decisions": "Explanation",
     "docs": "Reference",
 }
@@ -34,6 +34,7 @@ FOLDERS = {
 REST = "Project"
 
 _HEADING = re.compile(r"^#{2,3}\s+(.*?)\s*$")
+_PAGE = re.compile(r"\]\(([^)\s#:]+\.md)")
 _ENTRY = re.compile(r"^- \[[^\]]*\]\(([^)\s#]+\.md)\)")
 
 
@@ -55,20 +56,34 @@ def sections(text: str, folder: str = "docs") -> dict[str, list[str]]:
     return found
 
 
+def contents(pages: Iterable[str], caption: str = "") -> str:
+    """Return a table of contents that shows in the sidebar only."""
+    lines = [f"In a minute </{page}>" if page == "README" else f"/{page}" for page in pages]
+    head = ["```{toctree}", ":hidden:", *([f":caption: {caption}"] if caption else []), ""]
+    return "\n".join([*head, *lines, "```\n"])
+
+
 def sidebar(text: str, pages: Iterable[str]) -> str:
     """Return the tables of contents for the end of the index: its sections, then what it does not list.
 
-    :param pages: names of all pages, without ``.md``.
+    :param pages: names of all pages, without ``.md``. A folder with an index lists its pages there.
     """
     listed = sections(text)
     known = {page for entries in listed.values() for page in entries} | {INDEX}
     for page in sorted(set(pages) - known):
-        listed.setdefault(FOLDERS.get(posixpath.dirname(page), REST), []).append(page)
-    parts = []
-    for heading, entries in listed.items():
-        lines = [f"In a minute </{page}>" if page == "README" else f"/{page}" for page in entries]
-        parts.append("\n".join(["```{toctree}", ":hidden:", f":caption: {heading}", "", *lines, "```"]))
-    return "\n\n".join(parts) + "\n"
+        folder = posixpath.dirname(page)
+        if folder == posixpath.dirname(INDEX) or f"{folder}/index" not in known:
+            listed.setdefault(FOLDERS.get(folder, REST), []).append(page)
+    return "\n".join(contents(entries, heading) for heading, entries in listed.items())
+
+
+def inside(text: str, name: str, pages: Iterable[str]) -> str:
+    """Return the table of contents for a folder's index: its pages in the order of its links, then others."""
+    folder = posixpath.dirname(name)
+    links = [posixpath.normpath(f"{folder}/{link}").removesuffix(".md") for link in _PAGE.findall(text)]
+    there = {page for page in pages if posixpath.dirname(page) == folder and page != name}
+    ordered = dict.fromkeys([page for page in links if page in there] + sorted(there))
+    return contents(ordered) if ordered else ""
 
 
 def module_of(path: str) -> str:
@@ -92,9 +107,11 @@ def listing(folder: Path) -> list[str]:
 
 
 def with_sidebar(app: Any, name: str, source: list[str]) -> None:
-    """Append the tables of contents to the index when Sphinx reads it."""
+    """Append its tables of contents to an index when Sphinx reads it."""
     if name == INDEX:
         source[0] += "\n" + sidebar(source[0], app.env.found_docs)
+    elif posixpath.basename(name) == "index":
+        source[0] += "\n" + inside(source[0], name, app.env.found_docs)
 
 
 def link_files(app: Any, tree: Any) -> None:
@@ -186,10 +203,10 @@ def collect_pages(app: Any) -> Iterator[tuple[str, dict[str, str], str]]:
     shown: set[str] = app.env.__dict__.get("files_shown", set())
     files = {path for path in shown if (ROOT / path).is_file()}
     for path in sorted(shown - files):
-        inside = listing(ROOT / path)
-        files.update(f"{path}/{name}" for name in inside)
+        names = listing(ROOT / path)
+        files.update(f"{path}/{name}" for name in names)
         # A page of Markdown in it is a page of the site.
-        links = [(name.removesuffix(".md"), name) for name in inside]
+        links = [(name.removesuffix(".md"), name) for name in names]
         items = "".join(f'<li><a href="{escape(page)}.html">{escape(name)}</a></li>' for page, name in links)
         body = f"<h1>{escape(path)}</h1>\n<ul>{items}</ul>"
         yield f"{path}/index", {"title": path, "body": body}, "page.html"

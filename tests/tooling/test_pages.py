@@ -115,6 +115,20 @@ class LinkTests(SynchronousTestCase):
         self.assertEqual(wrong, [])
         self.assertGreater(count, 10)
 
+    def test_pages_begin_with_a_sentence(self) -> None:
+        """Under its title each page says in words what it is for, before pictures, tables and commands."""
+        wrong = []
+        for path in pages():
+            # A decision begins with its state and its date.
+            if (
+                path.parts[len(ROOT.parts)] in ("docs", "examples", "gateway")
+                and path.parent.name != "decisions"
+            ):
+                title, _, rest = path.read_text(encoding="utf-8").partition("\n\n")
+                if not title.startswith("# ") or not re.match(r"[A-Za-z`\[]", rest):
+                    wrong.append(f"{path.relative_to(ROOT)}: {rest[:40]!r}")
+        self.assertEqual(wrong, [])
+
     def test_link_rule(self) -> None:
         """Every form of a link counts, also around a picture; code that looks like one does not."""
         text = (

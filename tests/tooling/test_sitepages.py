@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.tooling.sitepages import FOLDERS, listing, module_of, place_of, repaired, sections, sidebar
+from tests.tooling.sitepages import FOLDERS, inside, listing, module_of, place_of, repaired, sections, sidebar
 from tests.tooling.sources import ROOT
 
 INDEX = """# Index
@@ -40,6 +40,21 @@ class SidebarTests(SynchronousTestCase):
         self.assertTrue(text.endswith(":caption: Project\n\n/NEW\n```\n"))
         self.assertNotIn("docs/index", text)
 
+    def test_folders_with_an_index(self) -> None:
+        """Their pages are below that index, in the order of its links; new ones come last."""
+        pages = ["docs/index", "docs/new", "docs/x/index", "docs/x/a", "docs/x/b", "docs/x/c"]
+        text = sidebar("## One\n- [x](x/index.md)\n", pages)
+        self.assertIn(":caption: One\n\n/docs/x/index\n```", text)
+        self.assertIn("/docs/new\n", text)
+        self.assertNotIn("docs/x/a", text)
+        below = inside(
+            "[b](b.md#p) and [e](https://e.org/c.md) [a](a.md) [b](b.md) [n](../new.md)",
+            "docs/x/index",
+            pages,
+        )
+        self.assertEqual(below, "```{toctree}\n:hidden:\n\n/docs/x/b\n/docs/x/a\n/docs/x/c\n```\n")
+        self.assertEqual(inside("", "docs/y/index", pages), "")
+
     def test_the_index(self) -> None:
         """Each page that the index lists exists once; headings are kinds of pages."""
         found = sections((ROOT / "docs" / "index.md").read_text("utf-8"))
@@ -48,7 +63,7 @@ class SidebarTests(SynchronousTestCase):
         self.assertEqual(len(entries), len(set(entries)))
         self.assertEqual((next(iter(found)), list(found)[-2:]), ("Tutorial", ["Reference", "Explanation"]))
         self.assertGreater(len(entries), 30)
-        self.assertEqual([name for name in FOLDERS if not name.startswith("docs")], [])
+        self.assertEqual([name for name in FOLDERS.values() if name not in found], [])
 
 
 class PlaceTests(SynchronousTestCase):

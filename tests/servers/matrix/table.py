@@ -24,6 +24,8 @@ PAGE = Path(__file__).parents[3] / "docs" / "servers.md"
 _INTRODUCTION = """\
 # What works against which server
 
+This page says which servers support each operation of the SDK and each resource of the gateway.
+
 Couchbase Server 5.0 is the oldest that is supported. What a server does not offer is never sent to it: an
 operation goes another way, or is refused before anything is sent, with an error that names what is missing.
 
