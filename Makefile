@@ -289,6 +289,7 @@ bench: $(INSTALLED) interop
 		$(INTEROP_VENV)/bin/python $(PIP) install -r bench/requirements.txt || \
 		echo "Without bench/requirements.txt in $(INTEROP_VENV) some peers are left out." >&2
 	@$(BIN)/python -m bench.page $(if $(QUICK),--quick)
+	@$(BIN)/python -m tests.tooling.figures
 
 # The samples of README.md and docs/ are what these commands print; a test compares them.
 docs: $(INSTALLED)
