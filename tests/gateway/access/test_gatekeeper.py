@@ -97,6 +97,31 @@ class GatekeeperTests(SynchronousTestCase):
             self.assertEqual(self.status(site, "b", of_c), 403)
             self.assertEqual(self.status(site, "b", f"{of_c}/touch", "POST"), 400)
 
+    def test_callers_in_turns(self) -> None:
+        """Callers whose heads differ in their secrets only are not taken for one another, on one connection
+        as on several; a key that is withdrawn is refused at its next request."""
+        keys = self.keys("a", "b")
+        table = RuleTable((rule("a", "key:a", "b", "read"), rule("b", "key:b", "b", "write")), {})
+        authorizer = ruled(table, [ByKey(lambda: keys, lambda: 0.0)])
+        site = Site({"get_with_expiry": Answer(b"1")}, authorizer=authorizer)
+        same = site.client()
+
+        def ask(client: Any, name: str, value: str) -> int:
+            client.clear()
+            site.send(client, raw_request("GET", D, headers={name: value, "Accept": "*/*"}))
+            return read_reply(client.value())[0].status
+
+        expected = {"cgk_a": 200, "cgk_b": 403, "cgk_c": 401, "": 401}
+        for _ in range(3):
+            for client in (same, site.client()):
+                for key, status in [*expected.items(), *reversed(expected.items())]:
+                    self.assertEqual(ask(client, "X-API-Key", key), status, key)
+                    self.assertEqual(ask(client, "Authorization", f"Bearer {key}"), status, key)
+        keys = self.keys("b")
+        authorizer.forget()
+        for name, value in (("X-API-Key", "cgk_a"), ("Authorization", "Bearer cgk_a")):
+            self.assertEqual(ask(same, name, value), 401)
+
     def test_smuggled(self) -> None:
         """Credentials count in their own header only, and once."""
         site = self.make(rule("r", "key:*"))
