@@ -14,7 +14,7 @@ from gateway.configfile import effective, example
 from gateway.jsonlog import JsonObserver
 from gateway.logs import LogFile, LogObserver, observer_for
 from gateway.options import SETTINGS, Setting
-from gateway.settings import Settings, merge, resolve
+from gateway.settings import Settings, check_tracing, merge, resolve
 from reactor.commandline import ProgramOptions, run_service
 
 __all__ = ["Options", "main"]
@@ -64,7 +64,7 @@ class Options(ProgramOptions):
             print(effective(*merge(self.given(), os.environ)), end="")
             sys.exit(0)
         if self.settings.tracing:
-            _check_tracing()
+            check_tracing(os.environ)
         self._choose_log(self.settings.log_file, self.settings.log_format)
         if self.settings.access_log_file is not None:
             # Each process that serves requests opens it again.
@@ -97,20 +97,6 @@ def _open(option: str, path: str) -> LogFile:
         return LogFile(path)
     except OSError as error:
         raise UsageError(f"--{option}: {path}: {error.strerror}") from None
-
-
-def _check_tracing() -> None:
-    try:
-        # Only the extra has the library.
-        from gateway.tracing.export import check
-    except ImportError as error:
-        raise UsageError(
-            f"--tracing: OpenTelemetry is not installed ({error}); pip install 'couchgateway[otel]' does that"
-        ) from None
-    try:
-        check(os.environ)
-    except ValueError as error:
-        raise UsageError(f"--tracing: {error}") from None
 
 
 def _adder(setting: Setting) -> Callable[[Options, str], None]:

@@ -25,7 +25,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-__all__ = ["Settings", "merge", "resolve", "user_data_folder"]
+__all__ = ["Settings", "check_tracing", "merge", "resolve", "user_data_folder"]
 
 
 @dataclass(frozen=True)
@@ -313,3 +313,22 @@ def user_data_folder() -> Path:
     else:
         base = Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share")
     return base / "couchgateway"
+
+
+def check_tracing(environment: Mapping[str, str]) -> None:
+    """Check that spans can be exported.
+
+    :param environment: the variables with OpenTelemetry's own settings.
+    :raises UsageError: its library is not installed, or a variable is wrong.
+    """
+    try:
+        # Only the extra has the library.
+        from gateway.tracing.export import check
+    except ImportError as error:
+        raise UsageError(
+            f"--tracing: OpenTelemetry is not installed ({error}); pip install 'couchgateway[otel]' does that"
+        ) from None
+    try:
+        check(environment)
+    except ValueError as error:
+        raise UsageError(f"--tracing: {error}") from None

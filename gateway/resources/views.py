@@ -22,7 +22,7 @@ from gateway.dialect.paths import BUCKET
 from gateway.fairness.steps import StepRunner
 from gateway.http.limits import Budget
 from gateway.http.request import Request
-from gateway.http.response import UNBUFFERED, BodySink, Response
+from gateway.http.response import BodySink, Response
 from gateway.http.routing import endpoint
 from gateway.http.tracecontext import forwarded
 from gateway.openapi.description import (
@@ -41,7 +41,7 @@ from gateway.openapi.schemas import listed, named, nullable, text, thing, whole
 from gateway.resources.base import BucketResource, check_accepted
 from gateway.resources.listing import DOCUMENT_OF_ROW
 from gateway.views.documents import DocumentJoiner
-from gateway.views.forms import Form, form_for, one_line_each
+from gateway.views.forms import Form, form_for, one_line_each, streamed
 from gateway.views.parameters import ABOUT, ALIASES, PARAMETERS, ViewParameters, read_parameters
 
 __all__ = ["ViewAnswer", "Views", "development_name", "name_of"]
@@ -50,9 +50,6 @@ CountOperation = Callable[[str, str, int], None]
 
 QUERY = "query"
 """The operation's name, for errors and metrics."""
-
-_NOT_CACHED = (b"Cache-Control", b"private, no-cache")
-_BY_ACCEPT = (b"Vary", b"Accept, Accept-Encoding")
 
 
 class _Relay(AsyncViewBase):
@@ -204,9 +201,7 @@ class ViewAnswer:
             if not isinstance(total, int):
                 total = None
             self._unsent = [part for part in (self._form.head(total), data) if part]
-            headers = [(b"Content-Type", self._form.content_type), _NOT_CACHED, _BY_ACCEPT]
-            if self._form.by_lines:
-                headers.append(UNBUFFERED)
+            headers = streamed(self._form)
             if total is not None:
                 headers.append((b"X-CB-TotalRows", b"%d" % total))
             begun.callback(Response(200, headers, self))

@@ -13,20 +13,18 @@ from couchbase.exceptions import CouchbaseError, error_of
 from gateway.dialect.errors import Refusal, describe, public_code
 from gateway.dialect.jsontools import is_json, loads
 from gateway.http.limits import SMALL_BYTES, Budget
-from gateway.http.response import UNBUFFERED, BodySink, Response
+from gateway.http.response import BodySink, Response
 from gateway.services.answerscanner import ROWS, AnswerScanner, BadAnswer
 from gateway.services.calls import ServiceCall
 from gateway.services.statementerrors import refusal_of
 from gateway.services.statementforms import StatementForm
-from gateway.views.forms import one_line_each
+from gateway.views.forms import one_line_each, streamed
 
 __all__ = ["STATEMENT", "StatementAnswer"]
 
 STATEMENT = "statement"
 """The operation's name, for errors and metrics."""
 
-_NOT_CACHED = (b"Cache-Control", b"private, no-cache")
-_BY_ACCEPT = (b"Vary", b"Accept, Accept-Encoding")
 _SUCCESS = (b'"success"', b'"completed"')
 
 
@@ -205,9 +203,7 @@ class StatementAnswer:
             for name in ("errors", ROWS):
                 known.pop(name, None)
             self._unsent = [part for part in (self._form.begin(known), data) if part]
-            headers = [(b"Content-Type", self._form.content_type), _NOT_CACHED, _BY_ACCEPT]
-            if self._form.by_lines:
-                headers.append(UNBUFFERED)
+            headers = streamed(self._form)
             begun.callback(Response(200, headers, self))
         elif not data:
             return

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from gateway.dialect.accept import parse_accept
 from gateway.dialect.contenttypes import JSON
 from gateway.dialect.jsontools import any_json
+from gateway.http.response import UNBUFFERED
 
 __all__ = [
     "EVENTS",
@@ -22,10 +23,14 @@ __all__ = [
     "form_for",
     "one_line_each",
     "preferred_form",
+    "streamed",
 ]
 
 LINES = b"application/x-ndjson"
 EVENTS = b"text/event-stream"
+
+_NOT_CACHED = (b"Cache-Control", b"private, no-cache")
+_BY_ACCEPT = (b"Vary", b"Accept, Accept-Encoding")
 
 
 class Form(Protocol):
@@ -52,6 +57,17 @@ class Form(Protocol):
         :param errors: the failures to report.
         :param count: number of rows sent; ``None`` if rows are missing.
         """
+
+
+def streamed(form: Any) -> list[tuple[bytes, bytes]]:
+    """Return the headers of an answer in a form, which is sent while it is made.
+
+    :param form: has ``content_type`` and ``by_lines``.
+    """
+    headers = [(b"Content-Type", form.content_type), _NOT_CACHED, _BY_ACCEPT]
+    if form.by_lines:
+        headers.append(UNBUFFERED)
+    return headers
 
 
 class JsonForm:

@@ -21,8 +21,8 @@ from gateway.dialect.jsontools import dumps, is_json
 from gateway.dialect.numbers import checked_number
 from gateway.dialect.values import VIEW, value_member, value_member_steps
 from gateway.fairness.steps import AT_ONCE_BYTES, StepRunner
-from gateway.http.response import UNBUFFERED, BodySink, Response
-from gateway.views.forms import Form
+from gateway.http.response import BodySink, Response
+from gateway.views.forms import Form, streamed
 
 __all__ = ["PARAMETERS", "ListingAnswer", "ListingParameters", "read_parameters"]
 
@@ -36,8 +36,6 @@ SCAN = "scan"
 
 MOST_ROWS = 2**63 - 1
 
-_NOT_CACHED = (b"Cache-Control", b"private, no-cache")
-_BY_ACCEPT = (b"Vary", b"Accept, Accept-Encoding")
 # A key that is the same in JSON.
 _PLAIN = re.compile(rb"[ !#-\[\]-~]*")
 _ROW = b'{%b,"doc":{"meta":{%b,"cas":"%08x","flags":%d%b%b},%b}}'
@@ -168,9 +166,7 @@ class ListingAnswer:
         except Exception:
             self._end(None)
             raise
-        headers = [(b"Content-Type", self._form.content_type), _NOT_CACHED, _BY_ACCEPT]
-        if self._form.by_lines:
-            headers.append(UNBUFFERED)
+        headers = streamed(self._form)
         self._work = ensureDeferred(self._send(rows))
         self._work.addErrback(self._broken)
         return Response(200, headers, self)

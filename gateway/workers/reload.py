@@ -9,7 +9,7 @@ from typing import Any
 from twisted.logger import Logger
 from twisted.python.usage import UsageError
 
-from gateway.settings import Settings, resolve
+from gateway.settings import Settings, check_tracing, resolve
 
 __all__ = ["reread"]
 
@@ -55,6 +55,8 @@ def reread(given: Mapping[str, Any], environment: Mapping[str, str], running: Se
             wanted = replace(wanted, user=running.user, password=running.password)
         if wanted.bucket_password is None:
             wanted = replace(wanted, bucket_password=running.bucket_password)
+    if settings.tracing:
+        check_tracing(environment)
     for name in kept:
         if getattr(wanted, name) != getattr(running, name):
             option = _OPTIONS.get(name) or name.replace("_", "-")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sys
 from dataclasses import replace
 from typing import Any
 
@@ -139,6 +140,17 @@ class ReloadTests(SynchronousTestCase):
             (settings.cluster, settings.limits.max_body, settings.without_plugin),
             ("couchbase://b", 1024, ["x"]),
         )
+
+    def test_tracing_without_its_library(self) -> None:
+        """New settings with tracing are refused as at the start if OpenTelemetry is missing, or a variable of
+        its own is wrong; the workers keep running."""
+        running = self.running('cluster = "couchbase://a"\n')
+        self.patch(sys, "modules", {**sys.modules, "gateway.tracing.export": None})
+        told = self.assertRaises(
+            UsageError, self.reread, running, 'cluster = "couchbase://a"\ntracing = true\n'
+        )
+        self.assertIn("--tracing: OpenTelemetry is not installed", str(told))
+        self.assertIn("couchgateway[otel]", str(told))
 
     def test_kept(self) -> None:
         """Settings that are bound to the process are kept, and this is reported."""
