@@ -75,6 +75,8 @@ QUICK = (
 OUTCOMES = ("skips", "expectedFailures", "failures", "errors", "unexpectedSuccesses", "successes")
 BAD = ("failures", "errors", "unexpectedSuccesses")
 SLOWEST = 10
+PATIENCE_SECONDS = 5.0
+"""Time for a process to end when it is asked to: a test may be waiting in the reactor."""
 QUICK_PERCENT = "10"
 
 
@@ -166,13 +168,19 @@ class Worker:
         self._folder = folder
         self._waiting = waiting
         self._events = events
+        self._is_over = False
         self._process = self._start()
         Thread(target=self._serve, daemon=True).start()
 
     def stop(self) -> None:
         """End the process."""
+        self._is_over = True
         self._process.terminate()
-        self._process.wait()
+        try:
+            self._process.wait(PATIENCE_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
 
     def _start(self) -> subprocess.Popen[str]:
         self._folder.mkdir(parents=True, exist_ok=True)
@@ -187,7 +195,7 @@ class Worker:
         )
 
     def _serve(self) -> None:
-        while (name := self._waiting.get()) is not None:
+        while not self._is_over and (name := self._waiting.get()) is not None:
             self._run(name)
         assert self._process.stdin is not None
         self._process.stdin.close()
@@ -211,6 +219,8 @@ class Worker:
                 self._events.put(event)
         except BrokenPipeError:
             pass
+        if self._is_over:
+            return
         text = f"its process ended with status {self._process.wait()}; see {self._folder}/output.log"
         self._events.put({"event": "outcome", "test": test, "outcome": "errors", "text": text})
         self._process = self._start()
@@ -267,7 +277,11 @@ def main(arguments: list[str]) -> int:
     if names == ["quick"]:
         names = QUICK
         os.environ.setdefault("EXAMPLES", QUICK_PERCENT)
-    results = run(units(names), jobs, folder, sys.stdout)
+    try:
+        results = run(units(names), jobs, folder, sys.stdout)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
     if results.failed:
         print(f"Logs, and what the tests printed: {folder.name}")
     else:

@@ -5,6 +5,10 @@ from __future__ import annotations
 import ast
 import io
 import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -51,6 +55,19 @@ class EndTests(SynchronousTestCase):
 """
 
 
+WAITS = """
+import os, signal
+from pathlib import Path
+from twisted.trial.unittest import SynchronousTestCase
+
+class WaitTests(SynchronousTestCase):
+    def test_wait(self):
+        Path(os.environ["PID_FILE"] + ".new").write_text(str(os.getpid()))
+        os.rename(os.environ["PID_FILE"] + ".new", os.environ["PID_FILE"])
+        signal.pause()
+"""
+
+
 class SuiteTests(SynchronousTestCase):
     """``python -m tests.tooling.suite``."""
 
@@ -92,6 +109,20 @@ class SuiteTests(SynchronousTestCase):
         self.assertEqual((results.counts["errors"], results.counts["successes"]), (2, 2))
         self.assertIn("its process ended with status 3", output.getvalue())
         self.assertIn("sample_end.EndTests.test_end", output.getvalue())
+
+    def test_stopped(self) -> None:
+        """SIGTERM ends the processes, too, and no other one is started in their place."""
+        self.sample(sample_waits=WAITS)
+        pid_file = Path(self.mktemp()).absolute()
+        environment = {**os.environ, "PID_FILE": str(pid_file), "JOBS": "1"}
+        command = [sys.executable, "-m", "tests.tooling.suite", "sample_waits"]
+        with subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.DEVNULL) as process:
+            while not pid_file.exists():
+                self.assertIsNone(process.poll())
+                time.sleep(0.01)
+            process.terminate()
+            self.assertEqual(process.wait(60), 128 + signal.SIGTERM)
+        self.assertRaises(ProcessLookupError, os.kill, int(pid_file.read_text(encoding="utf-8")), 0)
 
     def test_a_name_that_does_not_exist(self) -> None:
         """It is an error, not an empty success."""
