@@ -76,7 +76,7 @@ TEST_REQUIREMENTS = [
     # The gateway's OpenAPI document is held to the specification, and answers to its schemas.
     "openapi-spec-validator >= 0.7.2",
     # What a platform gets is tested with the markers' own rules.
-    "packaging >= 24",
+    "packaging >= 24.2",
     # Not only to install: a test builds the wheel.
     "setuptools >= 77",
 ]
