@@ -355,7 +355,7 @@ BATCHES = [
     lines_of("batch: set with expires", _SAME, {"op": "set", "expires": "1h", "value": VALUE}, SET_LINE),
     lines_of(
         "batch: set with durability",
-        "each has its place among the operations on its key, and an answer of its own later",
+        "each waits for the one before on its key, which all connections write",
         {"op": "set", "durabilityLevel": "Majority", "value": VALUE},
         SET_LINE,
     ),
@@ -385,7 +385,7 @@ BATCHES = [
         SET_LINE,
         family="changed",
     ),
-    lines_of("batch: append", "its text is read", {"op": "append", "text": " "}, SET_LINE, family="grown"),
+    lines_of("batch: append", _SAME, {"op": "append", "text": " "}, SET_LINE, family="grown"),
 ]
 
 STREAMS = [
@@ -397,7 +397,7 @@ STREAMS = [
     ),
     reading(
         "listing, a page of 10",
-        "range scans of all vbuckets, and a stream",
+        "range scans of the first vbuckets, and a stream",
         None,
         path=f"{BUCKET}/documents?limit=10",
     ),
