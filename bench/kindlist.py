@@ -162,7 +162,6 @@ READS = [
     ),
     reading("GET with an API key", "as a password, and rules", 1.1, {"X-API-Key": API_KEY}, gateway=KEY),
     reading("GET, counted by caller", "a password, and a count for each caller", None, gateway=CALLERS),
-    Kind("HEAD", "the same head, without the body", (raw("HEAD", document("plain")),), 1.0),
     reading("GET of a counter", "fewer bytes, of a type that the value decides", 1.0, path=document("tally")),
     reading("GET of a binary document", "another type", 1.0, path=document("binary")),
     reading("GET in a collection", "two more parameters, and the collection's id", 1.1, path=IN_NAMED),
