@@ -19,6 +19,7 @@ CODE = re.compile(r"(`+)(?!`).*?(?<!`)\1(?!`)", re.DOTALL)
 MENTION = re.compile(r"(?<![\w./-])(?:docs|examples|deploy|gateway|tests)/[\w./-]*\w\.md(#[\w-]+)?")
 FENCE = re.compile(r"^(```|~~~)")
 HEADING = re.compile(r"^#{1,6}\s+(.*?)\s*#*$")
+CONFLICT = re.compile(r"^[<>]{7} .*$", re.MULTILINE)
 MACHINE_PATH = re.compile(r"(?<![\w.])/(?:work|root|farm|home/\w+|Users/\w+)/\w")
 
 
@@ -163,6 +164,18 @@ class MachineTests(SynchronousTestCase):
                 if MACHINE_PATH.search(line)
             ]
         self.assertEqual(found, [])
+
+    def test_no_lines_of_a_merge(self) -> None:
+        """No tracked text file has the lines with which git marks a conflict."""
+        found = []
+        for path in tracked_files():
+            try:
+                text = path.read_text(encoding="utf-8")
+            except UnicodeDecodeError:
+                continue
+            found += [f"{path.relative_to(ROOT)}: {line}" for line in CONFLICT.findall(text)]
+        self.assertEqual(found, [])
+        self.assertEqual(len(CONFLICT.findall("<" * 7 + " HEAD\na\n" + "=" * 7 + "\n" + ">" * 7 + " b\n")), 2)
 
     def test_path_rule(self) -> None:
         """The pattern finds a machine's path and accepts a URL or a system path."""
