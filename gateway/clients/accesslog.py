@@ -126,16 +126,23 @@ class _Texts:
 
     def __init__(self, show: Callable[[bytes], str]) -> None:
         self._show = show
-        self._known: Known[bytes, str] = Known(_KNOWN_TEXTS)
+        # By header: the same value is shown in one as it is, in the other without secrets.
+        self._known: dict[bytes, Known[bytes, str]] = {
+            name: Known(_KNOWN_TEXTS) for name in (b"referer", b"user-agent")
+        }
 
     def header(self, request: Request, name: bytes) -> str | None:
-        """Return a header; ``None`` if it is missing."""
+        """Return ``Referer`` or ``User-Agent``; ``None`` if it is missing.
+
+        :param name: in lower case.
+        """
         value: Any = request.headers.get(name)
         if value is None:
             return None
         if value.__class__ is list:
             value = b", ".join(value)
-        shown = self._known.get(value)
+        known = self._known[name]
+        shown = known.get(value)
         if shown is None:
             raw = value
             if name == b"referer":
@@ -144,7 +151,7 @@ class _Texts:
                 raw = path + mark + without_secrets(query)
             shown = self._show(raw)
             if len(value) <= _LONGEST_KNOWN:
-                self._known.learn(value, shown)
+                known.learn(value, shown)
         return shown
 
 

@@ -37,6 +37,7 @@ _ORIGIN = re.compile(r"([a-z][a-z0-9+.-]*)://([a-z0-9._-]+|\[[0-9a-f:.]+\])(?::(
 _PORTS = {"http": "80", "https": "443"}
 _LAST_PORT = 65535
 _KNOWN_HOSTS = 512
+_LONGEST_KNOWN_HOST = 256
 
 # Content types that a browser sends without a preflight, from a form or a script (Fetch, "CORS-safelisted").
 _SIMPLE_TYPES = frozenset({b"", b"text/plain", b"application/x-www-form-urlencoded", b"multipart/form-data"})
@@ -137,7 +138,9 @@ class Doors:
     def _judge_host(self, host: bytes) -> bool:
         name = _split_host(host)[0]
         is_welcome = name in self._names or _is_here(name)
-        return self._known_hosts.learn(host, is_welcome)
+        if len(host) <= _LONGEST_KNOWN_HOST:
+            self._known_hosts.learn(host, is_welcome)
+        return is_welcome
 
     def is_named(self, origin: tuple[str, str, str]) -> bool:
         """Return whether an origin, or its host, is configured."""

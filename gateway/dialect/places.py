@@ -56,5 +56,8 @@ def collection_names(parameters: Mapping[str, bytes]) -> Place:
     if known is None:
         # Invalid UTF-8 is an invalid name.
         scope, collection = (name.decode("utf-8", "replace") for name in written)
-        known = _known.learn(written, place_of(scope, collection))
+        known = place_of(scope, collection)
+        if len(written[1]) <= MAX_COLLECTION_NAME:
+            # A longer one is NOT_USED; the scope is no longer than a name can be.
+            _known.learn(written, known)
     return known

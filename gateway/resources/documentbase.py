@@ -156,6 +156,6 @@ def _form_of(request: Request, kind: Kind, has_body: bool) -> _Form | None:
         return None
     declared = headers.get(b"content-type")
     body = request.raw_body if has_body else b""
-    if type(declared) is list or len(body) > _LONGEST_FORM:
+    if type(declared) is list or len(body) + len(declared or b"") > _LONGEST_FORM:
         return None
     return kind.name, declared, body

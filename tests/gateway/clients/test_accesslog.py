@@ -209,6 +209,18 @@ class SecretTests(SynchronousTestCase):
                 self.assertIn("?project=a&access_token=-&b", line)
                 self.assertIn("https://a.example/?x=1&token=-", line)
 
+    def test_same_value_elsewhere(self) -> None:
+        """Nor is one in a line if another header had the same value before."""
+        page = f"https://a.example/?token={self.SECRET}"
+        for form in accesslog.FORMS:
+            lines: list[str] = []
+            clock = Clock()
+            factory = make_factory(clock, lines, form=form)
+            for name in ("User-Agent", "Referer"):
+                leave_line(clock, factory, raw_request("GET", DOCUMENT, headers={name: page}))
+            self.assertEqual([self.SECRET in line for line in lines], [True, False], form)
+            self.assertIn("https://a.example/?token=-", lines[1])
+
     def test_names(self) -> None:
         """However the name is written; other parameters stay as they are, secrets that are empty too."""
         for query, expected in (

@@ -319,6 +319,18 @@ class OpenTests(OriginTestCase):
             self.assertRaises(Refusal, visit.admit, Request("PUT", b"/", b"", headers))
 
 
+class RememberedTests(SynchronousTestCase):
+    """Values of Host that were seen before."""
+
+    def test_no_long_ones(self) -> None:
+        """However long the values are that clients send, each is judged, and short ones are kept."""
+        doors = Doors(is_open=True, hosts=["gateway.example"])
+        long = b"h" * 10_000
+        for host, kept in ((long, 0), (b"gateway.example", 1), (long, 1), (b"evil.example", 2)):
+            is_admitted = doors.look({b"host": host}) is None
+            self.assertEqual((is_admitted, len(doors._known_hosts)), (host == b"gateway.example", kept))
+
+
 class PassthroughTests(OriginTestCase):
     """``--auth passthrough``: CORS as the Data API, and what needs no preflight is refused."""
 

@@ -135,7 +135,7 @@ class RememberedTests(SynchronousTestCase):
         self.assertGreater(3_600_000, RELATIVE_EXPIRY_MAX)
 
     def test_as_many_as_there_is_room_for(self) -> None:
-        """However many bodies clients send, only so many plans are kept, and none of a long one."""
+        """However many bodies clients send, only so many plans are kept, and none of a long body or type."""
         self.patch(documentbase, "_KNOWN_PLANS", 4)
         site = Site(dict(ANSWERS))
         json_type = {"Content-Type": "application/json"}
@@ -151,6 +151,9 @@ class RememberedTests(SynchronousTestCase):
             self.assertEqual(
                 site.request("POST", f"{BUCKET}/documents/k/increment", long, json_type).status, 200
             )
+        long_type = {"Content-Type": "application/json; charset=utf-8; x=" + "x" * 512}
+        reply = site.request("POST", f"{BUCKET}/documents/k/increment", b'{"delta":1}', long_type)
+        self.assertEqual(reply.status, 200)
         self.assertEqual(sum(len(one._plans) for one in self.resources(site)), kept[-1])
 
     @staticmethod
