@@ -174,13 +174,19 @@ class Acceptor(SharedPort):
 
     def doRead(self) -> None:
         """Accept connections, unless another process is faster or should have them."""
-        for _ in range(AT_ONCE):
-            pause = self._balancer.pause(self._waiting)
-            if pause:
-                self._pause(pause)
-                return
+        taken = 0
+        while taken < AT_ONCE and self._balancer.is_due(self._waiting):
             if not self._take():
                 return
+            taken += 1
+        if taken:
+            return
+        # One that is due to another worker, which may be stuck.
+        pause = self._balancer.pause()
+        if pause:
+            self._pause(pause)
+        else:
+            self._take()
 
     def _waiting(self) -> int:
         """Return how many connections wait to be accepted; 0 where the system does not say."""

@@ -90,7 +90,7 @@ class Balancer:
     """
 
     FIRST_PAUSE = 0.005
-    PAUSE = 0.004
+    PAUSE = 0.002
     MEMORY = 0.1
     """After so many seconds without a pause it begins again with one connection."""
 
@@ -105,17 +105,19 @@ class Balancer:
         self._granted = 0
         self._paused_at = 0.0
 
-    def pause(self, waiting: Callable[[], int] = lambda: 0) -> float:
-        """Return for how many seconds to leave a waiting connection to others; 0: take it.
+    def is_due(self, waiting: Callable[[], int]) -> bool:
+        """Return whether the next connection is this worker's: it has hardly more than others, or less
+        than its share.
 
-        :param waiting: returns how many connections wait to be accepted, 0 if that is unknown. Each worker
-            takes its share of them without a pause.
+        :param waiting: returns how many connections wait to be accepted, 0 if that is unknown.
         """
         mine = self._count()
         self._counts.set(self._slot, mine)
         least = self._counts.least()
-        if mine - least <= max(1, least // 8) or mine < self._counts.fair_share(waiting()):
-            return 0.0
+        return mine - least <= max(1, least // 8) or mine < self._counts.fair_share(waiting())
+
+    def pause(self) -> float:
+        """Return for how many seconds to leave a connection to the others whose it is; 0: take it."""
         now = self._seconds()
         if now - self._paused_at > self.MEMORY:
             self._batch = self._granted = 0

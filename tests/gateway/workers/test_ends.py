@@ -318,7 +318,20 @@ class BurstTests(SynchronousTestCase):
         self.connect(AT_ONCE)
         self.acceptor.doRead()
         self.assertEqual(self.taken, AT_ONCE // 2)
+        self.acceptor.doRead()
+        self.assertEqual(self.taken, AT_ONCE // 2)
         self.assertEqual(self.reactor.readers, [])
+
+    def test_beyond_its_share(self) -> None:
+        """If the other worker takes none, this one takes one in each turn, between short pauses."""
+        self.connect(AT_ONCE)
+        self.acceptor.doRead()
+        for _ in range(2):
+            before = self.taken
+            self.acceptor.doRead()
+            self.assertLessEqual(self.taken - before, 1)
+            self.reactor.advance(0.005)
+        self.assertEqual(self.taken, AT_ONCE // 2 + 1)
 
 
 class WorkerTests(SynchronousTestCase):
