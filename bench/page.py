@@ -179,9 +179,10 @@ def main() -> None:
                     f"bench.{part.module} has printed no table {title!r}; the page keeps its own", flush=True
                 )
     minutes = (time.monotonic() - begun) / 60
+    quickly = ", with --quick" if given.quick else ""
     words = (
-        f"The run: {time.strftime('%Y-%m-%d')}, {machine()} at its end and {before} at its beginning;"
-        f" {minutes:.0f} minutes{', with --quick' if given.quick else ''}."
+        f"Measured on {time.strftime('%Y-%m-%d')} in {minutes:.0f} minutes{quickly}."
+        f" {machine()} at the end. At the beginning: {before}."
     )
     if not given.again and not given.only:
         PAGE.write_text(with_run(PAGE.read_text(encoding="utf-8"), words), encoding="utf-8")
