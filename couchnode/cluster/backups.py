@@ -75,7 +75,9 @@ class Backups:
         self._directory = directory
         self._change = change
         self._record = record
-        self._is_running = self._is_closed = False
+        self._is_running = False
+        self.is_closed = False
+        """Whether the cluster stops."""
 
     # ---- those that exist ------------------------------------------------------------------------
 
@@ -127,7 +129,7 @@ class Backups:
 
     def stop(self) -> None:
         """End a backup that is being made, as the cluster stops; its files are deleted."""
-        self._is_closed = True
+        self.is_closed = True
         for node in self._nodes:
             for part in node.buckets.values():
                 part.stop_copying()
@@ -139,7 +141,7 @@ class Backups:
             yield deferToThread(self._prepare, partial, path)
             for node in self._nodes:
                 for bucket, part in sorted(node.buckets.items()):
-                    if self._is_closed:
+                    if self.is_closed:
                         raise BackupError("the node stops")
                     if part.is_persistent:
                         yield part.backup(partial / node.name / f"{bucket}.sqlite")

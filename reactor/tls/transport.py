@@ -225,7 +225,8 @@ class TlsTransport(Output):
         """Send what was written, then our close_notify, and close when the peer's has come.
 
         Received bytes are delivered until then, or dropped if reading is paused. A peer that does not answer
-        is cut (see :class:`reactor.tls.factory.TlsLimits`). During a handshake with nothing written, abort.
+        is waited for as long as :class:`reactor.tls.factory.TlsLimits` say. During a handshake with nothing
+        written, abort.
         """
         phase = self.phase
         if phase is ENDED and self._is_half_closed:
@@ -266,7 +267,7 @@ class TlsTransport(Output):
                 self._tls.unwrap()
             self._send_outgoing()
             if self._reason is None:
-                self._timer = self._after_closing(self.abortConnection)
+                self._timer = self._after_closing(self._close_alone)
                 if self._is_half_closed and IHalfCloseableProtocol.providedBy(self.wrappedProtocol):
                     self.wrappedProtocol.writeConnectionLost()
         if self._reason is not None and self.phase is ENDED:
@@ -274,6 +275,12 @@ class TlsTransport(Output):
 
     def _after_closing(self, call: Callable[[], None]) -> Any:
         return self.factory.clock.callLater(self.factory.limits.closing_seconds, call)
+
+    def _close_alone(self) -> None:
+        """Close without the peer's close_notify: it may still be reading what the system has of our bytes.
+        Those that the system does not take are dropped after the same time again."""
+        self._close_below()
+        self._timer = self._after_closing(self.transport.abortConnection)
 
     def _close_below(self) -> None:
         self._over()

@@ -257,6 +257,8 @@ class ManagementTests(BackupCase):
         backup = self.node.cluster.backups.make("one")
         yield deferToThread(arrived.wait, 60)
         stopped = self.node.stop()
+        while not self.node.cluster.backups.is_closed:
+            yield deferToThread(lambda: None)
         go.set()
         failure: Any = yield self.assertFailure(backup, Exception)
         self.assertIn("stop", str(failure))

@@ -353,15 +353,26 @@ class EndTests(PairTestCase):
         self.server.below.loseConnection()
 
     def test_silent_peer(self) -> None:
-        """A peer that does not answer our close_notify is cut after the time, even if reading was paused."""
+        """A peer that does not answer our close_notify is not waited for after the time, even if reading was
+        paused: it may still read what was sent. After the same time again it is cut."""
         self.connect()
         self.server.below.pauseProducing()
         self.server.below.loseConnection()
         self.assertTrue(self.far.reads)
         self.clock.advance(LIMITS.closing_seconds - 1)
-        self.assertFalse(self.far.is_cut)
+        self.assertFalse(self.far.is_closing)
         self.clock.advance(1)
+        self.assertEqual((self.far.is_closing, self.far.is_cut), (True, False))
+        self.clock.advance(LIMITS.closing_seconds)
         self.assertTrue(self.far.is_cut)
+
+    def test_silent_peer_that_reads(self) -> None:
+        """Once everything was sent and the connection is closed, nothing is left to wait for."""
+        self.connect()
+        self.server.below.loseConnection()
+        self.clock.advance(LIMITS.closing_seconds)
+        self.wire.cut(1)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_half_close(self) -> None:
         """After loseWriteConnection everything of the peer is still delivered; loseConnection then closes at
