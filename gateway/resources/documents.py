@@ -86,6 +86,8 @@ class _Wanted(NamedTuple):
     replica: GetReplica | None
     """``None``: the active copy."""
     condition: Condition
+    refusal: FixedRefusal | None = None
+    """Of a wrong condition: for callers whose credentials were checked, as in the Data API."""
 
 
 _WHOLE = _Wanted(None, None, NO_CONDITION)
@@ -132,7 +134,10 @@ def _read_get(request: Request) -> _Wanted:
             replica = GET_REPLICA.read({"replica": _INDEXES.get(query["replica"], query["replica"])}, WORDS)
         if "project" in query:
             paths = parse_projection(query["project"])
-    return _Wanted(paths, replica, read_condition(*conditions))
+    try:
+        return _Wanted(paths, replica, read_condition(*conditions))
+    except Refusal as refusal:
+        return _Wanted(paths, replica, NO_CONDITION, FixedRefusal.of(refusal))
 
 
 _STORES = {kind.name: kind for kind in (ADD, APPEND, PREPEND)}
@@ -208,6 +213,8 @@ class Documents(DocumentResource):
             request.render = self._renderer.whole if connection.bulk is not None else self._whole
             call.receiver = request
             return call
+        if wanted.refusal is not None:
+            return wanted.refusal
         show = partial(self._parts, wanted)
         if wanted.replica is None:
             call = connection.operations.get_with_expiry(key)

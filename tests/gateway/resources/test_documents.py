@@ -227,6 +227,23 @@ class ContractTests(SynchronousTestCase):
             if row.takes_if_match:
                 self.refused(self.ask(row, site=site, If_Match="nonsense"), row, 401, "Unauthorized")
 
+    def test_bad_conditions_of_reads(self) -> None:
+        """A bad query beats them, and so do credentials that are missing or wrong."""
+        for method in ("GET", "HEAD"):
+            for name in ("If-Match", "If-None-Match"):
+                site = Site(dict(ANSWERS), authorizer=passthrough())
+                bad = {name: "nonsense"}
+                right, wrong = basic("u", "password"), basic("u", "wrong")
+                for _ in range(2):
+                    self.assertEqual(site.request(method, SHORT, b"", bad).status, 401)
+                    self.assertEqual(site.request(method, SHORT + "?x=1", b"", bad).status, 400)
+                    self.assertEqual(site.request(method, SHORT, b"", bad | right).status, 400)
+                self.assertEqual(site.calls, [])
+                reply = site.request("GET", SHORT + "?project=a", b"", bad | right)
+                self.assertIn(f"{name}: 'nonsense'", reply.json()["message"])
+                site.answers["connect"] = error(exceptions.AUTH_ERROR)
+                self.assertEqual(site.request(method, SHORT, b"", bad | wrong).status, 403)
+
     def test_bad_if_match(self) -> None:
         """Named, with the form expected."""
         for row in ROWS:
