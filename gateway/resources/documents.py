@@ -87,7 +87,7 @@ class _Wanted(NamedTuple):
     """``None``: the active copy."""
     condition: Condition
     refusal: FixedRefusal | None = None
-    """Of a wrong condition: for callers whose credentials were checked, as in the Data API."""
+    """What is wrong with the condition: for callers whose credentials were checked, as in the Data API."""
 
 
 _WHOLE = _Wanted(None, None, NO_CONDITION)
