@@ -206,7 +206,7 @@ class Hostility(ServedNode):
         """A peer that goes away in the middle of a frame leaves nothing behind."""
         client = yield self.connect()
         client.transport.write(store(b"k")[:-1])
-        while not any(len(connection._input) for connection in self.factory.connections):
+        while not any(connection._held_input for connection in self.factory.connections):
             yield sleep(0.001)
         client.transport.abortConnection()
         yield client.lost
