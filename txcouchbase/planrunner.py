@@ -6,6 +6,7 @@ from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred, inlineCallbacks
+from twisted.python.failure import Failure
 
 from couchbase.protocol.frames import Frame
 from couchbase.protocol.plans import Ask, Pause
@@ -54,35 +55,55 @@ class PlanRunner:
     @inlineCallbacks
     def _ask(self, step: Ask) -> Generator[Any, Any, list[Frame | None]]:
         servers = self._servers()
-        asked: list[Deferred[Frame | None] | None] = []
+        asked = _Questions()
         for server, opcode, fields in step.questions:
             link = servers[server] if server < len(servers) else None
             if link is None or (link.protocol is None and not step.connect):
-                asked.append(None)
+                asked.add(None)
+            elif link.protocol is not None:
+                asked.add(link.protocol.ask_once(opcode, fields, step))
             else:
-                if link.protocol is not None:
-                    answer = link.protocol.ask_once(opcode, fields, step)
-                else:
-                    answer = link.up().addCallback(_ask_once, opcode, fields, step)
-                asked.append(answer)
+                asked.add(link.up().addCallback(_ask_once, opcode, fields, step))
         # One timer for all questions: a scan has many.
-        timer = self._reactor.callLater(self._timeout, _give_up, asked)
+        timer = self._reactor.callLater(self._timeout, asked.give_up)
         frames: list[Frame | None] = []
         try:
-            for question in asked:
-                frames.append(None if question is None else (yield question))
+            for answer in asked.answers:
+                frames.append(None if answer is None else (yield answer))
         finally:
             cancel_timer(timer)
-            _give_up(asked)
+            asked.give_up()
         return frames
 
 
-def _give_up(asked: Sequence[Deferred[Frame | None] | None]) -> None:
-    """Answer the open questions with ``None``."""
-    for question in asked:
-        if question is not None and not question.called:
-            question.addErrback(lambda _: None)
-            question.cancel()
+class _Questions:
+    """The questions of one step, which end together.
+
+    :ivar answers: one for each; ``None`` for a node that cannot be asked.
+    """
+
+    def __init__(self) -> None:
+        self.answers: list[Deferred[Frame | None] | None] = []
+        self._are_given_up = False
+
+    def add(self, answer: Deferred[Frame | None] | None) -> None:
+        """Add one."""
+        self.answers.append(answer)
+        if answer is not None:
+            answer.addErrback(self._ended)
+
+    def give_up(self) -> None:
+        """Answer the open ones with ``None``."""
+        self._are_given_up = True
+        for answer in self.answers:
+            if answer is not None:
+                answer.cancel()
+                # After a failure nothing waits for the others.
+                answer.addErrback(lambda _: None)
+
+    def _ended(self, failure: Failure) -> Any:
+        # What the caller cancels stays cancelled.
+        return None if self._are_given_up else failure
 
 
 def _ask_once(protocol: NodeProtocol | None, opcode: int, fields: dict[str, Any], step: Ask) -> Any:
