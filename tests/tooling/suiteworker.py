@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -100,6 +101,9 @@ def run(name: str, report: Report) -> None:
 
 def main() -> None:
     """Serve until standard input ends."""
+    # A shell has background jobs ignore it, and they pass that on: programs under test are sent it.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     # Tests and their children must neither read names nor write between the reports.
     names = os.fdopen(os.dup(0), encoding="utf-8")
     reports = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)

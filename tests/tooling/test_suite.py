@@ -54,6 +54,16 @@ class EndTests(SynchronousTestCase):
         os._exit(3)
 """
 
+INTERRUPTS = """
+import signal, subprocess, sys
+from twisted.trial.unittest import SynchronousTestCase
+
+class InterruptTests(SynchronousTestCase):
+    def test_program(self):
+        program = "import signal; print(signal.getsignal(signal.SIGINT) is signal.SIG_IGN)"
+        self.assertEqual(subprocess.check_output([sys.executable, "-c", program], text=True), "False\\n")
+"""
+
 
 WAITS = """
 import os, signal
@@ -100,6 +110,16 @@ class SuiteTests(SynchronousTestCase):
         closing = "skips=1, expectedFailures=1, failures=1, errors=1, unexpectedSuccesses=1, successes=2"
         self.assertEqual(text.splitlines()[-1], f"FAILED ({closing})")
         self.assertTrue(results.failed)
+
+    def test_in_the_background(self) -> None:
+        """Programs that tests start heed SIGINT, although a shell has background jobs ignore it."""
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        try:
+            names = self.sample(sample_interrupts=INTERRUPTS)
+            results = run(names, 1, Path(self.mktemp()).absolute(), io.StringIO())
+        finally:
+            signal.signal(signal.SIGINT, before)
+        self.assertEqual(dict(results.counts), {"successes": 1})
 
     def test_a_process_that_ends(self) -> None:
         """The test that ended it is an error; the modules after it run in a new process."""
