@@ -1,15 +1,18 @@
-"""A store whose disk is a dictionary, and whose writes end when a test says so."""
+"""A store whose disk is a dictionary and whose writes end when a test says so, and copies that wait."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from threading import Event
 
 from twisted.internet.defer import Deferred, succeed
+from twisted.trial.unittest import SynchronousTestCase
 
 from couchnode.data.helditems import VBucketRecord
 from couchnode.data.item import Item
 from couchnode.data.keys import document_key
 from couchnode.data.storage import Opened, StoreFullError, Transaction
+from couchnode.data.storecopy import Copying
 
 
 class ManualStore:
@@ -79,3 +82,21 @@ class ManualStore:
     def values(self) -> dict[bytes, bytes]:
         """Return the documents on the disk, by their own keys."""
         return {document_key(key): item.value for (_, key), item in self.documents.items()}
+
+
+def slow_copies(case: SynchronousTestCase) -> tuple[Event, Event]:
+    """Have copies of stores wait at their first part, for the rest of a test.
+
+    :returns: an event that is set when one has arrived there, and one to set so that copies go on.
+    """
+    arrived, go = Event(), Event()
+    plain = Copying._between
+
+    def between(copying: Copying, *numbers: int) -> None:
+        arrived.set()
+        go.wait(60)
+        plain(copying, *numbers)
+
+    case.patch(Copying, "_between", between)
+    case.addCleanup(go.set)
+    return arrived, go

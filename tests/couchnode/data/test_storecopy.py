@@ -14,6 +14,7 @@ from couchnode.data.storage import History, SqliteStore, StoreClosedError, Store
 from couchnode.data.storecopy import PAGES, Copying
 from tests.couchnode.data.test_storage import Steps, item, transaction
 from tests.couchnode.nodes import UUID
+from tests.couchnode.stores import slow_copies
 
 KEYS = [b"k%d" % number for number in range(2000)]
 
@@ -45,19 +46,6 @@ class CopyTests(TestCase):
         yield store.close()
         return found
 
-    def slowly(self) -> tuple[Event, Event]:
-        """Make copies wait after their first part; return the events of arriving there and of going on."""
-        arrived, go = Event(), Event()
-        plain = Copying._between
-
-        def between(copying: Copying, *numbers: int) -> None:
-            arrived.set()
-            go.wait(60)
-            plain(copying, *numbers)
-
-        self.patch(Copying, "_between", between)
-        return arrived, go
-
     @inlineCallbacks
     def test_copy(self) -> Steps:
         """It has every document, and its size is returned; a second copy can be made."""
@@ -71,7 +59,7 @@ class CopyTests(TestCase):
     @inlineCallbacks
     def test_writes_meanwhile(self) -> Steps:
         """Writes are carried out between two parts, in their order, and are in both files."""
-        arrived, go = self.slowly()
+        arrived, go = slow_copies(self)
         copying = self.store.copy(self.folder / "copy.sqlite")
         yield threads.deferToThread(arrived.wait, 60)
         writes = [
@@ -120,7 +108,7 @@ class CopyTests(TestCase):
     def test_stop(self) -> Steps:
         """A copy that is stopped fails, leaves nothing, and loses no write."""
         for end in ("stop_copying", "close"):
-            arrived, go = self.slowly()
+            arrived, go = slow_copies(self)
             copy = self.folder / f"{end}.sqlite"
             copying = self.store.copy(copy)
             yield threads.deferToThread(arrived.wait, 60)

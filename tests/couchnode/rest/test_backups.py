@@ -14,10 +14,10 @@ from couchbase import subdocument
 from couchbase.connection import Connection
 from couchbase.exceptions import NotFoundError
 from couchnode.cluster.backups import Backups
-from couchnode.data.storecopy import Copying
 from couchnode.rest.backups import PATH
 from couchnode.service import EmbeddedNode
 from tests.couchnode.rest.test_api import ADMIN, RestCase, Steps
+from tests.couchnode.stores import slow_copies
 
 VIEWER = ("vera", "secret of vera")
 
@@ -59,20 +59,6 @@ class BackupCase(RestCase):
         """Return the names of the backups, as listed."""
         answer = yield self.ask(PATH)
         return [one["name"] for one in answer.json]
-
-    def waiting(self) -> tuple[threading.Event, threading.Event]:
-        """Make copies wait at their first part; return the events of arriving there and of going on."""
-        arrived, go = threading.Event(), threading.Event()
-        plain = Copying._between
-
-        def between(copying: Copying, *numbers: int) -> None:
-            arrived.set()
-            go.wait(60)
-            plain(copying, *numbers)
-
-        self.patch(Copying, "_between", between)
-        self.addCleanup(go.set)
-        return arrived, go
 
 
 class ContentTests(BackupCase):
@@ -167,7 +153,7 @@ class ContentTests(BackupCase):
     @inlineCallbacks
     def test_topology_waits(self) -> Steps:
         """A change of buckets or collections that comes meanwhile is made afterwards, and is not in it."""
-        arrived, go = self.waiting()
+        arrived, go = slow_copies(self)
         backup = self.ask(PATH, "POST", form={"name": "one"})
         yield deferToThread(arrived.wait, 60)
         change = self.ask("/pools/default/buckets/shop/scopes", "POST", form={"name": "late"})
@@ -240,7 +226,7 @@ class ManagementTests(BackupCase):
     @inlineCallbacks
     def test_one_at_a_time(self) -> Steps:
         """A second one is refused while one is being made."""
-        arrived, go = self.waiting()
+        arrived, go = slow_copies(self)
         first = self.ask(PATH, "POST", form={"name": "one"})
         yield deferToThread(arrived.wait, 60)
         answer = yield self.ask(PATH, "POST", form={"name": "two"})
@@ -253,7 +239,7 @@ class ManagementTests(BackupCase):
     def test_stop(self) -> Steps:
         """A node that stops ends its backup, of which nothing is left, and keeps its documents."""
         yield deferToThread(lambda: self.client(self.node).set("doc", {"n": 1}))
-        arrived, go = self.waiting()
+        arrived, go = slow_copies(self)
         backup = self.node.cluster.backups.make("one")
         yield deferToThread(arrived.wait, 60)
         stopped = self.node.stop()
