@@ -111,8 +111,12 @@ class DocumentResource(BucketResource):
     def _plan(self, wanted: Wanted) -> Any:
         kind, said, source, form = wanted
         plan: Any = kind.plan(said, source, self._now())
-        # A time that was counted from now is another one for the next request.
-        if form is not None and getattr(plan, "expiry", 0) <= RELATIVE_EXPIRY_MAX:
+        # A time that was counted from now is another for the next request; a type may be as long as a head.
+        if (
+            form is not None
+            and getattr(plan, "expiry", 0) <= RELATIVE_EXPIRY_MAX
+            and len(form[1] or b"") <= _LONGEST_FORM
+        ):
             self._plans.learn(form, plan)
         return plan
 
@@ -156,6 +160,6 @@ def _form_of(request: Request, kind: Kind, has_body: bool) -> _Form | None:
         return None
     declared = headers.get(b"content-type")
     body = request.raw_body if has_body else b""
-    if type(declared) is list or len(body) + len(declared or b"") > _LONGEST_FORM:
+    if type(declared) is list or len(body) > _LONGEST_FORM:
         return None
     return kind.name, declared, body
