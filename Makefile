@@ -65,7 +65,7 @@ AXE_VERSION := 4.14.1
 PIP := -m pip --disable-pip-version-check --quiet --no-input
 
 .DEFAULT_GOAL := help
-.PHONY: help install interop judges run test quick busy versions lint types shape format bench docs api site links dist lock wheels clean
+.PHONY: help install interop judges run test quick busy versions installs lint types shape format bench docs api site links dist lock wheels clean
 
 help:
 	@echo "make run     start the gateway on its embedded node (PORT=8080, ARGS='--ephemeral', ...)"
@@ -74,6 +74,7 @@ help:
 	@echo "make busy    keep the machine busy for ten minutes, to run tests beside it"
 	@echo "make judges  fetch programs of others (CouchbaseMock, nginx, ...) and run tests.judges against them"
 	@echo "make versions  try the wheel, and run the SDK's tests, on PyPy 3 and every CPython of this machine"
+	@echo "make installs  install the wheel on each Python of this machine, and serve documents with it"
 	@echo "make lint    ruff; make format repairs what it can"
 	@echo "make types   mypy"
 	@echo "make shape   the shape of the code in numbers: sizes, types, state, cycles"
@@ -263,10 +264,13 @@ judges: $(INSTALLED) interop
 		echo "The tools of make site could not be installed; its test will be skipped." >&2
 	@exec $(BIN)/python -m tests.judges $(JUDGES)
 
-# The wheel in clean environments, then the SDK's tests. The SDK promises more Pythons than the rest: Debian's PyPy 3 is Python 3.9.
+# The SDK promises more Pythons than the rest: Debian's PyPy 3 is Python 3.9.
 versions: $(INSTALLED)
-	@$(BIN)/python -m tests.tooling.installs
 	@$(BIN)/python -m tests.tooling.versions
+
+# The wheel in clean environments of each Python; CI tries its own Python only, in tests.judges.test_release.
+installs: $(INSTALLED)
+	@$(BIN)/python -m tests.tooling.installs
 
 lint: $(INSTALLED)
 	@$(BIN)/ruff check .

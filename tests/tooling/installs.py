@@ -70,7 +70,9 @@ class Outcome(NamedTuple):
 def wheel(folder: Path) -> Path:
     """Build the wheel of the checkout into a folder, from a copy; return its path."""
     copy = folder / "sources"
-    kept = shutil.ignore_patterns(".*", "__pycache__", "build", "dist", "*.egg-info", "node_modules")
+    # Tests leave sockets in their folders, which cannot be copied.
+    passed_over = (".*", "__pycache__", "build", "dist", "*.egg-info", "node_modules", "_trial_temp*")
+    kept = shutil.ignore_patterns(*passed_over)
     shutil.copytree(ROOT, copy, ignore=kept)
     _run(sys.executable, *PIP, "wheel", "--no-deps", "--wheel-dir", str(folder), str(copy))
     shutil.rmtree(copy)
