@@ -8,7 +8,7 @@ except ImportError:  # only tests with properties need it
     settings = None
 
 PERCENT = int(os.environ.get("EXAMPLES") or 30)
-"""Share of the examples that are tried for each property. CI tries all of them; so does EXAMPLES=100."""
+"""Share of the examples that are tried for each property. CI tries half of them, EXAMPLES=100 all."""
 
 
 def tries(number):
