@@ -112,7 +112,7 @@ def figures() -> dict[str, str]:
     return {
         "request.svg": sequence("The way of a GET from the client to the node and back", REQUEST),
         "failover.svg": sequence("A node dies while clients write and read", FAILOVER),
-        "conflict.svg": sequence("Two writers, one document: the second is told", CONFLICT),
+        "conflict.svg": sequence("Two writers, one document: the second is refused", CONFLICT),
         "profile.svg": bars("Where the time of a GET goes", "us", profile()),
         "shapes.svg": panels("Three ways to run couchgateway", SHAPES),
     }
