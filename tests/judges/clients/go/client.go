@@ -378,7 +378,15 @@ func durability(p *place) any {
 	got(c.Upsert("durable", object{"v": 1}, &gocb.UpsertOptions{DurabilityLevel: level}))
 	got(c.MutateIn("durable", []gocb.MutateInSpec{gocb.UpsertSpec("v", 2, nil)}, &gocb.MutateInOptions{DurabilityLevel: level}))
 	var any_ object
-	must(got(c.GetAnyReplica("durable", nil)).Content(&any_))
+	// As on a server, a replica learns that a write is committed after its writer does.
+	settled(func() error {
+		any_ = nil
+		must(got(c.GetAnyReplica("durable", nil)).Content(&any_))
+		if any_["v"] != 2.0 {
+			return fmt.Errorf("a copy still has %v", any_)
+		}
+		return nil
+	})
 	all, count := got(c.GetAllReplicas("durable", nil)), 0
 	for all.Next() != nil {
 		count++

@@ -299,7 +299,14 @@ public final class Client {
     DurabilityLevel level = DurabilityLevel.MAJORITY;
     collection.upsert("durable", JsonObject.create().put("v", 1), UpsertOptions.upsertOptions().durability(level));
     collection.mutateIn("durable", List.of(MutateInSpec.upsert("v", 2)), MutateInOptions.mutateInOptions().durability(level));
-    Object any = collection.getAnyReplica("durable").contentAsObject();
+    // As on a server, a replica learns that a write is committed after its writer does.
+    Object any = settled(() -> {
+      JsonObject value = collection.getAnyReplica("durable").contentAsObject();
+      if (value.getInt("v") != 2) {
+        throw new CouchbaseException("a copy still has " + value);
+      }
+      return value;
+    });
     boolean several = collection.getAllReplicas("durable").count() > 1;
     collection.remove("durable", RemoveOptions.removeOptions().durability(level));
     return list(any, several, collection.exists("durable").exists());

@@ -318,7 +318,15 @@ class Checks:
         c, level = self.collection, ServerDurability(DurabilityLevel.MAJORITY)
         c.upsert("durable", {"v": 1}, UpsertOptions(durability=level))
         c.mutate_in("durable", [sd.upsert("v", 2)], MutateInOptions(durability=level))
-        one = c.get_any_replica("durable").content_as[dict]
+
+        def current():
+            value = c.get_any_replica("durable").content_as[dict]
+            if value != {"v": 2}:
+                raise CouchbaseException(f"a copy still has {value}")
+            return value
+
+        # As on a server, a replica learns that a write is committed after its writer does.
+        one = settled(current)
         count = len(list(c.get_all_replicas("durable")))
         c.remove("durable", durability=level)
         return [one, count > 1, c.exists("durable").exists]
