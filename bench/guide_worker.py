@@ -89,7 +89,7 @@ class Load:
 
 
 class Meter:
-    """Takes the time of a measurement from here on, and what its calls took.
+    """Measures time from its creation, and what calls took; make the list of calls before it.
 
     :param batch: operations in a call.
     """
@@ -162,8 +162,9 @@ def one_after_the_other(connect: Callable[[], Methods], load: Load) -> Meter:
     methods = connect()
     check(load, methods)
     for part in load.parts():
+        calls = part.calls(methods)
         meter = Meter(load.batch)
-        follow(part, part.calls(methods), part.limit(1), meter)
+        follow(part, calls, part.limit(1), meter)
         meter.stop()
     return meter
 
@@ -215,12 +216,10 @@ def in_greenlets(connect: Callable[[], Methods], load: Load) -> Meter:
     methods = connect()
     check(load, methods)
     for part in load.parts():
-        meter = Meter(load.batch)
         limit = part.limit(load.under_way)
-        spawned = [
-            gevent.spawn(follow, part, part.calls(methods, load.start(number)), limit, meter)
-            for number in range(load.under_way)
-        ]
+        calls = [part.calls(methods, load.start(number)) for number in range(load.under_way)]
+        meter = Meter(load.batch)
+        spawned = [gevent.spawn(follow, part, each, limit, meter) for each in calls]
         gevent.joinall(spawned, raise_error=True)
         meter.stop()
     return meter
@@ -297,8 +296,8 @@ def in_reactor(load: Load, settings: dict[str, Any]) -> Meter:
 
     async def run(part: Load, methods: Methods) -> Meter:
         finished: Deferred[None] = Deferred()
-        meter = Meter(part.batch)
         calls = islice(part.calls(methods), part.limit(1))
+        meter = Meter(part.batch)
         left: set[Chain] = set()
         deadline = part.deadline(meter)
         chains = [Chain(calls, deadline, meter, attach, left, finished) for _ in range(part.under_way)]
