@@ -28,6 +28,7 @@ from gateway.http.response import JSON_TYPE, RenderedResponse, Response, header_
 from gateway.http.routing import Dispatcher, MissingRoute
 from gateway.http.siteadapter import run_under_klein
 from gateway.http.tracecontext import TraceContext, continue_trace, trace_of
+from gateway.http.unread import UnreadAnswers
 from reactor.turns import OneByOne
 from reactor.window import Window
 
@@ -100,6 +101,8 @@ class Application:
         self.answers = Window(self.limits.max_buffered, clock, _too_many_answers)
         """Memory for large answers that clients have not received yet, if known beforehand; see
         :meth:`gateway.http.request.Request.hold_answer`."""
+        self.unread_answers = UnreadAnswers(self.limits.max_buffered, clock)
+        """Memory for other answers that wait for slow clients."""
         self.large_turns = OneByOne(clock)
         """Large bodies that wait for a turn of the reactor in which they are joined."""
         self.begin_trace: Callable[[Request], TraceContext] = continue_trace

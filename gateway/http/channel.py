@@ -18,11 +18,11 @@ from zope.interface import implementer
 
 from gateway.http import heads
 from gateway.http.body import IncomingBody
+from gateway.http.clientconnection import ClientConnection
 from gateway.http.counted import CountedRequest
 from gateway.http.heads import FEW_HEADERS_BYTES, METHODS, REQUEST_LINE, Malformed
 from gateway.http.http1 import HTTP1Exchange
 from gateway.http.linger import LingeringClose
-from gateway.http.opening import Opening
 from gateway.http.phases import ConnectionPhase, InputPhase
 from gateway.http.refusal import Refusal, bad_request
 from reactor.gate import unread_bytes, waiting_bytes
@@ -44,7 +44,7 @@ _CR = 13
 
 
 @implementer(IPushProducer, IHalfCloseableProtocol)
-class HTTPChannel(Opening):
+class HTTPChannel(ClientConnection):
     """One client's connection.
 
     Its phases are those of :class:`gateway.http.phases.ConnectionPhase`; the client's half has its own
@@ -57,20 +57,13 @@ class HTTPChannel(Opening):
     """Sends bytes, immediately if none are waiting."""
 
     phase = HEAD
-    input = READING
     is_stalled = False
     """Whether the client reads slower than we write."""
-    stalled_since: float | None = None
-    unsent = 0
-    """Bytes that were waiting for the client at the last sweep."""
-    cut_by = "client"
-    """Who is responsible if the connection ends early."""
     unsent_exchange: CountedRequest | None = None
     """The request whose complete answer waits for a slow reader."""
 
     _exchange: HTTP1Exchange | None = None
     _body: IncomingBody | None = None
-    _lingering: LingeringClose | None = None
     _unread = b""
     _is_consuming = False
     _is_last = False
@@ -267,6 +260,7 @@ class HTTPChannel(Opening):
     def pauseProducing(self) -> None:
         """Pause the answer: the send buffer is full."""
         self.is_stalled = True
+        self.note_unread()
         if self._exchange is not None:
             self._exchange.stalled(True)
         self.settle_reading()
@@ -275,6 +269,7 @@ class HTTPChannel(Opening):
         """Resume the answer: the send buffer has room."""
         self.is_stalled = False
         self.stalled_since = None
+        self.application.unread_answers.release(self)
         sent, self.unsent_exchange = self.unsent_exchange, None
         if sent is not None:
             sent.all_sent()
@@ -282,8 +277,9 @@ class HTTPChannel(Opening):
             self._exchange.stalled(False)
         self._go_on()
 
-    def stopProducing(self) -> None:
-        """The client is gone; :meth:`connectionLost` handles it."""
+    def note_unread(self) -> None:
+        """Count the bytes that wait for the client."""
+        self.application.unread_answers.hold(self, waiting_bytes(self.transport))
 
     def settle_reading(self) -> None:
         """Read from the socket only if there is room for the bytes."""
@@ -296,12 +292,6 @@ class HTTPChannel(Opening):
         elif self.input is READING:
             self.input = PAUSED
             self.transport.pauseProducing()
-
-    def read_on(self) -> None:
-        """Read from the socket again."""
-        if self.input is PAUSED:
-            self.input = READING
-            self.transport.resumeProducing()
 
     # ---- the client's half -----------------------------------------------------------------------
 
@@ -376,22 +366,6 @@ class HTTPChannel(Opening):
         closing = self._lingering = LingeringClose(self, 0 if self._body is None else self._body.announced)
         closing.begin(in_stages=in_stages)
 
-    def writeConnectionLost(self) -> None:
-        """Drop what still arrives: everything is sent, and our half is closed."""
-        if self.input >= ENDED:
-            self.transport.loseConnection()
-        else:
-            self._linger(LINGERING)
-
-    def all_is_sent(self) -> None:
-        """Go on closing: everything written has been sent."""
-        self._linger(LINGERING)
-
-    def abort(self) -> None:
-        """Drop the connection, so that the client notices that its answer is incomplete."""
-        self.phase = CLOSED
-        self.transport.abortConnection()
-
     def out_of_memory(self) -> bool:
         """Handle a lack of memory: refuse the request whose body takes some.
 
@@ -408,11 +382,6 @@ class HTTPChannel(Opening):
     def allowance(self) -> float:
         """Extra seconds that the phase may take."""
         return self._body.allowance if self.phase is BODY and self._body is not None else 0.0
-
-    def stop_lingering(self) -> None:
-        """Stop waiting for the client to close its half."""
-        if self._lingering is not None:
-            self._lingering.stop()
 
     def timed(self) -> Sequence[HTTPChannel]:
         """Return itself: it has one request at a time."""

@@ -117,6 +117,7 @@ class ChannelFactory(ServerFactory):
     def lost(self, channel: Connection) -> None:
         """Remove a closed connection."""
         self.channels.discard(channel)
+        self.application.unread_answers.release(channel)
         self._lingering.pop(channel, None)
         if self._waiting and not self.channels:
             self._all_closed()
@@ -157,6 +158,8 @@ class ChannelFactory(ServerFactory):
             try:
                 for one in channel.timed():
                     self._deadlines.look_after(one, now)
+                if channel.is_stalled:
+                    channel.note_unread()
             except Exception:  # noqa: BLE001  # one connection's failure must not end the sweep of the others
                 self._log.failure("ending a connection that took too long failed")
                 channel.abort()

@@ -7,9 +7,7 @@ from typing import Any
 from twisted.internet.interfaces import ISSLTransport
 from twisted.internet.protocol import Protocol
 
-from gateway.http.linger import LINGER_SECONDS
 from gateway.http.phases import ConnectionPhase
-from reactor.gate import unsent_bytes
 
 __all__ = ["HTTP1", "HTTP2", "PREFACE", "Opening", "protocol_of"]
 
@@ -44,10 +42,6 @@ class Opening(Protocol):
     transport: Any
     factory: Any
     phase: ConnectionPhase
-    since: float | None = None
-    """When the sweep first saw this phase; ``None`` when it has not."""
-    linger_until: float | None = None
-    """Deadline for dropping the bytes that still arrive; ``None`` if nothing is dropped."""
     _head = b""
     """Bytes of a head that is not complete yet."""
 
@@ -55,19 +49,6 @@ class Opening(Protocol):
         """Look at the first bytes, if the server speaks more than one protocol."""
         if self.factory.http2 is not None:
             self.dataReceived = self._first_received  # type: ignore[method-assign]
-
-    def count_unsent(self) -> int:
-        """Return how many bytes the client has not acknowledged yet."""
-        return unsent_bytes(self.transport)
-
-    def _enter(self, phase: ConnectionPhase) -> None:
-        self.phase = phase
-        self.since = self.factory.clock.seconds()
-
-    def _linger(self, phase: ConnectionPhase) -> None:
-        self._enter(phase)
-        assert self.since is not None
-        self.linger_until = self.since + LINGER_SECONDS
 
     def _first_received(self, data: bytes) -> None:
         data, self._head = self._head + data, b""

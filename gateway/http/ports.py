@@ -24,6 +24,7 @@ from gateway.http.phases import ConnectionPhase, InputPhase
 from gateway.http.refusal import Refusal
 from gateway.http.request import Handler, HeaderTable, Request
 from gateway.http.response import Headers, Response
+from gateway.http.unread import UnreadAnswers
 from reactor.turns import OneByOne
 from reactor.window import Window
 
@@ -79,6 +80,8 @@ class Application(Protocol):
     """Bytes of requests that are held."""
     answers: Window
     """Bytes of large answers that clients have not received yet."""
+    unread_answers: UnreadAnswers
+    """Bytes of other answers that wait for slow clients."""
     large_turns: OneByOne
     note_large: Callable[[Request, int], None]
     end_hooks: list[Callable[[Request, int, float], None]]
@@ -376,6 +379,9 @@ class Connection(Timed, Protocol):
     @property
     def factory(self) -> Server:
         """Who made it."""
+
+    def note_unread(self) -> None:
+        """Count the bytes that wait for the client in ``application.unread_answers``."""
 
     def timed(self) -> Sequence[Timed]:
         """Return what has deadlines of its own: itself, and its streams if it has several requests at once.

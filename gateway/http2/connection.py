@@ -27,10 +27,10 @@ from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from gateway.http.clientconnection import ClientConnection
 from gateway.http.counted import CountedRequest
 from gateway.http.heads import Malformed
 from gateway.http.linger import LingeringClose
-from gateway.http.opening import Opening
 from gateway.http.phases import ConnectionPhase, InputPhase
 from gateway.http.ports import Timed
 from gateway.http.refusal import Refusal
@@ -69,7 +69,7 @@ class Leaving(IntEnum):
 
 
 @implementer(IPushProducer, IHalfCloseableProtocol)
-class HTTP2Connection(Opening):
+class HTTP2Connection(ClientConnection):
     """One client's connection.
 
     Its phases are those of :class:`gateway.http.phases.ConnectionPhase`: ``HEAD`` while a head is incomplete,
@@ -79,14 +79,10 @@ class HTTP2Connection(Opening):
     """
 
     phase = HEAD
-    input = READING
-    stalled_since: float | None = None
-    unsent = 0
-    cut_by = "client"
-    _lingering: LingeringClose | None = None
     _turn: Any = None
     """The next turn, if one is due."""
     _is_processing = False
+    _has_unread = False
     _leaving = Leaving.STAYS
 
     def __init__(self, server: HTTP2, transport: Any) -> None:
@@ -307,6 +303,7 @@ class HTTP2Connection(Opening):
         else:
             self.phase = IDLE
             self.since = self._idle_since
+        self.note_unread()
         self._settle_reading()
 
     def _settle_reading(self) -> None:
@@ -333,14 +330,14 @@ class HTTP2Connection(Opening):
         self._sender.count_sent()
         self._take_turn()
 
-    def stopProducing(self) -> None:
-        """The client is gone; :meth:`connectionLost` handles it."""
-
-    def read_on(self) -> None:
-        """Read from the socket again."""
-        if self.input is PAUSED:
-            self.input = READING
-            self.transport.resumeProducing()
+    def note_unread(self) -> None:
+        """Count the bytes that wait for the client."""
+        size = waiting_bytes(self.transport) if self.is_stalled else 0
+        for stream in self.streams.values():
+            size += stream.queued_bytes
+        if size or self._has_unread:
+            self._has_unread = size > 0
+            self.application.unread_answers.hold(self, size)
 
     # ---- deadlines (gateway.http.ports.Connection) -----------------------------------------------
 
@@ -389,22 +386,6 @@ class HTTP2Connection(Opening):
             stream.client_has_closed()
         self._take_turn()
 
-    def writeConnectionLost(self) -> None:
-        """Drop what still arrives: everything is sent, and our half is closed."""
-        if self.input >= ENDED:
-            self.transport.loseConnection()
-        else:
-            self._linger(LINGERING)
-
-    def all_is_sent(self) -> None:
-        """Go on closing: everything written has been sent."""
-        self._linger(LINGERING)
-
-    def stop_lingering(self) -> None:
-        """Stop waiting for the client to close its half."""
-        if self._lingering is not None:
-            self._lingering.stop()
-
     def leave(self) -> None:
         """Have the client go elsewhere: what it sends before it reads this is still served."""
         if self.phase < CLOSING and self._leaving is Leaving.STAYS:
@@ -431,11 +412,6 @@ class HTTP2Connection(Opening):
             stream.lose(connectionDone)
         self._lingering = LingeringClose(self, 0)
         self._lingering.begin(in_stages=in_stages and self.input < ENDED)
-
-    def abort(self) -> None:
-        """Drop the connection."""
-        self.phase = CLOSED
-        self.transport.abortConnection()
 
     @property
     def is_idle(self) -> bool:

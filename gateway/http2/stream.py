@@ -16,7 +16,6 @@ from twisted.internet.error import ConnectionDone
 from twisted.python.failure import Failure
 
 from gateway.http.body import IncomingBody
-from gateway.http.counted import CountedRequest
 from gateway.http.heads import Malformed
 from gateway.http.linger import LINGER_BYTES, LINGER_SECONDS
 from gateway.http.phases import ConnectionPhase
@@ -51,13 +50,7 @@ class Stream(TimedStream):
     """
 
     phase = HANDLING
-    since: float | None = None
-    """When this phase was first seen; ``None`` when it has not been."""
     is_stalled = False
-    stalled_since: float | None = None
-    unsent = 0
-    unsent_exchange: CountedRequest | None = None
-    """The request whose complete answer is not sent yet."""
 
     _exchange: StreamExchange | None = None
     _body: IncomingBody | None = None
@@ -301,6 +294,11 @@ class Stream(TimedStream):
     def has_queued(self) -> bool:
         """Whether something waits to be sent."""
         return self._output.has_something
+
+    @property
+    def queued_bytes(self) -> int:
+        """Bytes of the answer's body that wait to be sent."""
+        return self._output.queued
 
     def send_some(self, core: Core) -> bool:
         """Send one frame, or the head; return whether there is more."""

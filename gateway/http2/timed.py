@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from gateway.http.counted import CountedRequest
 from gateway.http.phases import InputPhase
 
 __all__ = ["TimedStream"]
@@ -11,6 +12,12 @@ class TimedStream:
     """The part of :class:`gateway.http.ports.Timed` that the connection does for all of its streams."""
 
     input = InputPhase.READING
+    since: float | None = None
+    """When this phase was first seen; ``None`` when it has not been."""
+    stalled_since: float | None = None
+    unsent = 0
+    unsent_exchange: CountedRequest | None = None
+    """The request whose complete answer is not sent yet."""
     is_idle = False
     """Whether no request is being served: a stream is one."""
     linger_until: float | None = None

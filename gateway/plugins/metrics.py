@@ -58,6 +58,7 @@ _GAUGES = {
     "requests_under_way": "Requests not answered yet.",
     "buffered_bytes": "Memory held for requests, out of --max-buffered.",
     "buffered_limit_bytes": "The limit set by --max-buffered.",
+    "unread_bytes": "Answers, without large documents, that wait because their clients read slowly.",
     "workers": "Workers that take connections.",
 }
 
@@ -164,6 +165,7 @@ class Metrics:
             metrics.gauges["requests_under_way",] = [gateway.under_way]
             metrics.gauges["buffered_bytes",] = [gateway.budget.used]
             metrics.gauges["buffered_limit_bytes",] = [gateway.budget.limit]
+            metrics.gauges["unread_bytes",] = [gateway.unread_answers.used]
             for cause, count in gateway.count_refused().items():
                 metrics.counters["connections_refused", cause] = [count]
         return metrics

@@ -21,7 +21,7 @@ from gateway.http import (
     json_response,
     mount,
 )
-from gateway.http import opening as opening_module
+from gateway.http import clientconnection as connection_module
 from gateway.limits import Limits
 from reactor.gate import Gate
 from tests.gateway.support import Transport, raw_request, read_reply
@@ -241,7 +241,7 @@ class EndingTests(SynchronousTestCase):
         client, who neither reads nor closes, has as long as any other."""
         client = self.client(b"POST /take HTTP/1.1\r\nHost: h\r\nContent-Length: 100\r\n\r\n0123456789")
         client.closes_at_once = False
-        self.patch(opening_module, "unsent_bytes", lambda transport: 10)
+        self.patch(connection_module, "unsent_bytes", lambda transport: 10)
         (channel,) = self.site.factory.channels
         self.site.taken.pause()
         self.site.stream.sink.abort()
