@@ -43,6 +43,9 @@ def check_cas(cas: object) -> int:
 
     :raises ArgumentError: not an unsigned 64-bit number.
     """
+    if type(cas) is int and 0 <= cas <= MAX_U64:
+        # The usual case.
+        return cas
     if isinstance(cas, bool) or not isinstance(cas, int) or not 0 <= cas <= MAX_U64:
         raise ArgumentError.pyexc("cas must be an unsigned 64-bit int", obj=cas)
     return cas

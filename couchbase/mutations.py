@@ -105,7 +105,11 @@ class StoreCommands(Codec, Generic[OperationT, OperationsT]):
         :raises NotFoundError: it does not exist.
         """
         request = self._store_request(operations.REPLACE, key, value, cas, ttl, format)
-        return self._mutate(request, persist_to, replicate_to, durability_level, preserve_expiry)
+        if persist_to or replicate_to or durability_level:
+            return self._mutate(request, persist_to, replicate_to, durability_level, preserve_expiry)
+        if preserve_expiry:
+            request.framing = PRESERVE_EXPIRY_FRAMING
+        return self._driver.submit(request)
 
     # Many parameters: SDK 1.2's arguments; keywords.
     def append(

@@ -97,24 +97,23 @@ _NOT_BELIEVED = frozenset({"Unauthorized", "InvalidAuth"})
 def resource_of(request: Request, code: str) -> str:
     """Return the resource of an error in the Data API's notation; ``""`` if there is none."""
     parameters = request.parameters
+    segments = _RESOURCE_SEGMENTS.get(code)
+    if segments == _OF_DOCUMENT and len(parameters) == 2 and "key" in parameters and "bucket" in parameters:
+        # The usual case.
+        return (
+            b"/buckets/%b/scopes/_default/collections/_default/documents/%b"
+            % (parameters["bucket"], parameters["key"])
+        ).decode("utf-8")
     if code in _VIEW_SEGMENTS:
         segments = _VIEW_SEGMENTS[code]
         named = [(f"{kind}s", parameters.get(kind)) for kind in ("bucket", "design", "view")]
         return _joined(named[:segments])
-    segments = _RESOURCE_SEGMENTS.get(code, 0)
-    if not segments or "bucket" not in parameters:
+    if segments is None or "bucket" not in parameters:
         return ""
-    scope, collection = parameters.get("scope", b"_default"), parameters.get("collection", b"_default")
-    if segments == _OF_DOCUMENT and "key" in parameters:
-        # The usual case.
-        return (
-            b"/buckets/%b/scopes/%b/collections/%b/documents/%b"
-            % (parameters["bucket"], scope, collection, parameters["key"])
-        ).decode("utf-8")
     named = [
         ("buckets", parameters["bucket"]),
-        ("scopes", scope),
-        ("collections", collection),
+        ("scopes", parameters.get("scope", b"_default")),
+        ("collections", parameters.get("collection", b"_default")),
         ("documents", parameters.get("key")),
     ]
     return _joined(named[:segments])
@@ -144,6 +143,8 @@ class Gateway(Application):
     log = Logger()
     limits: Limits
     missing_route = staticmethod(missing_route)
+    check_headers = staticmethod(check_taken)
+    resource_of = staticmethod(resource_of)
     unconfirmed = frozenset({"open"})
     selective_headers = SELECTIVE
 
@@ -261,10 +262,6 @@ class Gateway(Application):
         """Return the members of the answer to a refusal, but ``resource`` and the request's id."""
         return fields_of(refusal)
 
-    def resource_of(self, request: Request, code: str) -> str:
-        """Return the resource of an error in the Data API's notation; ``""`` if there is none."""
-        return resource_of(request, code)
-
     def encoded(self, response: Response, request: Request) -> Response:
         """Return a document, or a stream of rows or answers, in the coding that the caller prefers."""
         endpoint = request.endpoint
@@ -291,11 +288,6 @@ class Gateway(Application):
     def admission_of(self, request: Request) -> Handler | None:
         """Return the handler that checks the caller of a request whose own handler has not done so yet."""
         return None if request.caller is not None else self._admission.admit
-
-    def check_headers(self, request: Request) -> None:
-        """Refuse headers of conditions, expiry, durability ... that the handler does not honour; raises
-        Refusal (400)."""
-        check_taken(request)
 
     def _log_bug(self, failure: Failure) -> None:
         self.log.failure("an operation failed after its answer had begun", failure=failure)

@@ -351,12 +351,11 @@ class Connection(
             self._driver.send(call, seconds=seconds)
             return
         turn = self._turn
-        if seconds is not None:
-            turn.queue_for(call, seconds)
-            return
         queued = turn.queued
         if not queued or len(queued) >= MAX_QUEUED:
             turn.wake()
+        if seconds is not None:
+            turn.limits[call] = seconds
         queued.append(call)
 
 

@@ -202,9 +202,14 @@ class _TimedDriver(DirectDriver):
         if durability is not None or request.replica is not None:
             refuse_more()
         turn = self._turn
-        if len(turn.queued) >= self._together:
+        queued = turn.queued
+        if not queued:
+            turn.wake()
+        elif len(queued) >= self._together:
             turn.drain()
-        turn.queue_for(request, self._seconds)
+            turn.wake()
+        turn.limits[request] = self._seconds
+        queued.append(request)
         return request
 
     def submit_level(self, request: DirectCall) -> DirectCall:

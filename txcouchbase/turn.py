@@ -44,8 +44,8 @@ class Turn:
         self._reactor = reactor
         self._watch = watch
         self._timer: Any = None
-        # The timeouts of operations that have their own.
-        self._limits: dict[Call, float] = {}
+        self.limits: dict[Call, float] = {}
+        """The timeouts of operations that have their own, in seconds; set before they are appended."""
 
     def open(self) -> None:
         """Begin to send operations: there is a map."""
@@ -56,7 +56,7 @@ class Turn:
         """Stop sending: later operations are submitted immediately. Returns the operations not sent."""
         calls = self.queued
         self.queued = _Unqueued(self)
-        self._limits.clear()
+        self.limits.clear()
         cancel_timer(self._timer)
         self._timer = None
         return calls
@@ -83,20 +83,6 @@ class Turn:
         """Send many operations together."""
         self.wake()
         self.queued.extend(calls)
-
-    def queue_for(self, call: Call, seconds: float) -> None:
-        """Send an operation with a timeout of its own, together with the others of the turn.
-
-        :param seconds: its timeout.
-        """
-        queued = self.queued
-        if type(queued) is _Unqueued:
-            self.submit(call, seconds)
-            return
-        if not queued or len(queued) >= MAX_QUEUED:
-            self.wake()
-        queued.append(call)
-        self._limits[call] = seconds
 
     def submit_now(self, call: Call, seconds: float | None = None) -> None:
         """Send one operation separately, after those started before.
@@ -132,7 +118,7 @@ class Turn:
         queued.clear()
         self._watch()
         now = self._reactor.seconds()
-        if self._limits:
+        if self.limits:
             touched = self._send_limited(calls, now)
         else:
             touched = self._dispatcher.send_all(calls, now + self.timeout)
@@ -144,7 +130,7 @@ class Turn:
 
     def _send_limited(self, calls: Sequence[Call], now: float) -> list[Conversation]:
         """Send operations of which some have timeouts of their own: those with the same one together."""
-        limits, self._limits = self._limits, {}
+        limits, self.limits = self.limits, {}
         touched: list[Conversation] = []
         for seconds, together in groupby(calls, limits.get):
             deadline = now + (self.timeout if seconds is None else seconds)
@@ -164,7 +150,8 @@ class _Unqueued(list[Call]):
 
     def append(self, call: Call) -> None:
         """Submit an operation."""
-        self._turn.submit(call)
+        turn = self._turn
+        turn.submit(call, turn.limits.pop(call, None))
 
     def extend(self, calls: Iterable[Call]) -> None:
         """Submit operations."""

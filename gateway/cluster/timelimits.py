@@ -25,6 +25,7 @@ from gateway.http.request import Request
 from txcouchbase.limited import TimeBudget
 
 __all__ = [
+    "LIMITING",
     "MAX_LEVEL_SECONDS",
     "MAX_SECONDS",
     "TimeLimits",
@@ -59,7 +60,9 @@ class TimeLimits(NamedTuple):
 NO_LIMITS = TimeLimits()
 
 
-_NONE_GIVEN = (None, None)
+LIMITING = frozenset({b"x-cb-timeout", b"x-cb-durabilitytimeout"})
+"""The headers (lower case) that :func:`within_limits` reads."""
+
 # What was read before; valid limits are short.
 _known: Known[tuple[bytes | None, bytes | None], TimeLimits] = Known(256)
 
@@ -245,14 +248,13 @@ def _timed_out(_: object, seconds: float) -> Any:
 def within_limits(
     connection: GatewayConnection | Deferred[GatewayConnection], request: Request
 ) -> GatewayConnection | TimedConnection | Deferred[Any]:
-    """Return a connection, or a Deferred of it, with the limits that the request's headers set, if any.
+    """Return a connection, or a Deferred of it, with the limits that the request's headers set.
 
+    :param request: has one of the headers :data:`LIMITING`.
     :raises Refusal: 400.
     """
     headers = request.headers
     given: Any = headers.get(b"x-cb-timeout"), headers.get(b"x-cb-durabilitytimeout")
-    if given == _NONE_GIVEN:
-        return connection
     try:
         limits = _known.get(given)
     except TypeError:
@@ -267,9 +269,9 @@ def within_limits(
         )
         _known.learn(given, limits)
     clock = request.application.clock
-    if isinstance(connection, Deferred):
+    if type(connection) is Deferred:
         return wait_for_connection(connection, limits, clock)
-    return TimedConnection(connection, limits, clock)
+    return TimedConnection(connection, limits, clock)  # type: ignore[arg-type]  # by now
 
 
 def wait_for_connection(opened: Deferred[Any], limits: TimeLimits, clock: IReactorTime) -> TimedConnection:

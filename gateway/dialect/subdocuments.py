@@ -163,8 +163,9 @@ def one_mutation(body: bytes) -> tuple[bytes, bytes, bytes | None] | None:
     if match is None:
         return None
     name, path, value = match.groups()
-    # If the text after "value" is one JSON value, there is no second member or operation in it.
-    if value is not None and (value == b"null" or not is_json(value)):
+    # If the text after "value" is one JSON value, there is no second member or operation in it. Whether it
+    # is takes long to find out where it is not.
+    if value is not None and (value == b"null" or b'"operation"' in value or not is_json(value)):
         return None
     return name, path, value
 

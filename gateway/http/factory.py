@@ -14,6 +14,7 @@ from zope.interface import implementer
 from gateway.http.channel import HTTPChannel
 from gateway.http.deadlines import Deadlines
 from gateway.http.encoding import http_date
+from gateway.http.exchange import NO_BODY
 from gateway.http.heads import HeadReader
 from gateway.http.http1 import status_line
 from gateway.http.opening import HTTP2
@@ -69,8 +70,9 @@ class ChannelFactory(ServerFactory):
         guard = application.guard
         self._always = b"" if guard is None else b"".join(b"%b: %b\r\n" % pair for pair in guard.headers)
         self._heads: dict[int, bytes] = {}
-        self.ok_head = b""
-        """Beginning of an answer with status 200, up to the number in ``X-Request-Id``."""
+        self.beginnings: dict[int, bytes | None] = _Beginnings(self._begin)
+        """Status -> beginning of its answers, up to the number in ``X-Request-Id``; ``None`` if they have no
+        body."""
         self._lingering: dict[Connection, None] = {}
         self._waiting: list[Deferred[None]] = []
         self._refuses = False
@@ -144,11 +146,14 @@ class ChannelFactory(ServerFactory):
             )
         return head
 
+    def _begin(self, status: int) -> bytes | None:
+        return None if status in NO_BODY else b"%b%b-" % (self.head(status), self.application.id_prefix)
+
     # ---- deadlines -------------------------------------------------------------------------------
 
     def _tick(self) -> None:
         self._heads.clear()
-        self.ok_head = b"%b%b-" % (self.head(200), self.application.id_prefix)
+        self.beginnings.clear()
 
     def _sweep(self) -> None:
         # Once a second, so that no request has to format the date, or read the clock for its deadline.
@@ -233,6 +238,20 @@ class ChannelFactory(ServerFactory):
         for channel in list(self.channels):
             channel.cut_by = "gateway"
             channel.abort()
+
+
+class _Beginnings(dict[int, "bytes | None"]):
+    """Beginnings of answers, made when they are first read: a subscript is cheaper than a call."""
+
+    __slots__ = ("_make",)
+
+    def __init__(self, make: Callable[[int], bytes | None]) -> None:
+        super().__init__()
+        self._make = make
+
+    def __missing__(self, status: int) -> bytes | None:
+        begun = self[status] = self._make(status)
+        return begun
 
 
 def _cancel(timers: list[IDelayedCall]) -> None:

@@ -142,9 +142,9 @@ class Head:
         self.has_body = has_body
         self.varying: tuple[bytes, ...] = ()
         """Names of the headers whose values are not cached, in their order."""
-        self.around: tuple[bytes, bytes] | None = None
+        self.around: tuple[bytes, bytes, int, int] | None = None
         """If there is one of them: the bytes behind the first line and before its value, and those behind
-        it."""
+        it; the length of the first, and that of the second, negative."""
         self.visit: Any = None
         """Result of the application's guard, stored here by the application."""
         self.length: int | None = 0
@@ -242,9 +242,9 @@ class HeadReader:
         """
         latest = self._latest
         if latest is not None:
-            before, after = latest.around  # type: ignore[misc]  # as only those are kept
+            before, after, size, end = latest.around  # type: ignore[misc]  # as only those are kept
             if head.endswith(after) and head.startswith(before, at):
-                value = head[at + len(before) : -len(after)]
+                value = head[at + size : end]
                 if _VALUE.fullmatch(value):
                     # What the expression would find.
                     headers = latest.headers.copy()
@@ -282,7 +282,8 @@ class HeadReader:
             if len(names) == 1:
                 # The expression has consumed a line feed.
                 first = pieces[0] + b"\n" if pieces[0] else b""
-                read.around = first + pieces[1], pieces[2]
+                before, after = first + pieces[1], pieces[2]
+                read.around = before, after, len(before), -len(after)
         guard = self._guard
         if guard is not None and not guard.names.isdisjoint(headers):
             read.visit = guard.look(read.headers)

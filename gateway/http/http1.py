@@ -51,11 +51,12 @@ class HTTP1Exchange(Exchange):
             self.under_way = None
             self.phase = COMPLETE
             status = response.status
-            if status == 200 and self.given_id is None and self.method != "HEAD":
+            begun = factory.beginnings[status]
+            if begun is not None and self.given_id is None and self.method != "HEAD":
                 self.sent_bytes = size
                 channel.write(
                     b"%b%x\r\n%bContent-Length: %d\r\n\r\n%b"
-                    % (factory.ok_head, self.number, response.block(), size, body)
+                    % (begun, self.number, response.block(), size, body)
                 )
             else:
                 self._write_whole(status, response.block(), body)

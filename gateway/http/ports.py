@@ -142,8 +142,9 @@ class Server(Protocol):
     """Whether connections are closed after the current answer."""
     server: bytes
     """Value of the ``Server`` header."""
-    ok_head: bytes
-    """Beginning of an answer with status 200, up to the number in ``X-Request-Id``."""
+    beginnings: dict[int, bytes | None]
+    """Status -> beginning of its answers, up to the number in ``X-Request-Id``; ``None`` for those without a
+    body. It has every status."""
     heads: HeadReader
     http2: TakesOver | None
     """Takes over connections whose clients speak HTTP/2; ``None`` if none may."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from twisted.internet.defer import CancelledError, Deferred
 
 from gateway.http.encoding import parse_query
-from gateway.http.refusal import Refusal, bad_request, too_large
+from gateway.http.refusal import FixedRefusal, Refusal, bad_request, too_large
 from gateway.http.response import RenderedResponse
 
 if TYPE_CHECKING:
@@ -243,6 +243,8 @@ class Request:
         else:
             if type(response) is RenderedResponse:
                 self.application.succeeded(response, self)
+            elif type(response) is FixedRefusal:
+                self.application.refused(response, self)
             elif type(response) is Deferred:
                 self.application.wait_for(response, self)
             elif isinstance(response, Refusal):

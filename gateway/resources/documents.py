@@ -12,7 +12,7 @@ from couchbase.protocol.constants import MAX_COLLECTION_KEY_BYTES, MAX_KEY_BYTES
 from gateway.cluster.bulk import LARGE_BYTES, LargeKeys
 from gateway.cluster.credentials import Authorizer
 from gateway.cluster.pool import ConnectionPool
-from gateway.dialect.conditions import NO_CONDITION, Condition, read_condition
+from gateway.dialect.conditions import CONDITIONS, NO_CONDITION, Condition, read_condition
 from gateway.dialect.errors import Refusal
 from gateway.dialect.fixedrefusals import MISSING
 from gateway.dialect.jsontools import dumps
@@ -38,7 +38,7 @@ from gateway.operations.documents import (
     GetReplica,
 )
 from gateway.operations.renderer import Renderer
-from gateway.resources.base import document_key, document_place, in_collection, note
+from gateway.resources.base import document_key, document_place, in_collection
 from gateway.resources.documentbase import DocumentResource, Wanted
 from gateway.resources.headers import WORDS, MutationHeaders, RequestSource, read_mutation
 from gateway.resources.stores import form_of
@@ -46,6 +46,7 @@ from gateway.resources.stores import form_of
 __all__ = ["Documents"]
 
 _GET_QUERY = frozenset({"project", *GET_REPLICA.body})
+_CONDITIONS = frozenset(name.lower().encode() for name in CONDITIONS)
 
 _INDEXES = {"0": 0, "1": 1, "2": 2}
 
@@ -103,29 +104,26 @@ _LONGEST_KNOWN = 256
 def read_get(request: Request) -> _Wanted | FixedRefusal:
     """Read query and headers of a GET; raises or returns Refusal (400)."""
     headers = request.headers
-    query, match, none_match = given = (
-        request.query_string,
-        headers.get(b"if-match"),
-        headers.get(b"if-none-match"),
-    )
-    if type(match) is list or type(none_match) is list:
-        # Refuses a header that is given twice.
-        request.header(b"If-Match")
-        request.header(b"If-None-Match")
-    known = _known_reads.get(given)
+    given = request.query_string, headers.get(b"if-match"), headers.get(b"if-none-match")
+    try:
+        known = _known_reads.get(given)
+    except TypeError:
+        # A list: a header that is given twice, which is refused.
+        known = None
     if known is None:
+        # Not remembered.
+        match, none_match = request.header(b"If-Match"), request.header(b"If-None-Match")
         try:
-            known = _read_get(request)
+            known = _read_get(request, match, none_match)
         except Refusal as refusal:
             known = FixedRefusal.of(refusal)
-        if len(query) + len(match or b"") + len(none_match or b"") <= _LONGEST_KNOWN:
+        if len(request.query_string) + len(match or b"") + len(none_match or b"") <= _LONGEST_KNOWN:
             _known_reads.learn(given, known)
     return known
 
 
-def _read_get(request: Request) -> _Wanted:
-    conditions = request.header(b"If-Match"), request.header(b"If-None-Match")
-    if not request.query_string and conditions == (None, None):
+def _read_get(request: Request, match: bytes | None, none_match: bytes | None) -> _Wanted:
+    if not request.query_string and match is None and none_match is None:
         return _WHOLE
     replica = paths = None
     if request.query_string:
@@ -135,7 +133,7 @@ def _read_get(request: Request) -> _Wanted:
         if "project" in query:
             paths = parse_projection(query["project"])
     try:
-        return _Wanted(paths, replica, read_condition(*conditions))
+        return _Wanted(paths, replica, read_condition(match, none_match))
     except Refusal as refusal:
         return _Wanted(paths, replica, NO_CONDITION, FixedRefusal.of(refusal))
 
@@ -184,7 +182,7 @@ class Documents(DocumentResource):
     def get_document(self, request: Request) -> Any:
         """Return the document, or parts of it."""
         wanted = _WHOLE
-        if request.query_string or request.is_selective:
+        if request.query_string or (request.is_selective and not _CONDITIONS.isdisjoint(request.headers)):
             given = read_get(request)
             if isinstance(given, FixedRefusal):
                 return given
@@ -226,15 +224,9 @@ class Documents(DocumentResource):
         copy: Deferred[Any] = wanted.replica.start(connection, key, RequestSource(request))
         return copy.addCallback(show, request)
 
-    def _note(self, result: Any, request: Request) -> None:
-        """Record a document's size, however little of it is sent."""
-        size = len(result.value)
-        if size >= LARGE_BYTES or self._large_sizes:
-            self.large.note(document_place(request), size)
-
     def _whole(self, result: Any, request: Request) -> Response | Deferred[Response] | Refusal:
-        if not result.rc:
-            self._note(result, request)
+        if not result.rc and ((size := len(result.value)) >= LARGE_BYTES or self._large_sizes):
+            self.large.note(document_place(request), size)
         return self._renderer.whole(result, request)
 
     def _parts(
@@ -242,7 +234,9 @@ class Documents(DocumentResource):
     ) -> Response | Deferred[Response] | Refusal:
         if result.rc:
             return MISSING
-        self._note(result, request)
+        if (size := len(result.value)) >= LARGE_BYTES or self._large_sizes:
+            # However little of it is sent.
+            self.large.note(document_place(request), size)
         condition = wanted.condition
         if condition is not NO_CONDITION:
             outcome = condition.check_read(result.cas)
@@ -298,21 +292,26 @@ class Documents(DocumentResource):
             kind = _STORES.get(method) or (SET if headers.if_match is None else REPLACE)
             return self.act(connection, request, Wanted(kind, None, RequestSource(request, headers)))
         # One operation that takes the value as it is: the general case gives the same result.
-        key = document_key(request)
-        if len(request.parameters) != 2:
-            # The path names scope and collection.
+        parameters = request.parameters
+        key = parameters["key"]
+        if len(parameters) != 2 or len(key) > MAX_COLLECTION_KEY_BYTES:
+            # Something is to be refused, or the path names scope and collection.
+            if len(key) > MAX_COLLECTION_KEY_BYTES:
+                document_key(request)
             request.check_size()
             connection = in_collection(connection, request)
-        store = getattr(connection.operations, form.method)
-        call = store(key, request.body(), **form.options)
-        # A document that is missing, or there, is a result, which costs less than an exception.
-        call.quiet = True
+        value, options = request.body(), form.options
         request.render = self._renderer.stored
         if form.is_special:
+            if form.takes_cas:
+                options = {"cas": headers.cas, **options}
             request.operation = form.method
-            note(request, form.cas_given, form.durable)
+            request.context = form.asked
             if form.excludes:
                 request.render = self._renderer.created
+        call = getattr(connection.operations, form.method)(key, value, **options)
+        # A document that is missing, or there, is a result, which costs less than an exception.
+        call.quiet = True
         call.receiver = request
         return call
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
+from collections.abc import Mapping
 from typing import Any
 
 from couchbase.protocol.constants import RELATIVE_EXPIRY_MAX
@@ -12,6 +12,7 @@ from gateway.dialect.conditions import (
     check_encoding,
     one_version,
     parse_if_match,
+    plain_tag,
     read_condition,
 )
 from gateway.dialect.contenttypes import flags_of
@@ -41,9 +42,12 @@ class MutationHeaders:
     """The headers of a mutation, as sent: looked up early, because a repeated header is refused before
     anything else; parsed later, because the Data API checks credentials and bucket before them.
 
-    Requests that send the same share an object, so only what is parsed is added to it later.
+    Requests that send the same share an object, so only what is parsed is added to it later. A version in
+    ``If-Match`` is another one each time, so it is not shared; see :meth:`of_version`.
     """
 
+    cas: int | None = None
+    """The CAS in ``if_match``, if that is one ETag as it was sent, and there is no other condition."""
     if_match: bytes | None = None
     if_none_match: bytes | None = None
     encoding: bytes | None = None
@@ -53,14 +57,26 @@ class MutationHeaders:
     persist_to: bytes | None = None
     replicate_to: bytes | None = None
     flags = 0
-    is_plain = True
-    """Whether there are no others than the flags and the expiry."""
-
-    forms: Mapping[str, Any] = {}
-    """The operations that were found for them; see :func:`gateway.resources.stores.form_of`."""
 
     _expiry: int | None = None
     _durability: Durability | None = None
+
+    def __init__(self) -> None:
+        self.forms: dict[str, Any] = {}
+        """The operations that were found for them; see :func:`gateway.resources.stores.form_of`."""
+
+    def of_version(self, match: bytes) -> MutationHeaders:
+        """Return the same headers with another version in ``If-Match``.
+
+        If that is one ETag, both have the operations that were found for either.
+        """
+        found = object.__new__(MutationHeaders)
+        found.__dict__.update(self.__dict__)
+        found.if_match = match
+        cas = found.cas = plain_tag(match) if self.if_none_match is None else None
+        if cas is None:
+            found.forms = {}
+        return found
 
     def expiry(self, now: float) -> int | None:
         """Return the expiry in ``Expires`` or ``X-CB-TTL``, in the protocol's form; ``None`` if there is
@@ -120,16 +136,19 @@ _ATTRIBUTES = {
         ("ttl", b"X-CB-TTL"),
     )
 }
-MUTATION_HEADERS = _ATTRIBUTES.keys()
+MUTATION_HEADERS = frozenset(_ATTRIBUTES)
 """The headers (lower case) that :func:`read_mutation` reads, besides the content type."""
 
 _TEXTS = frozenset({"expires", "ttl"})
-_PLAIN = frozenset({"", *_TEXTS})
+_IF_MATCH = b"if-match"
+_SHARED = tuple(MUTATION_HEADERS - {_IF_MATCH})
+_A_VERSION = b""
 
-# What was read before, by the content type alone, or with one of the headers and its value.
+# What was read before, by the content type alone, or with the values of all the headers, of which a version
+# is replaced by another value.
 _of_type: Known[bytes | None, MutationHeaders] = Known(256)
-_known: Known[tuple[bytes | None, bytes, Any], MutationHeaders] = Known(1024)
-_LONGEST_KNOWN = 64
+_known: Known[tuple[Any, ...], MutationHeaders] = Known(1024)
+_LONGEST_KNOWN = 128
 
 
 def read_mutation(request: Request) -> MutationHeaders:
@@ -141,10 +160,8 @@ def read_mutation(request: Request) -> MutationHeaders:
     if type(declared) is list:
         # Refuses a header that is given twice.
         declared = request.header(b"Content-Type")
-    if request.is_selective:
-        given = headers.keys() & MUTATION_HEADERS
-        if given:
-            return _read_selective(request, declared, given)
+    if request.is_selective and not MUTATION_HEADERS.isdisjoint(headers):
+        return _read_selective(request, declared)
     return _of_type.get(declared) or _by_type(declared)
 
 
@@ -158,32 +175,29 @@ def _by_type(declared: bytes | None) -> MutationHeaders:
     return known
 
 
-def _read_selective(request: Request, declared: bytes | None, given: Set[bytes]) -> MutationHeaders:
-    if len(given) > 1:
-        return _read_all(request, declared, given)
-    (name,) = given
-    value: Any = request.headers[name]
-    if type(value) is list or len(value) + len(declared or b"") > _LONGEST_KNOWN:
-        return _read_all(request, declared, given)
-    if name == b"if-match" and value != b"*":
-        # Versions rarely come twice.
-        found = MutationHeaders()
-        found.if_match = value
-        found.is_plain = False
-        found.flags = 0 if declared is None else _by_type(declared).flags
-        return found
-    form = declared, name, value
-    return _known.get(form) or _known.learn(form, _read_all(request, declared, given))
+def _read_selective(request: Request, declared: bytes | None) -> MutationHeaders:
+    headers = request.headers
+    match: Any = headers.get(_IF_MATCH)
+    is_version = type(match) is bytes and match != b"*"
+    said = declared, _A_VERSION if is_version else match, *map(headers.get, _SHARED)
+    try:
+        known = _known.get(said)
+    except TypeError:
+        # A list: a header that is given twice, which is refused.
+        known = None
+    if known is None:
+        known = _read_all(request, declared)
+        if sum(len(value) for value in said if value is not None) <= _LONGEST_KNOWN:
+            _known.learn(said, known)
+    return known.of_version(match) if is_version else known
 
 
-def _read_all(request: Request, declared: bytes | None, given: Set[bytes]) -> MutationHeaders:
+def _read_all(request: Request, declared: bytes | None) -> MutationHeaders:
     found = MutationHeaders()
     flags = None
     for name, (attribute, spelling) in _ATTRIBUTES.items():
-        if name not in given:
+        if name not in request.headers:
             continue
-        if attribute not in _PLAIN:
-            found.is_plain = False
         if name == _FLAGS:
             flags = request.header(spelling)
         elif attribute in _TEXTS:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from gateway.dialect.conditions import CREATE, plain_tag, read_condition
+from gateway.dialect.conditions import CREATE, read_condition
 from gateway.dialect.errors import Refusal
 from gateway.operations.documents import waits_of
+from gateway.resources.base import Asked
 from gateway.resources.headers import MutationHeaders
 
 __all__ = ["StoreForm", "form_of"]
@@ -17,20 +18,24 @@ class StoreForm:
 
     :ivar method: of the driver: ``set``, ``add``, ``replace``, ``append`` or ``prepend``.
     :ivar options: the method's other arguments.
+    :ivar takes_cas: whether they lack the CAS, which differs from request to request.
     :ivar excludes: whether the document must not exist because of a condition (412, not 409).
     :ivar is_special: whether it is another operation than without a condition, or what explains failures was
         given: a CAS, or durability.
+    :ivar asked: what explains failures.
     """
 
-    __slots__ = ("cas_given", "durable", "excludes", "is_special", "method", "options")
+    __slots__ = ("asked", "excludes", "is_special", "method", "options", "takes_cas")
 
-    def __init__(self, method: str, options: dict[str, Any], *, is_conditional: bool, excludes: bool) -> None:
+    def __init__(
+        self, method: str, options: dict[str, Any], *, is_conditional: bool, excludes: bool, takes_cas: bool
+    ) -> None:
         self.method = method
         self.options = options
         self.excludes = excludes
-        self.cas_given = excludes or bool(options.get("cas"))
-        self.durable = "durability_level" in options
-        self.is_special = is_conditional or self.durable
+        self.takes_cas = takes_cas
+        self.asked = Asked(excludes or takes_cas or bool(options.get("cas")), "durability_level" in options)
+        self.is_special = is_conditional or self.asked.durable
 
 
 def form_of(name: str, headers: MutationHeaders, now: float) -> StoreForm | None:
@@ -43,7 +48,7 @@ def form_of(name: str, headers: MutationHeaders, now: float) -> StoreForm | None
     if form is None and headers.encoding is None:
         form = _form_of(name, headers, now)
         if form is not None and headers.lasts:
-            headers.forms = {**headers.forms, name: form}
+            headers.forms[name] = form
     return form
 
 
@@ -68,11 +73,13 @@ def _form_of(name: str, headers: MutationHeaders, now: float) -> StoreForm | Non
         options |= {"ttl": expiry or 0, "format": headers.flags}
         if method != "add":
             options["preserve_expiry"] = expiry is None
-    if method != "add":
+    takes_cas = headers.cas is not None and method != "add"
+    if method != "add" and not takes_cas:
         options["cas"] = cas
     if waits.level:
         options |= waits_of(waits)
-    return StoreForm(method, options, is_conditional=method != name or bool(cas), excludes=excludes)
+    is_conditional = method != name or bool(cas)
+    return StoreForm(method, options, is_conditional=is_conditional, excludes=excludes, takes_cas=takes_cas)
 
 
 def _on_condition(name: str, headers: MutationHeaders) -> tuple[str, int | None]:
@@ -81,10 +88,9 @@ def _on_condition(name: str, headers: MutationHeaders) -> tuple[str, int | None]
 
     :raises Refusal: 400.
     """
-    match, none_match = headers.if_match, headers.if_none_match
-    cas = plain_tag(match) if match is not None and none_match is None else None
+    cas = headers.cas
     if cas is None:
-        condition = read_condition(match, none_match)
+        condition = read_condition(headers.if_match, headers.if_none_match)
         if name == "add":
             # A new document always fulfils a condition on others.
             return name, 0

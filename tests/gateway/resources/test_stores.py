@@ -10,7 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from couchbase import exceptions
 from couchbase.protocol.constants import Status
-from gateway.resources import documents
+from gateway.resources import documents, headers
 from gateway.resources.headers import MutationHeaders
 from gateway.resources.stores import form_of
 from tests.gateway.resources.test_documents import ANSWERS
@@ -62,8 +62,10 @@ class SameTests(SynchronousTestCase):
         counted: list[Any] = []
         site.gateway.count_operation = lambda *counts: counted.append(counts)  # type: ignore[method-assign]
         if general:
+            # What is remembered has the forms that were found.
+            headers._of_type.clear()
+            headers._known.clear()
             self.patch(documents, "form_of", lambda *_: None)
-            self.patch(MutationHeaders, "forms", {})
         data = [(name, value) for name, value in pairs]
         reply = site.request(method, path + suffix, body, data)
         told: Any = reply.body
@@ -90,20 +92,51 @@ class SameTests(SynchronousTestCase):
             self.assertEqual(short, self.outcome(error, asked, general=True))
         finally:
             documents.form_of = with_forms
-            MutationHeaders.forms = {}
 
     def test_what_is_remembered(self) -> None:
         """A form is found once, unless it depends on the time of the request."""
         for expires, lasts in (("1h", True), ("Thu, 01 Jan 2099 00:00:00 GMT", True), ("2000h", False)):
-            headers = MutationHeaders()
-            headers.expires = expires
-            first = form_of("set", headers, NOW)
+            given = MutationHeaders()
+            given.expires = expires
+            first = form_of("set", given, NOW)
             assert first is not None
-            later = form_of("set", headers, NOW + 100)
+            later = form_of("set", given, NOW + 100)
             assert later is not None
-            self.assertEqual((later is first, "set" in headers.forms), (lasts, lasts))
+            self.assertEqual((later is first, "set" in given.forms), (lasts, lasts))
             self.assertEqual(later.options["ttl"] - first.options["ttl"], 0 if lasts else 100)
-        self.assertEqual(MutationHeaders.forms, {})
+
+    def test_versions(self) -> None:
+        """What is found for one version is used for the next one, with its own CAS; other conditions share
+        nothing."""
+        shared = MutationHeaders()
+        forms = []
+        for match, cas in ((b"1f", 0x1F), (b'"ff"', 0xFF), (b"2a", 0x2A)):
+            given = shared.of_version(match)
+            self.assertEqual((given.if_match, given.cas), (match, cas))
+            forms.append(form_of("set", given, NOW))
+        assert forms[0] is not None
+        self.assertEqual([form is forms[0] for form in forms], [True] * 3)
+        self.assertEqual((forms[0].method, forms[0].takes_cas), ("replace", True))
+        self.assertNotIn("cas", forms[0].options)
+        for match in (b'"1", "2"', b'"0"', b"nonsense", b'W/"1f"', b""):
+            given = shared.of_version(match)
+            self.assertIsNone(given.cas)
+            self.assertEqual(given.forms, {})
+        shared = MutationHeaders()
+        shared.if_none_match = b"2a"
+        self.assertIsNone(form_of("set", shared.of_version(b"2a"), NOW))
+        found = form_of("set", shared.of_version(b"1f"), NOW)
+        assert found is not None
+        self.assertEqual((found.options["cas"], shared.forms), (0x1F, {}))
+
+    def test_versions_of_requests(self) -> None:
+        """Each request sends its own version, beside whatever else it says, and whatever came before."""
+        for more in ({}, {"Expires": "1h"}, {"X-CB-DurabilityLevel": "Majority", "X-CB-Flags": "7"}):
+            site = Site(dict(ANSWERS))
+            for match in ("1f", "ff", '"2a"', "*", "2b"):
+                site.request("PUT", DOCUMENTS[0], b"{}", {"If-Match": match, **more})
+            sent = [options["cas"] for name, _, options in site.calls if name == "replace"]
+            self.assertEqual(sent, [0x1F, 0xFF, 0x2A, 0, 0x2B], more)
 
     def test_one_operation(self) -> None:
         """Conditions that a single operation can test, and those that need the version first."""
@@ -116,8 +149,8 @@ class SameTests(SynchronousTestCase):
             (b"1f, 2f", None, None),
             (b"nonsense", None, None),
         ):
-            headers = MutationHeaders()
-            headers.if_match, headers.if_none_match = match, none_match
-            form = form_of("set", headers, NOW)
+            given = MutationHeaders()
+            given.if_match, given.if_none_match = match, none_match
+            form = form_of("set", given, NOW)
             found = None if form is None else (form.method, form.options.get("cas"))
             self.assertEqual(found, expected)
