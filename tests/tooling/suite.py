@@ -185,10 +185,12 @@ class Worker:
     def _start(self) -> subprocess.Popen[str]:
         self._folder.mkdir(parents=True, exist_ok=True)
         other = filter(None, [os.environ.get("PYTHONPATH")])
+        # Tests start hundreds of interpreters: without stored byte code, each would compile every module.
+        kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
         return subprocess.Popen(
             [sys.executable, "-m", "tests.tooling.suiteworker"],
             cwd=self._folder,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *other])},
+            env={**kept, "PYTHONPATH": os.pathsep.join([str(ROOT), *other])},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

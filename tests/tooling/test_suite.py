@@ -64,6 +64,16 @@ class InterruptTests(SynchronousTestCase):
         self.assertEqual(subprocess.check_output([sys.executable, "-c", program], text=True), "False\\n")
 """
 
+COMPILES = """
+import os, sys
+from twisted.trial.unittest import SynchronousTestCase
+
+class ByteCodeTests(SynchronousTestCase):
+    def test_written(self):
+        self.assertFalse(sys.dont_write_bytecode)
+        self.assertNotIn("PYTHONDONTWRITEBYTECODE", os.environ)
+"""
+
 
 WAITS = """
 import os, signal
@@ -119,6 +129,13 @@ class SuiteTests(SynchronousTestCase):
             results = run(names, 1, Path(self.mktemp()).absolute(), io.StringIO())
         finally:
             signal.signal(signal.SIGINT, before)
+        self.assertEqual(dict(results.counts), {"successes": 1})
+
+    def test_byte_code(self) -> None:
+        """It is stored for the programs that tests start, although the environment says not to."""
+        names = self.sample(sample_compiles=COMPILES)
+        self.patch(os, "environ", {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"})
+        results = run(names, 1, Path(self.mktemp()).absolute(), io.StringIO())
         self.assertEqual(dict(results.counts), {"successes": 1})
 
     def test_a_process_that_ends(self) -> None:

@@ -8,6 +8,7 @@ import signal
 import sys
 from dataclasses import replace
 from typing import Any
+from unittest import mock
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -145,10 +146,11 @@ class ReloadTests(SynchronousTestCase):
         """New settings with tracing are refused as at the start if OpenTelemetry is missing, or a variable of
         its own is wrong; the workers keep running."""
         running = self.running('cluster = "couchbase://a"\n')
-        self.patch(sys, "modules", {**sys.modules, "gateway.tracing.export": None})
-        told = self.assertRaises(
-            UsageError, self.reread, running, 'cluster = "couchbase://a"\ntracing = true\n'
-        )
+        # The import statement looks in this very dictionary, whatever sys.modules names at the time.
+        with mock.patch.dict(sys.modules, {"gateway.tracing.export": None}):
+            told = self.assertRaises(
+                UsageError, self.reread, running, 'cluster = "couchbase://a"\ntracing = true\n'
+            )
         self.assertIn("--tracing: OpenTelemetry is not installed", str(told))
         self.assertIn("couchgateway[otel]", str(told))
 
