@@ -13,13 +13,13 @@ import sys
 import tokenize
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.tooling.sources import PACKAGES, ROOT, imports_of, module_name, parsed
+from tests.tooling.sources import PACKAGES, ROOT, imports_of, module_name, nodes, nodes_of, parsed
 
-__all__ = ["Module", "Shape", "StatefulClass", "boolean_state", "longest_chain", "tangled"]
+__all__ = ["Module", "Shape", "StatefulClass", "boolean_state", "longest_chain", "tangled", "whole"]
 
 LONG_MODULE = 450
 LONG_FUNCTION = 60
@@ -29,6 +29,8 @@ MANY_BOOLEANS = 5
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 Graph = dict[str, set[str]]
 
+# What may have functions in it.
+_HOLDERS = (ast.stmt, ast.ExceptHandler, ast.match_case)
 _BUILDERS = frozenset({"__init__", "__new__", "__post_init__", "__attrs_post_init__"})
 _BOOLEAN_CALLS = frozenset({"bool", "isinstance", "issubclass", "hasattr", "callable", "any", "all"})
 
@@ -53,11 +55,15 @@ class Module:
     @cached_property
     def functions(self) -> list[Function]:
         """Every function and method; a nested one is part of the function around it."""
-        everyone = [
-            node for node in ast.walk(self.tree) if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
-        ]
-        nested = {id(inner) for outer in everyone for inner in ast.walk(outer) if inner is not outer}
-        return [one for one in everyone if id(one) not in nested]
+        found: list[Function] = []
+        waiting: list[ast.AST] = [self.tree]
+        for node in waiting:
+            for one in ast.iter_child_nodes(node):
+                if isinstance(one, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                    found.append(one)
+                elif isinstance(one, _HOLDERS):
+                    waiting.append(one)
+        return found
 
     @property
     def comments(self) -> int:
@@ -148,7 +154,7 @@ class _Assignment(NamedTuple):
 
 
 def _assignments(node: ast.AST) -> Iterator[_Assignment]:
-    for one in ast.walk(node):
+    for one in nodes(node):
         if isinstance(one, ast.Assign):
             for target in one.targets:
                 if isinstance(target, ast.Tuple) and isinstance(one.value, ast.Tuple):
@@ -208,22 +214,22 @@ def boolean_state(modules: Iterable[Module]) -> list[StatefulClass]:
     found = []
     for module in modules:
         elsewhere = foreign[module.name.split(".")[0]]
-        for node in ast.walk(module.tree):
-            if isinstance(node, ast.ClassDef):
-                booleans = tuple(sorted(_class_booleans(node, elsewhere)))
-                if booleans:
-                    found.append(StatefulClass(module.name, node.name, booleans))
+        for node in nodes_of(module.tree, ast.ClassDef):
+            booleans = tuple(sorted(_class_booleans(node, elsewhere)))
+            if booleans:
+                found.append(StatefulClass(module.name, node.name, booleans))
     return sorted(found, key=lambda one: (-len(one.booleans), one.module, one.name))
 
 
 # ---- what imports what ---------------------------------------------------------------------------
 
 
+@cache
 def typing_only(tree: ast.Module) -> set[int]:
     """Return the lines of imports that only a type checker sees."""
     lines: set[int] = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+    for node in nodes_of(tree, ast.If):
+        if "TYPE_CHECKING" in ast.unparse(node.test):
             lines.update(
                 inner.lineno for part in node.body for inner in ast.walk(part) if hasattr(inner, "lineno")
             )
@@ -348,13 +354,12 @@ class Shape:
     def private_reaches(self) -> int:
         """Return how often a private attribute of another object is used."""
         return sum(
-            isinstance(node, ast.Attribute)
-            and node.attr.startswith("_")
+            node.attr.startswith("_")
             and not node.attr.startswith("__")
             and getattr(node.value, "id", "") not in ("self", "cls")
             and not (isinstance(node.value, ast.Call) and getattr(node.value.func, "id", "") == "super")
             for module in self.modules
-            for node in ast.walk(module.tree)
+            for node in nodes_of(module.tree, ast.Attribute)
         )
 
     def rows(self) -> Iterator[tuple[str, str]]:
@@ -385,9 +390,7 @@ class Shape:
                 yield f"    {package}", f"{vague} of {annotated} ({_percent(vague, annotated)})"
         comments = sum(module.comments for module in self.modules)
         yield "comments per 1,000 lines", f"{1000 * comments / self.lines:.0f}"
-        asserts = sum(
-            isinstance(node, ast.Assert) for module in self.modules for node in ast.walk(module.tree)
-        )
+        asserts = sum(len(nodes_of(module.tree, ast.Assert)) for module in self.modules)
         todo = sum(
             module.text.count("TO" + "DO") + module.text.count("FIX" + "ME") for module in self.modules
         )
@@ -408,6 +411,12 @@ class Shape:
         for one in stateful:
             yield f"    {one}", str(len(one.booleans))
         yield "private reaches per 1,000 lines", f"{1000 * self.private_reaches() / self.lines:.1f}"
+
+
+@cache
+def whole() -> Shape:
+    """Return the shape of this checkout's packages, measured once."""
+    return Shape()
 
 
 def _percent(part: int, whole: int) -> str:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import ast
 import functools
+import gc
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 ROOT = Path(__file__).resolve().parents[2]
+Node = TypeVar("Node", bound=ast.AST)
 PACKAGES = ("couchbase", "txcouchbase", "gcouchbase", "couchnode", "gateway", "reactor")
 
 
@@ -33,7 +35,52 @@ def source_files(*packages: str) -> list[Path]:
 @functools.cache
 def parsed(path: Path) -> ast.Module:
     """Return the syntax tree of one file."""
-    return ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
+    text = path.read_text(encoding="utf-8")
+    # Trees stay: collections that look at a million nodes took three times as long as parsing.
+    _collect_once()
+    gc.disable()
+    try:
+        tree = ast.parse(text, filename=str(path))
+        gc.freeze()
+        return tree
+    finally:
+        gc.enable()
+
+
+@functools.cache
+def _collect_once() -> None:
+    """Leave nothing of earlier tests to be kept."""
+    gc.collect()
+
+
+@functools.cache
+def nodes(tree: ast.AST) -> list[ast.AST]:
+    """Return a syntax tree's nodes in the order of :func:`ast.walk`, without contexts (``ast.Load`` ...).
+
+    They are kept: many tests ask the same trees.
+    """
+    found = [tree]
+    for node in found:
+        for name in node._fields:
+            value = getattr(node, name, None)
+            if value.__class__ is list:
+                found += [one for one in value if isinstance(one, ast.AST)]
+            elif isinstance(value, ast.AST) and name != "ctx":
+                found.append(value)
+    return found
+
+
+@functools.cache
+def _by_kind(tree: ast.AST) -> dict[type[ast.AST], list[ast.AST]]:
+    found: dict[type[ast.AST], list[ast.AST]] = {}
+    for node in nodes(tree):
+        found.setdefault(node.__class__, []).append(node)
+    return found
+
+
+def nodes_of(tree: ast.AST, kind: type[Node]) -> list[Node]:
+    """Return a syntax tree's nodes of one class, in the order of :func:`ast.walk`."""
+    return _by_kind(tree).get(kind, [])  # type: ignore[return-value]  # they are of this class
 
 
 def module_name(path: Path, root: Path = ROOT) -> str:
@@ -50,16 +97,21 @@ def is_inside(name: str, package: str) -> bool:
     return name == package or name.startswith(package + ".")
 
 
-def imports_of(path: Path, root: Path = ROOT) -> Iterator[Import]:
-    """Yield what a file imports, anywhere in it, also under TYPE_CHECKING or by a constant name.
+@functools.cache
+def imports_of(path: Path, root: Path = ROOT) -> list[Import]:
+    """Return what a file imports, anywhere in it, also under TYPE_CHECKING or by a constant name.
 
     ``from a import b`` counts as ``a.b``, so that naming a submodule this way does not hide it.
 
     :param root: the checkout it lies in.
     """
+    return list(_imports_of(path, root))
+
+
+def _imports_of(path: Path, root: Path) -> Iterator[Import]:
     importer = module_name(path, root)
     package = importer if path.name == "__init__.py" else importer.rpartition(".")[0]
-    for node in ast.walk(parsed(path)):
+    for node in nodes(parsed(path)):
         if isinstance(node, ast.Import):
             for alias in node.names:
                 yield Import(importer, path, node.lineno, alias.name)

@@ -10,7 +10,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.tooling.sources import ROOT, parsed
+from tests.tooling.sources import ROOT, nodes_of, parsed
 
 PAGE = ROOT / "docs" / "sdk-1.2.md"
 NAME = re.compile(r"`(tests(?:\.\w+)+)`")
@@ -50,7 +50,7 @@ def missing(name: str) -> str:
 
 def missing_in_source(name: str, path: Path, cls: str) -> str:
     """Look for a class in a file that cannot be imported here."""
-    classes = [node.name for node in ast.walk(parsed(path)) if isinstance(node, ast.ClassDef)]
+    classes = [node.name for node in nodes_of(parsed(path), ast.ClassDef)]
     return "" if cls in classes else f"{name}: {path.name} has no class {cls}"
 
 

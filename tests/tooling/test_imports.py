@@ -9,7 +9,16 @@ import sys
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.tooling.shape import typing_only
-from tests.tooling.sources import PACKAGES, ROOT, Import, imports_of, is_inside, parsed, source_files
+from tests.tooling.sources import (
+    PACKAGES,
+    ROOT,
+    Import,
+    imports_of,
+    is_inside,
+    nodes_of,
+    parsed,
+    source_files,
+)
 
 # Allowed imports between our packages; any other import of ours is against the arrows gateway -> txcouchbase
 # -> couchbase -> couchbase.protocol <- couchnode. The ground floor, reactor, imports nothing of ours;
@@ -83,10 +92,10 @@ class ArrowTests(SynchronousTestCase):
     def test_the_protocol_core_calls_nothing_that_reaches_out(self) -> None:
         """``couchbase.protocol`` opens no file and prints nothing through a builtin."""
         wrong = [
-            f"{path.relative_to(ROOT)}:{node.lineno} calls {node.func.id}"
+            f"{path.relative_to(ROOT)}:{node.lineno} calls {name}"
             for path in source_files("couchbase/protocol")
-            for node in ast.walk(parsed(path))
-            if isinstance(node, ast.Call) and getattr(node.func, "id", None) in REACHES_OUT_BY_NAME
+            for node in nodes_of(parsed(path), ast.Call)
+            if (name := getattr(node.func, "id", None)) in REACHES_OUT_BY_NAME
         ]
         self.assertEqual(wrong, [])
 
@@ -170,8 +179,8 @@ class DriverTests(SynchronousTestCase):
         wrong = [
             f"{path.relative_to(ROOT)}:{node.lineno} reads .{node.attr}"
             for path in source_files(*self.DRIVERS)
-            for node in ast.walk(parsed(path))
-            if isinstance(node, ast.Attribute) and node.attr in ("opcode", "specific", "magic", "opaque")
+            for node in nodes_of(parsed(path), ast.Attribute)
+            if node.attr in ("opcode", "specific", "magic", "opaque")
         ]
         self.assertEqual(wrong, [])
 

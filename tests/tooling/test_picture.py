@@ -5,7 +5,7 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.tooling.picture import PAGE, drawn, mermaid, pictures, reduced
-from tests.tooling.shape import Shape
+from tests.tooling.shape import whole
 
 
 class PictureTests(SynchronousTestCase):
@@ -14,7 +14,7 @@ class PictureTests(SynchronousTestCase):
     def test_page(self) -> None:
         """The page shows today's imports; ``python -m tests.tooling.picture`` draws them."""
         page = PAGE.read_text("utf-8")
-        self.assertEqual(page, drawn(page, Shape()))
+        self.assertEqual(page, drawn(page, whole()))
 
     def test_reduced(self) -> None:
         """An arrow that only shortens a path is left out; every path remains."""
@@ -32,11 +32,11 @@ class PictureTests(SynchronousTestCase):
 
     def test_no_place(self) -> None:
         """A page without a place for a picture is refused by name."""
-        self.assertRaisesRegex(ValueError, "picture of the packages", drawn, "", Shape())
+        self.assertRaisesRegex(ValueError, "picture of the packages", drawn, "", whole())
 
     def test_rooms(self) -> None:
         """Each picture has the rooms of its package."""
-        found = dict(pictures(Shape()))
+        found = dict(pictures(whole()))
         self.assertIn('["couchbase.protocol"]', found["the packages"])
         self.assertIn('["operations"]', found["gateway/"])
         self.assertIn('["kv"]', found["couchnode/"])

@@ -5,12 +5,14 @@ from __future__ import annotations
 import ast
 import functools
 import inspect
+import io
+import tokenize
 from collections.abc import Iterable, Iterator
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.tooling.prose.rules import Finding, rules
-from tests.tooling.prose.texts import Text, docstrings, messages, paragraphs, remarks
+from tests.tooling.prose.texts import Text, comments, docstrings, messages, paragraphs, remarks
 from tests.tooling.sources import PACKAGES, ROOT, parsed, source_files, tracked_files
 
 ALL = {rule.name: rule for rule in rules()}
@@ -99,6 +101,28 @@ class SelfTests(SynchronousTestCase):
             for page in (bad, f"- {bad}", f"| a | {bad} |", f"> {bad.replace(' ', chr(10))}"):
                 with self.subTest(page):
                     self.assertTrue(found(paragraphs(page)))
+
+    def test_comments(self) -> None:
+        """Comments are found where the language has them, and not in strings of whatever quotes."""
+        source = inspect.cleandoc(
+            r"""
+            # one
+            x = "# no" + '#' + f"{x}# '" + b'\\'  # two, and "more
+            if x:  # three's
+                y = ''' # no ' " \''' # no
+                # no
+                '''  # four
+                z = "\"# no" "" + '\
+            # no' #five
+            """
+        )
+        tokens = tokenize.generate_tokens(io.StringIO(source).readline)
+        expected = [(*token.start, token.string) for token in tokens if token.type == tokenize.COMMENT]
+        self.assertEqual(comments(source), expected)
+        self.assertEqual(
+            [one.text for one in comments(source)],
+            ["# one", '# two, and "more', "# three's", "# four", "#five"],
+        )
 
     def test_what_is_not_meant(self) -> None:
         """Plain words pass, and so do code and links' targets."""

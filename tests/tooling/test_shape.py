@@ -21,6 +21,7 @@ from tests.tooling.shape import (
     main,
     parameters,
     tangled,
+    whole,
 )
 from tests.tooling.sources import PACKAGES
 
@@ -47,7 +48,7 @@ class LimitTests(SynchronousTestCase):
     """The product keeps to the limits, except for the names above."""
 
     def setUp(self) -> None:
-        self.shape = Shape()
+        self.shape = whole()
 
     def compare(self, found: dict[str, object], excepted: set[str], what: str) -> None:
         """Compare what is over a limit with what may be."""
