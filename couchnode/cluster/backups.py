@@ -149,9 +149,10 @@ class Backups:
         except BaseException as error:
             yield deferToThread(rmtree, partial, ignore_errors=True)
             if isinstance(error, OSError):
-                raise BackupError(f"{path} cannot be written: {error.strerror}") from error
+                where = f"{error.filename}: " if error.filename else ""
+                raise BackupError(f"{path} cannot be made: {where}{error.strerror}") from error
             if isinstance(error, (StoreError, DataDirectoryError)):
-                raise BackupError(str(error)) from error
+                raise BackupError(f"{path} cannot be made: {error}") from error
             raise
         found: list[Backup] = yield self.all()
         for old in found[: -keep if keep is not None else 0]:

@@ -8,10 +8,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from queue import Empty, SimpleQueue
 
-from couchnode.data.storeerrors import StoreClosedError
+from couchnode.data.storeerrors import StoreClosedError, StoreDamagedError, translate
 
 PAGES = 256
 """Pages of 4 KiB that are copied at a time; writes wait for so many."""
+
+_OF_READING = frozenset({"SQLITE_IOERR_READ", "SQLITE_IOERR_SHORT_READ"})
 
 
 class Copying:
@@ -42,7 +44,9 @@ class Copying:
 
         :returns: its size, in bytes.
         :raises StoreClosedError: it was stopped.
-        :raises OSError, sqlite3.Error: it could not be written. In each case nothing is left of the copy.
+        :raises StoreError: it could not be written; the message names the copy, not the store.
+        :raises OSError: the same, at the end.
+        :raises sqlite3.Error: the store could not be read. In each case nothing is left of the copy.
         """
         try:
             # Closed by hand: as a context manager, a connection ends transactions only.
@@ -54,12 +58,22 @@ class Copying:
             with open(self._path, "rb+") as file:
                 os.fsync(file.fileno())
             return self._path.stat().st_size
-        except BaseException:
+        except BaseException as error:
             for suffix in ("", "-journal"):
                 Path(f"{self._path}{suffix}").unlink(missing_ok=True)
+            if isinstance(error, sqlite3.Error):
+                raise self._blamed(error) from error
             raise
         finally:
             self._write()
+
+    def _blamed(self, error: sqlite3.Error) -> Exception:
+        """Return the error with the name of the copy, unless it is the store that cannot be read."""
+        found = translate(self._path, "", error)
+        # A copy is new, so it is the store that is damaged. Python 3.10 does not know the names of errors.
+        if isinstance(found, StoreDamagedError) or getattr(error, "sqlite_errorname", "") in _OF_READING:
+            return error
+        return found
 
     def _between(self, status: int, remaining: int, total: int) -> None:
         if self.is_stopped:

@@ -20,12 +20,18 @@ from gateway.access.rules import RuleTable
 from gateway.access.ways import Way
 from gateway.cluster.credentials import CallerCredentials, Passthrough
 from gateway.dialect.errors import Refusal, bad_request
-from gateway.http.known import Known
+from gateway.http.known import Known, KnownBySize
 from gateway.http.request import NotYet, Request
 
 __all__ = ["Charge", "Confirm", "Gatekeeper", "Granted"]
 
 _KNOWN_CALLERS = 2048
+_KNOWN_BYTES = 8 << 20
+"""Memory for callers in each of the tables: names and claims may be nearly as long as a head."""
+_UNCONFIRMED_BYTES = 2 << 20
+"""The same for those with a password that nobody has confirmed yet: anyone can send them."""
+_CALLER_BYTES, _TEXT_BYTES = 1500, 60
+"""What a caller takes without its texts, and a text without its characters."""
 _KNOWN_GRANTS = 64
 _LONGEST_NAME = 251
 _KEY = b"X-API-Key "
@@ -144,11 +150,13 @@ class Gatekeeper:
         # A copy of it costs less than a new one.
         self._marks = blake2b(key=secret, digest_size=32)
         self._now = now
-        self._callers: Known[bytes, Caller] = Known(_KNOWN_CALLERS)
+        self._callers: KnownBySize[bytes, Caller] = KnownBySize(_KNOWN_CALLERS, _KNOWN_BYTES)
         # Those without a header of their own; and those with a password, by their digests. Not in one table
         # with the others: a header could be made up whose hash is such a digest.
-        self._by_identity: Known[tuple[str, str, frozenset[tuple[str, str]]], Caller] = Known(_KNOWN_CALLERS)
-        self._by_digest: Known[bytes, Caller] = Known(_KNOWN_CALLERS)
+        self._by_identity: KnownBySize[tuple[str, str, frozenset[tuple[str, str]]], Caller] = KnownBySize(
+            _KNOWN_CALLERS, _KNOWN_BYTES
+        )
+        self._by_digest: KnownBySize[bytes, Caller] = KnownBySize(_KNOWN_CALLERS, _UNCONFIRMED_BYTES)
         self._accounts: dict[str, CallerCredentials] = {}
         self.schemes: Mapping[str, Mapping[str, object]] = {
             name: scheme for way in self._ways for name, scheme in way.schemes.items()
@@ -222,7 +230,8 @@ class Gatekeeper:
             if found is not None:
                 identity, until = found
                 if header is not None and until > 0:
-                    caller = self._callers.learn(mark, self._caller(identity, until))
+                    caller = self._caller(identity, until)
+                    self._callers.learn_sized(mark, caller, _size(identity))
                 else:
                     caller = self._known(identity)
                 if self._charge is not None and request.caller is None:
@@ -243,14 +252,15 @@ class Gatekeeper:
     def _known(self, identity: Identity) -> Caller:
         key = identity[:3]
         found = self._by_identity.get(key)
-        return found or self._by_identity.learn(key, self._caller(identity, 0.0))
+        return found or self._by_identity.learn_sized(key, self._caller(identity, 0.0), _size(identity))
 
     def _own(self, request: Request, own: CallerCredentials) -> CallerCredentials:
         """Return the grant for a password that the cluster has not confirmed yet."""
         caller = self._by_digest.get(own.digest)
         if caller is None:
             identity = Identity("user", own.user, frozenset({("user", own.user)}), {"name": own.user})
-            caller = self._by_digest.learn(own.digest, self._caller(identity, 0.0, own_only=True))
+            caller = self._caller(identity, 0.0, own_only=True)
+            self._by_digest.learn_sized(own.digest, caller, _size(identity))
             # Not by name: whoever sends wrong passwords must not use up another's limit.
             caller.mark = own.digest.hex()
         if self._charge is not None and request.caller is None:
@@ -313,6 +323,15 @@ class Gatekeeper:
             known = CallerCredentials(account.user, account.password, self._secret)
             self._accounts[name] = known
         return known
+
+
+def _size(identity: Identity) -> int:
+    """Estimate the bytes that a caller takes in memory, rather too many."""
+    texts = [identity.name, *(value for _, value in identity.facts)]
+    for name, value in identity.values.items():
+        texts += name, value
+    characters = sum(len(text) if text.isascii() else 4 * len(text) for text in texts)
+    return _CALLER_BYTES + _TEXT_BYTES * len(texts) + characters
 
 
 def _name(value: bytes) -> str:

@@ -12,6 +12,9 @@ __all__ = ["UNIX", "TrustedProxies", "check_proxy", "plain_address"]
 UNIX = "unix"
 """Stands for all peers at a Unix socket."""
 
+_LONGEST_ADDRESS = 64
+"""Longest text that is remembered; headers may have longer ones, such as an address with a long zone."""
+
 Address = IPv4Address | IPv6Address
 
 
@@ -59,7 +62,7 @@ class TrustedProxies:
         known = self._known.get(host)
         if known is None:
             address = plain_address(host)
-            known = self._known.learn(
-                host, address is not None and any(address in network for network in self._networks)
-            )
+            known = address is not None and any(address in network for network in self._networks)
+            if len(host) <= _LONGEST_ADDRESS:
+                self._known.learn(host, known)
         return known

@@ -104,7 +104,8 @@ class ConnectionPool:
         self._queue: OrderedDict[_Credential, CallerCredentials] = OrderedDict()
         self._active = 0
         self._attempts: set[Any] = set()
-        self._failures: OrderedDict[_Credential, tuple[float, Any]] = OrderedDict()
+        # By bucket and digest: a name that nobody has confirmed may be nearly as long as a head.
+        self._failures: OrderedDict[tuple[str | None, bytes], tuple[float, Any]] = OrderedDict()
         self._leases: dict[Any, int] = {}
         self._retired: dict[Any, IDelayedCall | None] = {}
         self._closed = False
@@ -175,11 +176,11 @@ class ConnectionPool:
         if self._closed:
             return fail(Refusal("ShuttingDown"))
         credential = (bucket, caller.user, caller.digest)
-        known = self._failures.get(credential)
+        known = self._failures.get((bucket, caller.digest))
         if known is not None:
             if self._clock.seconds() < known[0]:
                 return fail(known[1])
-            del self._failures[credential]
+            del self._failures[bucket, caller.digest]
         waiters = self._openings.get(credential)
         if waiters is None:
             if len(self._queue) >= self._max_waiting:
@@ -273,7 +274,7 @@ class ConnectionPool:
         if failure.check(AuthError, BucketNotFoundError, NoAccessError):
             failure.cleanFailure()
             until = self._clock.seconds() + self._failure_seconds
-            self._failures[credential] = (until, failure.value)
+            self._failures[credential[0], credential[2]] = (until, failure.value)
             while len(self._failures) > FAILURES_KEPT:
                 self._failures.popitem(last=False)
             key = credential[:2]
@@ -325,5 +326,5 @@ class ConnectionPool:
         ]
         for key in idle:
             self._retire(key)
-        for credential in [known for known, (until, _) in self._failures.items() if until <= now]:
-            del self._failures[credential]
+        for failed in [known for known, (until, _) in self._failures.items() if until <= now]:
+            del self._failures[failed]

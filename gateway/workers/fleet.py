@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from twisted.internet.defer import Deferred, DeferredList, inlineCallbacks
+from twisted.internet.defer import CancelledError, Deferred, DeferredList, inlineCallbacks
 from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -17,7 +18,7 @@ from gateway.workers.slot import IWorker, WorkerSlot
 from gateway.workers.totals import Totals
 from reactor.deferreds import own
 
-__all__ = ["CLOSE_SECONDS", "KILL_SECONDS", "MAX_DRAINING", "Fleet"]
+__all__ = ["CLOSE_SECONDS", "KILL_SECONDS", "MAX_DRAINING", "STARTS", "Fleet"]
 
 CLOSE_SECONDS = 2.0
 """Timeout for workers to close their listening sockets at the end."""
@@ -28,6 +29,9 @@ open for long; a SIGHUP must not wait for them, yet the number of processes must
 
 KILL_SECONDS = 5.0
 """How long a worker may outlive its grace time; then it is killed."""
+
+STARTS = 4
+"""How often a replacement starts a new worker that is killed before it is ready."""
 
 
 class Fleet:
@@ -57,6 +61,7 @@ class Fleet:
         self._alive: set[IWorker] = set()
         self._draining: list[IWorker] = []
         self._room: Deferred[None] | None = None
+        self._pause: Deferred[None] | None = None
         self._was_ready: set[int] = set()
         self._stopping = False
         self._is_leaving = False
@@ -205,20 +210,8 @@ class Fleet:
                 yield self._room
             if self._stopping or self._is_leaving:
                 return False
-            slot.forget_timer()
-            try:
-                worker = slot.coming = self._begin(slot, settings)
-                yield worker.ready
-            except (OSError, WorkerFailed) as error:
-                slot.coming = None
-                if not self._stopping:
-                    self.log.error(
-                        "the new worker {number} did not start: {error}; the others are not replaced",
-                        number=slot.number,
-                        error=error,
-                    )
-                    if slot.worker is None:
-                        self._fill_later(slot, "has ended", 0.0)
+            worker = yield self._replacement(slot, settings)
+            if worker is None:
                 return False
             self.settings = settings
             old, slot.worker, slot.coming = slot.worker, worker, None
@@ -234,6 +227,55 @@ class Fleet:
                 old.send("drain")
                 self._kill_after(before.drain_seconds + before.grace_seconds, old)
         return True
+
+    @inlineCallbacks
+    def _replacement(self, slot: WorkerSlot, settings: Settings) -> Any:
+        """Start a new worker for a slot; fires with it when it is ready, with ``None`` if it cannot serve.
+
+        A worker that is killed has not decided anything about the settings: it is started again, after a
+        pause, up to :data:`STARTS` times.
+        """
+        for start in range(1, STARTS + 1):
+            slot.forget_timer()
+            began = self._clock.seconds()
+            try:
+                worker = slot.coming = self._begin(slot, settings)
+                yield worker.ready
+                return worker
+            except (OSError, WorkerFailed) as error:
+                was_killed = isinstance(error, WorkerFailed) and not error.by_itself
+                if was_killed and start < STARTS and not self._stopping:
+                    # The slot keeps the dead worker as the coming one, so that nobody else fills it.
+                    yield self._pause_after(error, slot, self._clock.seconds() - began)
+                    if not self._stopping and not self._is_leaving:
+                        continue
+                slot.coming = None
+                self._not_replaced(error, slot)
+                return None
+        return None
+
+    def _pause_after(self, error: Exception, slot: WorkerSlot, lived: float) -> Deferred[Any]:
+        """Wait before another start of a worker that was killed; a stop ends the pause."""
+        seconds = slot.backoff.pause_after(lived)
+        self.log.error(
+            "the new worker {number} did not start: {error}; the next one starts in {pause:g} s",
+            number=slot.number,
+            error=error,
+            pause=seconds,
+        )
+        self._pause = deferLater(self._clock, seconds)
+        return self._pause.addErrback(lambda failure: failure.trap(CancelledError))
+
+    def _not_replaced(self, error: Exception, slot: WorkerSlot) -> None:
+        if self._stopping:
+            return
+        self.log.error(
+            "the new worker {number} did not start: {error}; the others are not replaced",
+            number=slot.number,
+            error=error,
+        )
+        if slot.worker is None:
+            self._fill_later(slot, "has ended", 0.0)
 
     # ---- the end ---------------------------------------------------------------------------------
 
@@ -255,6 +297,8 @@ class Fleet:
         room, self._room = self._room, None
         if room is not None:
             room.callback(None)
+        if self._pause is not None:
+            self._pause.cancel()
         alive = list(self._alive)
         for worker in alive:
             worker.send("stop")

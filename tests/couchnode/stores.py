@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable
 from threading import Event
+from types import SimpleNamespace
+from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.trial.unittest import SynchronousTestCase
 
+from couchnode.data import storecopy
 from couchnode.data.helditems import VBucketRecord
 from couchnode.data.item import Item
 from couchnode.data.keys import document_key
@@ -100,3 +104,16 @@ def slow_copies(case: SynchronousTestCase) -> tuple[Event, Event]:
     case.patch(Copying, "_between", between)
     case.addCleanup(go.set)
     return arrived, go
+
+
+def fill_disk_of_copies(case: SynchronousTestCase) -> None:
+    """Let copies of stores have 40 KiB, for the rest of a test; SQLite then reports a full disk."""
+    plain = sqlite3.connect
+
+    def connect(path: Any, **options: Any) -> sqlite3.Connection:
+        connection = plain(path, **options)
+        connection.execute("PRAGMA page_size = 4096")
+        connection.execute("PRAGMA max_page_count = 10")
+        return connection
+
+    case.patch(storecopy, "sqlite3", SimpleNamespace(**{**vars(sqlite3), "connect": connect}))

@@ -12,9 +12,10 @@ from twisted.trial.unittest import TestCase
 
 from couchnode.data.storage import History, SqliteStore, StoreClosedError, StoreError
 from couchnode.data.storecopy import PAGES, Copying
+from couchnode.data.storeerrors import StoreDamagedError, StoreFullError
 from tests.couchnode.data.test_storage import Steps, item, transaction
 from tests.couchnode.nodes import UUID
-from tests.couchnode.stores import slow_copies
+from tests.couchnode.stores import fill_disk_of_copies, slow_copies
 
 KEYS = [b"k%d" % number for number in range(2000)]
 
@@ -132,3 +133,26 @@ class CopyTests(TestCase):
         yield self.store.close()
         yield self.assertFailure(self.store.copy(self.folder / "third.sqlite"), StoreClosedError)
         self.assertEqual((yield self.read(self.folder / "b.sqlite"))[b"k0"], b"after")
+
+    @inlineCallbacks
+    def test_full_disk(self) -> Steps:
+        """The message names the copy, which is what found no room; nothing of it is left."""
+        fill_disk_of_copies(self)
+        copy = self.folder / "copy.sqlite"
+        failure = yield self.assertFailure(self.store.copy(copy), StoreFullError)
+        self.assertEqual(str(failure), f"{copy}: database or disk is full")
+        self.assertEqual([path.name for path in self.folder.glob("copy*")], [])
+
+    @inlineCallbacks
+    def test_damaged_store(self) -> Steps:
+        """The message names the store, and what to do, if it is the one that cannot be read."""
+
+        def run(copying: Copying, connection: sqlite3.Connection) -> int:
+            raise copying._blamed(sqlite3.DatabaseError("database disk image is malformed"))
+
+        self.patch(Copying, "run", run)
+        failure = yield self.assertFailure(self.store.copy(self.folder / "copy.sqlite"), StoreDamagedError)
+        self.assertIn(
+            f"{self.folder / 'b.sqlite'} is damaged (database disk image is malformed)", str(failure)
+        )
+        self.assertIn("couchnode.repair", str(failure))

@@ -17,7 +17,7 @@ from couchnode.cluster.backups import Backups
 from couchnode.rest.backups import PATH
 from couchnode.service import EmbeddedNode
 from tests.couchnode.rest.test_api import ADMIN, RestCase, Steps
-from tests.couchnode.stores import slow_copies
+from tests.couchnode.stores import fill_disk_of_copies, slow_copies
 
 VIEWER = ("vera", "secret of vera")
 
@@ -265,10 +265,23 @@ class ManagementTests(BackupCase):
         complete = Backups._complete
         self.patch(Backups, "_complete", refuse)
         answer = yield self.ask(PATH, "POST", form={"name": "one"})
-        self.assertEqual((answer.status, "No space left" in str(answer.json)), (500, True))
+        self.assertEqual(answer.status, 500)
+        folder = self.path / "backups" / "one"
+        self.assertIn(f"{folder} cannot be made: No space left on device", str(answer.json))
         self.assertEqual(list((self.path / "backups").iterdir()), [])
         self.patch(Backups, "_complete", complete)
         self.assertEqual((yield self.ask(PATH, "POST", form={"name": "one"})).status, 200)
+
+    @inlineCallbacks
+    def test_full_disk_of_the_copy(self) -> Steps:
+        """The answer names the backup and its file, not the store, which has room."""
+        fill_disk_of_copies(self)
+        answer = yield self.ask(PATH, "POST", form={"name": "one"})
+        self.assertEqual(answer.status, 500)
+        folder = (self.path / "backups" / "one").absolute()
+        self.assertIn(f"{folder} cannot be made: {folder}.partial/node0/", str(answer.json))
+        self.assertIn(".sqlite: database or disk is full", str(answer.json))
+        self.assertEqual(list((self.path / "backups").iterdir()), [])
 
     @inlineCallbacks
     def test_leftovers(self) -> Steps:

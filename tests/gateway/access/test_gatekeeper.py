@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 from klein import Klein
@@ -12,6 +13,7 @@ from couchbase import exceptions
 from gateway.access.keys import ApiKeys, key_line, read_keys
 from gateway.access.ratelimits import Buckets, Policy, RateLimits
 from gateway.access.refusals import AccessDenied
+from gateway.access.rights import Identity
 from gateway.access.rules import Rule, RuleTable, Wildcard
 from gateway.access.ways import ByKey
 from gateway.http.request import Request
@@ -231,3 +233,45 @@ class GatekeeperTests(SynchronousTestCase):
             site.send(transport, raw_request("GET", path, headers={"X-API-Key": "cgk_a"}))
         (caller,) = gatekeeper._callers.values()
         self.assertLessEqual(len(caller.grants), 64)
+
+    def test_long_names(self) -> None:
+        """Names that nobody has confirmed, each nearly as long as a head, take 2 MiB at most."""
+        site = self.make(rule("r", "user:*", "{name}"), basic=True)
+        gatekeeper: Any = site.gateway._admission._authorizer
+        for letter in ("a", "\N{LATIN SMALL LETTER E WITH ACUTE}", "\N{SNOWMAN}"):
+            name = letter * (10_000 // len(letter.encode()))
+            for number in range(300):
+                self.assertEqual(site.request("GET", D, headers=basic(f"{name}{number}", "x")).status, 403)
+            kept = [caller.identity.name for caller in gatekeeper._by_digest.values()]
+            self.assertLess(sum(map(sys.getsizeof, kept)), 2 << 20)
+            self.assertGreater(len(kept), 0)
+
+    def test_long_claims(self) -> None:
+        """Callers with many claims take 8 MiB at most, and short ones are all remembered."""
+        found: list[Identity] = []
+
+        class Token:
+            """Believes what the test says."""
+
+            challenge, words, schemes = b"", "", {}
+
+            def recognise(self, request: Request, scheme: bytes, value: bytes) -> tuple[Identity, float]:
+                return found[0], self.until
+
+            until = 1.0
+
+        way: Any = Token()
+        authorizer: Any = ruled(RuleTable((rule("r", "subject:*"),), {}), [way])
+        site = Site({"get_with_expiry": Answer(b"1")}, authorizer=authorizer)
+        for way.until, table in ((1.0, authorizer._callers), (0.0, authorizer._by_identity)):
+            for claim, least, most in (("c" * 200, 50, 300), ("", 400, 400)):
+                authorizer.forget()
+                sizes = []
+                for number in range(400):
+                    values = {f"{index}{claim}": f"{number}{claim}" for index in range(50 if claim else 1)}
+                    facts = frozenset({("subject", "s"), *(("claim", f"{a}={b}") for a, b in values.items())})
+                    found[:] = [Identity("token", "s", facts, values)]
+                    reply = site.request("GET", D, headers={"Authorization": f"Bearer {number}"})
+                    self.assertEqual(reply.status, 200)
+                    sizes.append(len(table))
+                self.assertTrue(least <= max(sizes) <= most, max(sizes))

@@ -104,6 +104,19 @@ class PoolTests(SynchronousTestCase):
             self.failureResultOf(waiting, exceptions.AuthError)
         self.assertEqual(len(pool._failures), FAILURES_KEPT)
 
+    def test_failures_keep_no_names(self) -> None:
+        """Names that nobody has confirmed may be long, and are not kept; failures are those of one name."""
+        pool = self.make()
+        for user in ("ann" * 3000, "bob" * 3000):
+            self.made.clear()
+            waiting = pool.connection("b", caller(user))
+            self.made[0].connecting.errback(error(exceptions.AUTH_ERROR))
+            self.failureResultOf(waiting, exceptions.AuthError)
+            self.failureResultOf(pool.connection("b", caller(user)), exceptions.AuthError)
+            self.assertEqual(len(self.made), 1)
+        self.assertEqual(len(pool._failures), 2)
+        self.assertNotIn("ann", str(pool._failures))
+
     def test_network_failure_is_not_remembered(self) -> None:
         """The next caller tries again."""
         pool = self.make()

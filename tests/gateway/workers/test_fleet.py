@@ -12,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from gateway.metricvalues import MetricValues
 from gateway.settings import Settings, resolve
 from gateway.workers.child import WorkerFailed
-from gateway.workers.fleet import KILL_SECONDS, MAX_DRAINING, Fleet
+from gateway.workers.fleet import KILL_SECONDS, MAX_DRAINING, STARTS, Fleet
 from gateway.workers.slot import Backoff
 
 SETTINGS = resolve({"cluster": "couchbase://h"}, {})
@@ -227,10 +227,80 @@ class RollTests(FleetTestCase):
         first.ends()
         self.clock.advance(1)
         self.assertEqual(self.spawned, [])
-        one.ends()
+        one.ends(by_itself=True)
         self.assertFalse(self.successResultOf(rolled))
         self.clock.advance(0.2)
         self.assertEqual(self.new().number, 1)
+
+    def test_new_one_is_killed(self) -> None:
+        """That says nothing about the settings: it is started again after a pause, and the rest follow."""
+        first, second = self.up()
+        rolled = self.roll()
+        self.new().ends(how="killed by signal 9")
+        self.assertEqual((self.spawned, first.sent, self.fleet.serving), ([], [], 2))
+        self.clock.advance(Backoff.FIRST)
+        again = self.new()
+        self.assertEqual((again.number, again.settings), (1, self.new_settings))
+        again.becomes_ready()
+        self.assertEqual(first.sent, ["drain"])
+        self.new().becomes_ready()
+        self.assertTrue(self.successResultOf(rolled))
+        self.assertEqual((second.sent, self.fleet.serving, self.failures), (["drain"], 2, []))
+
+    def test_both_are_killed(self) -> None:
+        """The old one, and then its successor, or the other way round: one worker is started for both."""
+        for order in ("old", "new"):
+            self.setUp()
+            first, _ = self.up()
+            rolled = self.roll()
+            one = self.new()
+            for worker in (first, one) if order == "old" else (one, first):
+                worker.ends()
+            self.clock.advance(1)
+            again = self.new()
+            self.assertEqual((again.number, again.settings), (1, self.new_settings))
+            self.clock.advance(10)
+            self.assertEqual(self.spawned, [])
+            again.becomes_ready()
+            self.new().becomes_ready()
+            self.assertTrue(self.successResultOf(rolled))
+            self.assertEqual(self.fleet.serving, 2)
+
+    def test_new_one_is_killed_always(self) -> None:
+        """After so many starts the replacement ends, and the old ones stay, or are started again."""
+        for survives in (True, False):
+            self.setUp()
+            first, second = self.up()
+            rolled = self.roll()
+            for start in range(STARTS):
+                self.assertNoResult(rolled)
+                self.new().ends(how="killed by signal 9")
+                if start == 0 and not survives:
+                    first.ends()
+                if start < STARTS - 1:
+                    self.clock.advance(Backoff.LONGEST)
+            self.assertFalse(self.successResultOf(rolled))
+            self.assertEqual((first.sent, second.sent), ([], []))
+            self.clock.advance(Backoff.LONGEST)
+            started = [(worker.number, worker.settings) for worker in self.spawned]
+            self.assertEqual(started, [] if survives else [(1, SETTINGS)])
+
+    def test_stop_while_one_waits(self) -> None:
+        """A stop, or its announcement, between two starts of a new worker ends the replacement."""
+        for call in ("stop", "leave"):
+            self.setUp()
+            first, second = self.up()
+            rolled = self.roll()
+            self.new().ends()
+            if call == "stop":
+                self.fleet.stop(10)
+                first.ends()
+                second.ends()
+            else:
+                self.fleet.leave()
+                self.clock.advance(1)
+            self.assertFalse(self.successResultOf(rolled))
+            self.assertEqual((self.spawned, self.clock.getDelayedCalls()), ([], []))
 
     def test_while_one_waits_to_be_started(self) -> None:
         """The replacement starts it, and nothing else does."""
