@@ -51,36 +51,38 @@ class Limit(NamedTuple):
 LIMITS = (
     Limit(
         ("5.0", "6.0", MOCK_ONE, MOCK_FOUR), _LEVELS, Outcome.REFUSED, ("NotSupportedError", "NotSupported"),
-        "Durability levels need Couchbase Server 6.5. Not sent: NotSupportedError, 501 `NotSupported`.",
+        "Durability levels need Couchbase Server 6.5. The write is not sent: NotSupportedError, 501"
+        " `NotSupported`.",
     ),
     Limit(
         (MOCK_ONE, MOCK_FOUR), _SHOWN, Outcome.PARTLY, ("its expiry is not shown", "`Expires` is not shown"),
-        "The document is read; its expiry is 0, as if it had none: CouchbaseMock has no virtual attributes.",
+        "The document is read, but its expiry is always 0, because CouchbaseMock has no virtual attributes.",
     ),
     Limit(
         (MOCK_ONE, MOCK_FOUR), _KEPT, Outcome.PARTLY, ("the expiry is not kept",),
-        "The document is stored; it has no expiry then, since CouchbaseMock tells nobody which it had.",
+        "The document is stored, but loses its expiry, because CouchbaseMock does not report the expiry.",
     ),
     Limit(
         ("5.0", "6.0", "6.6", MOCK_ONE, MOCK_FOUR), ("mutate_in preserve_expiry",), Outcome.REFUSED,
         ("NotSupportedError",),
-        "Keeping the expiry of a document of which a path is changed needs Couchbase Server 7.0. Not sent:"
+        "A mutation of paths that keeps the expiry needs Couchbase Server 7.0. It is not sent:"
         " NotSupportedError.",
     ),
     Limit(
         ("5.0", "6.0", "6.6", "7.0", MOCK_FOUR, GOCAVES), ("lookup_in* replica",), Outcome.REFUSED,
         ("NotSupportedError",),
-        "Paths of replicas need Couchbase Server 7.6. Not sent: NotSupportedError.",
+        "Reading paths from replicas needs Couchbase Server 7.6. It is not sent: NotSupportedError.",
     ),
     Limit(
         (MOCK_ONE,), (*_OF_REPLICAS, "lookup_in* replica"), Outcome.LACKS,
         ("CouchbaseTransientError", "InvalidArgument"),
-        "The bucket has no replicas here: CouchbaseTransientError, 400 `InvalidArgument`.",
+        "The bucket has no replicas on this server: CouchbaseTransientError, 400 `InvalidArgument`.",
     ),
     Limit(
         (MOCK_ONE,), ("* replicate_to", "* X-CB-ReplicateTo", "* replicateTo"),
         Outcome.LACKS, ("ArgumentError", "DurabilityImpossible"),
-        "The bucket has no replicas here: ArgumentError, 400 `DurabilityImpossible`, and nothing is stored.",
+        "The bucket has no replicas on this server: ArgumentError, 400 `DurabilityImpossible`, and nothing is"
+        " stored.",
     ),
     Limit(
         ("5.0", "6.0", "6.6", MOCK_ONE, MOCK_FOUR), ("scope*", "collection_*"), Outcome.LACKS,
@@ -94,8 +96,8 @@ LIMITS = (
     Limit(
         PROGRAMS, ("GET */documents", "scan*"), Outcome.REFUSED,
         ("NotSupportedError", "NotSupported"),
-        "Listings need range scans (Couchbase Server 7.6) or lists of keys (before): NotSupportedError, 501"
-        " `NotSupported`.",
+        "Listings need range scans (Couchbase Server 7.6) or lists of keys (earlier versions):"
+        " NotSupportedError, 501 `NotSupported`.",
     ),
     Limit(
         (MOCK_ONE, MOCK_FOUR), ("user*", "group*", "roles_get", "change_password"), Outcome.LACKS,
@@ -104,21 +106,21 @@ LIMITS = (
     ),
     Limit(
         (GOCAVES,), ("group*", "change_password"), Outcome.LACKS, ("HTTPError",),
-        "gocaves has users, and no groups.",
+        "gocaves has users, but no groups.",
     ),
     Limit(
         (GOCAVES,), _OBSERVED, Outcome.LACKS, ("NotSupportedError", "NotSupported"),
-        "gocaves does not know OBSERVE: NotSupportedError, 501 `NotSupported`; a write that should wait"
-        " for copies is done by then, and the error `ambiguous`.",
+        "gocaves does not support OBSERVE: NotSupportedError, 501 `NotSupported`. A write that waits for"
+        " copies has already been executed, so its error is `ambiguous`.",
     ),
     Limit(
         (GOCAVES,), ("POST D/lock",), Outcome.LACKS, ("DocumentLocked",),
-        "The document is locked, but `PUT` with its ETag is refused unless it gives an expiry: to keep the"
-        " one it has it must be read, and gocaves lets nobody read a locked document's.",
+        "The document is locked, but `PUT` with its ETag is refused unless it sets an expiry: to keep the"
+        " expiry, the gateway has to read it, and gocaves does not allow this for a locked document.",
     ),
     Limit(
         (GOCAVES,), ("query*", "GET */views/*", "POST */views/*"), Outcome.PARTLY, ("no rows come",),
-        "gocaves takes design documents and answers queries, always without rows.",
+        "gocaves accepts design documents and queries, but never returns rows.",
     ),
 )  # fmt: skip
 

@@ -22,31 +22,33 @@ from tests.servers.matrix.rows import Row
 PAGE = Path(__file__).parents[3] / "docs" / "servers.md"
 
 _INTRODUCTION = """\
-# What works against which server
+# Operations and resources by server
 
-This page says which servers support each operation of the SDK and each resource of the gateway.
+This page lists the servers that support each operation of the SDK and each resource of the gateway.
 
-Couchbase Server 5.0 is the oldest that is supported. What a server does not offer is never sent to it: an
-operation goes another way, or is refused before anything is sent, with an error that names what is missing.
+Couchbase Server 5.0 is the oldest supported version. A request that a server does not offer is never sent
+to it: the operation uses a replacement, or is refused before anything is sent, with an error that names the
+missing feature.
 
-`make docs` writes this page from what the tests expect. The tests run every row against every server of its
-columns, and fail if one does anything else.
+`make docs` generates this page from the expected results of the tests. The tests run every row against the
+server of every column, and fail if a result differs.
 
 | column | server | run by |
 | --- | --- | --- |
 {columns}
 
-Scripted nodes are two, an active one and a replica. They grant in HELLO what the sources of that version's
-key-value engine grant, and close the connection at a frame that they did not grant. Their cluster manager,
-design documents and views are the same for all versions. So these columns prove what is sent, and how answers
-are understood; CouchbaseMock and gocaves, which others wrote, prove the rest.
+The scripted nodes are one active node and one replica. In HELLO they grant the features that the sources of
+that version's key-value engine grant, and they close the connection if they receive a frame that they did
+not grant. Their cluster manager, design documents and views are the same for all versions. So these columns
+test the requests that are sent and the handling of the answers. CouchbaseMock and gocaves are independent
+implementations, and test the rest.
 
 | word | meaning |
 | --- | --- |
-| yes | It does what its documentation says. |
-| partly | It is done, but for what the note says. |
-| refused | NotSupportedError or 501 `NotSupported`; nothing was sent. |
-| no | The server does not have it; the note names the error. |
+| yes | It works as documented. |
+| partly | It works, with the restriction in the note. |
+| refused | It fails with NotSupportedError or 501 `NotSupported`; nothing was sent. |
+| no | The server does not support it; the note names the error. |
 """
 
 _TESTS = {
@@ -58,26 +60,27 @@ _SHORT = {MOCK_ONE: "mock 1", MOCK_FOUR: "mock 4"}
 _ABOUT = {
     MOCK_ONE: "CouchbaseMock 1.5.25, one node without replicas",
     MOCK_FOUR: "CouchbaseMock 1.5.25, four nodes and two replicas",
-    GOCAVES: "gocaves, two nodes and a replica; only where `GOCAVES` names the program",
+    GOCAVES: "gocaves, two nodes and a replica; only if `GOCAVES` names the program",
 }
 
 
 def render() -> str:
     """Return the page's text."""
-    columns = [(COUCHNODE, "the embedded node: two, with a replica, on disk", _TESTS["couchnode"])]
+    columns = [(COUCHNODE, "two embedded nodes with a replica, on disk", _TESTS["couchnode"])]
     columns += [
-        (version, f"scripted nodes that answer as Couchbase Server {version}", _TESTS["scripted"])
+        (version, f"scripted nodes that answer like Couchbase Server {version}", _TESTS["scripted"])
         for version in VERSIONS
     ]
     columns += [(_SHORT.get(program, program), _ABOUT[program], _TESTS["programs"]) for program in PROGRAMS]
     parts = [
         _INTRODUCTION.format(columns="\n".join(f"| {' | '.join(column)} |" for column in columns)),
         "## The SDK\n",
-        "`couchbase`, `gcouchbase` and `txcouchbase` run each row, unless it names the one that has it. The\n"
-        "other names of `txcouchbase` (`getMulti` ...) are the same methods. `Admin` is of the cluster.\n",
+        "The tests run each row with `couchbase`, `gcouchbase` and `txcouchbase`, unless the row names one\n"
+        "of them. The other names of `txcouchbase` (`getMulti` ...) are aliases of these methods. `Admin`\n"
+        "is for the administration of a cluster.\n",
         *_table(operations.ROWS, "operation", "with"),
         "## The gateway\n",
-        "`D` is a document's path, `/v1/buckets/{bucket}/documents/{key}`.\n",
+        "`D` is the path of a document, `/v1/buckets/{bucket}/documents/{key}`.\n",
         *_table(resources.ROWS, "resource", "with"),
         "## Notes\n",
         *(f"{number}. {limit.note}" for number, limit in enumerate(LIMITS, 1)),
