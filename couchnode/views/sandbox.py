@@ -12,7 +12,6 @@ byte and a text: see the constants. Prints of Python and V8 are kept apart from 
 
 from __future__ import annotations
 
-import asyncio
 import json
 import marshal
 import os
@@ -22,9 +21,10 @@ import threading
 import time
 from base64 import b64encode
 from collections.abc import Callable, Coroutine, Sequence
-from importlib import resources
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+# Functions import what takes long to import: the worker imports this module, too, for
+# its constants.
 if TYPE_CHECKING:
     from py_mini_racer import MiniRacer
 
@@ -147,6 +147,8 @@ class _Context:
         self._guard(lambda: self._racer.eval("0", timeout_sec=seconds))
 
     def _enter(self, operation: str, text: str, seconds: float) -> Any:
+        import asyncio
+
         loop = self._racer._ctx.event_loop  # type: ignore[union-attr]  # MiniRacer's own timeouts are in wall-clock time
         call = self._host.cancelable()(operation, text)
         return self._guard(lambda: asyncio.run_coroutine_threadsafe(_within(call, seconds), loop).result())
@@ -171,6 +173,8 @@ async def _within(call: Coroutine[Any, Any, Any], seconds: float) -> Any:
 
     :raises JSTimeoutException: the limit was exceeded; V8 was asked to stop.
     """
+    import asyncio
+
     from py_mini_racer import JSTimeoutException
 
     task = asyncio.ensure_future(call)
@@ -322,6 +326,8 @@ def _serve(requests: Any, replies: Any) -> None:
         return
     limits = SandboxLimits(*first)
     try:
+        from importlib import resources
+
         from py_mini_racer import MiniRacer, init_mini_racer
 
         threading.stack_size(_THREAD_STACK_BYTES)

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 from unittest import TestCase
+from unittest.case import doModuleCleanups
 
 from twisted.python.failure import Failure
 from twisted.python.log import FileLogObserver, startLoggingWithObserver
@@ -100,6 +101,8 @@ def run(name: str, report: Report) -> None:
     gc.collect()
     gc.freeze()
     TrialSuite(tests).run(Outcomes(report))
+    # What trial leaves to those who ask for it.
+    doModuleCleanups()
     report({"event": "done", "name": name, "processor": processor_seconds() - before})
 
 

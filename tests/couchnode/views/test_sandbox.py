@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import os
 import signal
@@ -26,6 +27,7 @@ from couchnode.views.sandboxes import (
     SandboxLimits,
     SandboxPool,
 )
+from tests.sharing import after_module
 
 CAS = 0x1122334455667788
 ROOT = Path(__file__).resolve().parents[3]
@@ -101,15 +103,32 @@ class TimeOfACall(SynchronousTestCase):
         self.assertRaises(JSTimeoutException, self.run_within, used=0.0, passed=0.01 * sandbox.PATIENCE)
 
 
+@functools.cache
+def shared_pool(limits: SandboxLimits) -> SandboxPool:
+    """Return a pool of one process, the same for all tests with these limits."""
+    pool = SandboxPool(limits, size=1)
+
+    def close() -> None:
+        shared_pool.cache_clear()
+        pool.close()
+
+    after_module(close)
+    return pool
+
+
 class Pooled(SynchronousTestCase):
     """A pool of one process, and short limits."""
 
     limits = QUICK
+    is_shared = True
 
     def setUp(self) -> None:
-        """Make the pool."""
-        self.pool = SandboxPool(self.limits, size=1)
-        self.addCleanup(self.pool.close)
+        """Make the pool, or take the one that other tests have used."""
+        if self.is_shared:
+            self.pool = shared_pool(self.limits)
+        else:
+            self.pool = SandboxPool(self.limits, size=1)
+            self.addCleanup(self.pool.close)
 
     def emitted(self, body: str, value: Any = None, **options: Any) -> list[Any]:
         """Return the rows, parsed, of a function with this body over one document."""
@@ -350,6 +369,7 @@ class EmitLimits(Pooled):
 class Isolation(Pooled):
     """User code harms itself at most."""
 
+    is_shared = False
     limits = SandboxLimits(call_seconds=5.0)
 
     def test_designs(self) -> None:
