@@ -14,6 +14,7 @@ from gateway.http.endpoints import Endpoint
 from gateway.http.limits import Budget
 from gateway.http.request import Handler, Request
 from gateway.http.response import Response
+from gateway.http.unread import UnreadAnswers
 from gateway.limits import Limits
 from gateway.metricvalues import MetricValues
 
@@ -71,6 +72,7 @@ class Gateway(Protocol):
     count_clients: Callable[[], int]
     count_refused: Callable[[], dict[str, int]]
     budget: Budget
+    unread_answers: UnreadAnswers
 
     @property
     def pool(self) -> Sized:

@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from couchbase import exceptions
 from couchbase.exceptions import NetworkError
-from gateway.http import opening
+from gateway.http import clientconnection
 from tests.gateway.support import Transport, basic, error, passthrough
 from tests.gateway.views.support import (
     EVENTS,
@@ -220,7 +220,7 @@ class FailureTests(SynchronousTestCase):
         site = ViewSite()
         client = site.ask()
         # The kernel has it, and the client does not take it.
-        self.patch(opening, "unsent_bytes", lambda transport: 100)
+        self.patch(clientconnection, "unsent_bytes", lambda transport: 100)
         site.streams[0].send(b'{"rows":[{"id":"a"}')
         channel = client.protocol
         client.loseConnection = lambda: setattr(client, "disconnecting", True)  # type: ignore[method-assign]
