@@ -1,16 +1,21 @@
 """Makes what a release consists of, in ``dist``: ``make dist``.
 
-    python -m tests.tooling.release [KEY]
+    python -m tests.tooling.release [--trial] [KEY]
 
-The sdist and the wheel of HEAD, checked by twine; an SBOM of the wheel and the pinned packages that it runs
-with; SHA256SUMS; and, if KEY names a private key in PEM, the signed provenance of the build by in-toto: the
-hashes of all sources before it, and of the packages after it.
+It refuses a HEAD whose CHANGELOG.md does not begin with its version and a date. ``--trial`` (``make dist
+TRIAL=1``) builds a version that is not released, to try the packages.
+
+A release is the sdist and the wheel of HEAD, checked by twine; an SBOM of the wheel and the pinned packages
+that it runs with; SHA256SUMS; and, if KEY names a private key in PEM, the signed provenance of the build by
+in-toto: the hashes of all sources before it, and of the packages after it.
 """
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -20,13 +25,46 @@ from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
 
-from couchbase.protocol.version import VERSION
 from tests.tooling.sources import ROOT
 
-__all__ = ["make"]
+__all__ = ["SECTION", "make", "obstacle", "version_of"]
 
 TOOLS = ROOT / ".venv-dist" / "bin"
 """Where ``make dist`` installs the tools of requirements/dist.txt."""
+
+SECTION = re.compile(r"(\d+)\.(\d+)\.(\d+) - (unreleased|\d{4}-\d{2}-\d{2})")
+"""The heading of a version in CHANGELOG.md."""
+
+_VERSION = Path("couchbase", "protocol", "version.py")
+
+
+def version_of(sources: Path) -> str:
+    """Return the version that sources have."""
+    namespace: dict[str, str] = {}
+    exec((sources / _VERSION).read_text("utf-8"), namespace)
+    return namespace["VERSION"]
+
+
+def obstacle(changelog: str, version: str, *, trial: bool = False) -> str | None:
+    """Return why sources cannot be released, and what to do; ``None`` if they can.
+
+    :param changelog: text of CHANGELOG.md.
+    :param version: the one that the sources have.
+    :param trial: whether it is only tried, so that the version need not be released.
+    """
+    heading = next((line[3:].strip() for line in changelog.splitlines() if line.startswith("## ")), "")
+    section = SECTION.fullmatch(heading)
+    if section is None:
+        return f"CHANGELOG.md begins with {heading!r}; expected as in '{version} - 2027-01-31'"
+    newest, date = heading.split(" - ")
+    if newest != version:
+        return f"CHANGELOG.md begins with version {newest}, but {_VERSION} has {version}; make them equal"
+    if date == "unreleased" and not trial:
+        return (
+            f"CHANGELOG.md says that {version} is unreleased; write the date of the release in its place and "
+            "commit it, or build packages to try with `make dist TRIAL=1`"
+        )
+    return None
 
 
 def _run(command: Sequence[str | Path], cwd: Path = ROOT, **environment: str) -> str:
@@ -44,24 +82,31 @@ def _run(command: Sequence[str | Path], cwd: Path = ROOT, **environment: str) ->
     return done.stdout
 
 
-def make(dist: Path, key: Path | None = None) -> list[Path]:
-    """Make a release in an empty folder.
+def make(dist: Path, key: Path | None = None, *, trial: bool = False) -> list[Path]:
+    """Make a release in a folder, of which the content is deleted.
 
     :param key: signs the provenance; without one there is none.
-    :raises SystemExit: a step failed.
+    :param trial: see :func:`obstacle`.
+    :raises SystemExit: HEAD cannot be released, or a step failed.
     """
     with tempfile.TemporaryDirectory() as scratch:
         sources = Path(scratch) / "sources"
         archive = subprocess.run(["git", "archive", "HEAD"], cwd=ROOT, capture_output=True, check=True).stdout
         with tarfile.open(fileobj=BytesIO(archive)) as tar:
             tar.extractall(sources, filter="data")
+        version = version_of(sources)
+        reason = obstacle((sources / "CHANGELOG.md").read_text("utf-8"), version, trial=trial)
+        if reason is not None:
+            raise SystemExit(f"HEAD cannot be released: {reason}")
+        shutil.rmtree(dist, ignore_errors=True)
+        dist.mkdir()
         _build(sources, key)
         for made in (sources.parent / "packages").iterdir():
             shutil.move(made, dist)
         packages = sorted(dist.glob("couchgateway-*"))
         _run([TOOLS / "twine", "check", "--strict", *packages])
         (wheel,) = dist.glob("*.whl")
-        _describe(wheel, Path(scratch) / "environment", dist / f"couchgateway-{VERSION}.cdx.json")
+        _describe(wheel, Path(scratch) / "environment", dist / f"couchgateway-{version}.cdx.json")
     files = sorted(dist.iterdir())
     sums = "".join(f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n" for path in files)
     (dist / "SHA256SUMS").write_text(sums)
@@ -109,14 +154,18 @@ def _describe(wheel: Path, environment: Path, file: Path) -> None:
 
 def main() -> None:
     """Make a release in ``dist``, and list its files."""
-    dist = ROOT / "dist"
-    shutil.rmtree(dist, ignore_errors=True)
-    dist.mkdir()
-    key = Path(sys.argv[1]) if len(sys.argv) > 1 else None
-    for path in make(dist, key):
+    parser = argparse.ArgumentParser("make dist", description="Make a release in dist.")
+    parser.add_argument(
+        "--trial", action="store_true", help="build a version that is not released, to try it"
+    )
+    parser.add_argument("key", nargs="?", type=Path, help="private key in PEM, to sign the provenance")
+    given = parser.parse_args()
+    for path in make(ROOT / "dist", given.key, trial=given.trial):
         print(f"{path.relative_to(ROOT)}  {path.stat().st_size:,} bytes")
-    if key is None:
+    if given.key is None:
         print("not signed: make dist KEY=FILE signs the provenance with a private key in PEM")
+    if given.trial:
+        print("a trial: do not publish these files")
 
 
 if __name__ == "__main__":

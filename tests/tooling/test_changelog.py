@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import datetime
-import re
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from couchbase.protocol.version import VERSION
+from tests.tooling.release import SECTION
 from tests.tooling.sources import ROOT
 
 KINDS = ["Upgrade notes", "Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"]
 """Headings of a version, in their order; a version has those that it needs."""
-SECTION = re.compile(r"(\d+)\.(\d+)\.(\d+) - (unreleased|\d{4}-\d{2}-\d{2})")
 
 
 def mistakes(text: str, version: str) -> list[str]:
