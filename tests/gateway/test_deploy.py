@@ -225,5 +225,5 @@ class RunbookTests(SynchronousTestCase):
         """It has a row for every code from 500 on that is not the caller's own doing; all its codes exist."""
         callers = {"ViewFailed", "StatementFailed"}
         severe = {code for code, problem in PROBLEMS.items() if problem.status >= 500} - callers
-        named = set(self.named["Errors that are the operator's"])
+        named = set(self.named["Errors for the operator"])
         self.assertEqual((severe - named, named - PROBLEMS.keys()), (set(), set()))
