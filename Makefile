@@ -95,7 +95,10 @@ define make-environment
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { \
 		echo "couchgateway needs Python 3.10 or later, and $(PYTHON) is" \
 			"$$($(PYTHON) -V 2>&1); name another: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
-	@test -x $(BIN)/python || { echo "Making $(VENV) ..."; $(PYTHON) -m venv $(VENV); }
+	@# Debian's Python without python3-venv makes an environment without pip, which is completed here later.
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || { echo "Making $(VENV) ..."; $(PYTHON) -m venv $(VENV); } || { \
+		echo "$(PYTHON) could not make $(VENV); it needs the modules venv and ensurepip" \
+			"(Debian, Ubuntu: apt install python3-venv). Then run again: make $(MAKECMDGOALS)" >&2; exit 1; }
 	@echo "Installing the versions of $(1) into $(VENV) ..."
 	@$(BIN)/python $(PIP) install -r $(1)
 	@$(BIN)/python $(PIP) install --no-deps --no-build-isolation --editable .
@@ -130,9 +133,9 @@ run: $(RUNNABLE)
 	@echo "  curl -i -X PUT -H 'Content-Type: application/json' -d '{\"greeting\": \"hello\"}' http://127.0.0.1:$(PORT)/v1/buckets/default/documents/hello"
 	@echo "  curl -i http://127.0.0.1:$(PORT)/v1/buckets/default/documents/hello"
 	@echo
-	@# Ctrl-C is how it ends, so a death by SIGINT is no failure that make should report.
-	@trap : INT; $(BIN)/couchgateway --listen tcp:$(PORT):interface=127.0.0.1 $(ARGS); \
-		status=$$?; test $$status -eq 130 || exit $$status
+	@# Ctrl-C or SIGTERM is how it ends, so make should not report that as a failure.
+	@exec $(BIN)/python -I tests/tooling/foreground.py $(BIN)/couchgateway \
+		--listen tcp:$(PORT):interface=127.0.0.1 $(ARGS)
 
 test: $(INSTALLED) interop
 	@exec $(BIN)/python -m tests.tooling.suite $(TESTS)

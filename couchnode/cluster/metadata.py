@@ -48,7 +48,7 @@ class DataDirectory:
             self._lock.close()
             raise DataDirectoryError(
                 f"the data directory {self.path} is in use by another process{holder}: stop that one, "
-                "or name another directory"
+                "or choose another directory with --data (make run ARGS='--data FOLDER')"
             ) from None
         # Information for a process that finds the lock. The kernel releases the lock itself when this process
         # ends in any way. On a full disk this is skipped.
