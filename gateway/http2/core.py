@@ -9,6 +9,7 @@ from h2.connection import H2Connection
 from h2.errors import ErrorCodes
 from h2.events import DataReceived
 from h2.settings import SettingCodes, Settings
+from hpack import Encoder
 
 from gateway.http.opening import PREFACE
 
@@ -34,6 +35,15 @@ _CONFIGURATION = H2Configuration(
 )
 
 
+class _QuickEncoder(Encoder):
+    """Compresses headers with hpack's tables, but without Huffman coding, which takes an eighth of the CPU of
+    a small answer and saves some twenty bytes."""
+
+    def encode(self, headers: Any, huffman: bool = False) -> bytes:
+        """Encode a block of headers."""
+        return super().encode(headers, huffman)
+
+
 class Core(H2Connection):
     """One connection's state: frames in, events out; and frames that are to be sent.
 
@@ -49,6 +59,7 @@ class Core(H2Connection):
 
     def __init__(self, max_streams: int, max_headers: int) -> None:
         super().__init__(_CONFIGURATION)
+        self.encoder = _QuickEncoder()
         announced = {
             SettingCodes.MAX_CONCURRENT_STREAMS: max_streams,
             SettingCodes.MAX_HEADER_LIST_SIZE: max_headers,
