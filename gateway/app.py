@@ -53,7 +53,7 @@ from gateway.services.upstream import DEFAULT_TIMEOUT_SECONDS, Upstream
 
 __all__ = ["Gateway"]
 
-# How many segments of /buckets/b/scopes/s/collections/c/documents/k an error names as its resource.
+# Endpoint -> number of segments of /buckets/b/scopes/s/collections/c/documents/k in an error's resource.
 _RESOURCE_SEGMENTS = {
     "BucketNotFound": 1,
     "DurabilityImpossible": 1,
@@ -78,11 +78,11 @@ _RESOURCE_SEGMENTS = {
 }
 _OF_DOCUMENT = 4
 
-# The same of /buckets/b/designs/d/views/v.
+# The same for /buckets/b/designs/d/views/v.
 _VIEW_SEGMENTS = {"DesignDocumentNotFound": 2, "InvalidDesignDocument": 2, "ViewNotFound": 3, "ViewFailed": 3}
 
 
-# Their resource names the path, too.
+# The resource of their errors includes the path.
 _OF_PATH = frozenset({"PathNotFound", "PathExists", "PathMismatch"})
 
 # Endpoints whose answers may be compressed.
@@ -124,19 +124,19 @@ def _joined(named: list[tuple[str, bytes | None]]) -> str:
 
 
 def _is_text(response: Response) -> bool:
-    """Return whether compressing an answer may gain anything: bytes of no known form may be compressed."""
+    """Return whether compression may shorten an answer: bytes of unknown type may be compressed already."""
     return any(
         name == b"Content-Type" and value != b"application/octet-stream" for name, value in response.headers
     )
 
 
 class Gateway(Application):
-    """Serves documents, views and the rest.
+    """Serves documents, views and all other resources.
 
     :param now: gives the Unix time in seconds.
     :param is_ready: reports whether documents can be served, and the reason if not; see :class:`Health`.
-    :param services: what callers may ask of the cluster's other services; by default nothing is proxied.
-    :param services_timeout: how long one of these may send and take nothing, in seconds.
+    :param services: the requests that callers may send to the cluster's other services; by default none.
+    :param services_timeout: how long one of these services may neither send nor read anything, in seconds.
     :param quoted_etags: whether ``ETag`` has quotes, as RFC 9110 requires; the Data API sends it without.
     """
 
@@ -148,7 +148,7 @@ class Gateway(Application):
     unconfirmed = frozenset({"open"})
     selective_headers = SELECTIVE
 
-    # Many parameters: brings the gateway's parts together; keywords.
+    # Many parameters: they connect the gateway's parts; keywords.
     def __init__(
         self,
         authorizer: Authorizer,
@@ -178,7 +178,7 @@ class Gateway(Application):
         documents = Documents(authorizer, pool, renderer, now)
         self.note_large = documents.was_large
         self.upstream = Upstream(clock, services_timeout, limits.max_service_requests)
-        """Requests to the cluster's other services."""
+        """Handles requests to the cluster's other services."""
         policy = services or Policy()
         self.resources = resources = [
             documents,
@@ -247,7 +247,7 @@ class Gateway(Application):
             members = fault.fields()
         code = problem.code
         if request.operation in self.unconfirmed or code in _NOT_BELIEVED:
-            # The caller is not confirmed, so the log must not name it.
+            # The cluster has not confirmed the caller's name, so the log must not contain it.
             request.caller = None
         if resource is None:
             resource = resource_of(request, code)
@@ -259,7 +259,7 @@ class Gateway(Application):
         return Explanation(problem, members, headers, is_bug)
 
     def members_of(self, refusal: Refusal) -> dict[str, object]:
-        """Return the members of the answer to a refusal, but ``resource`` and the request's id."""
+        """Return the members of the answer to a refusal, without ``resource`` and the request's id."""
         return fields_of(refusal)
 
     def encoded(self, response: Response, request: Request) -> Response:
@@ -274,7 +274,7 @@ class Gateway(Application):
         body = response.body
         size = len(body) if isinstance(body, bytes) else None
         if (size is not None and size < LEAST_BYTES and accepted.identity > 0) or request.method == "HEAD":
-            # The usual document is too short to gain from it.
+            # Most documents are too short to gain from compression.
             return response
         encoding = choose(accepted, size, is_document=is_document)
         if encoding is None or (encoding != SNAPPY and not _is_text(response)):
@@ -290,4 +290,4 @@ class Gateway(Application):
         return None if request.caller is not None else self._admission.admit
 
     def _log_bug(self, failure: Failure) -> None:
-        self.log.failure("an operation failed after its answer had begun", failure=failure)
+        self.log.failure("an operation failed after its answer was started", failure=failure)

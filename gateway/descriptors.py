@@ -1,4 +1,4 @@
-"""The number of clients that the limit on open file descriptors allows, and log lines about refused ones."""
+"""Limits the number of clients by the limit on open file descriptors, and logs refused clients."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ __all__ = [
 REMEDY = "raise the limit (systemd: LimitNOFILE=65536; shell: ulimit -n) or lower --max-clients"
 
 _SPARE = 64
-"""Standard streams, listening sockets, pipes, files of the embedded node, what plugins open."""
+"""Number of descriptors for standard streams, listening sockets, pipes, files of the embedded node, and
+plugins."""
 
 _LOG_SECONDS = 60.0
 
@@ -45,7 +46,7 @@ def others_need(settings: Settings) -> int:
     :param settings: of this process; in a worker, the worker's share.
     """
     nodes = settings.nodes or 1 if settings.cluster is None else 1
-    # An embedded node in the same process has the other end of each connection.
+    # With an embedded node, this process has both ends of each connection.
     ends = 2 if settings.cluster is None and settings.workers is None else 1
     # The embedded node has no services but documents and views.
     services = 0 if settings.cluster is None else settings.limits.max_service_requests
@@ -55,8 +56,8 @@ def others_need(settings: Settings) -> int:
 def room_for_clients(settings: Settings, limit: int | None) -> int:
     """Return how many clients to accept: ``--max-clients``, or fewer if the descriptor limit is lower.
 
-    Some descriptors are always left for connections to the cluster: without it a gateway cannot serve its
-    clients.
+    Some descriptors are always reserved for connections to the cluster: without them the gateway cannot serve
+    its clients.
 
     :param limit: see :func:`descriptor_limit`.
     """
@@ -98,7 +99,7 @@ class RefusedConnections:
         self._said: dict[str, float] = {}
 
     def too_many(self, clients: int, wanted: int) -> None:
-        """Count a client that came when the maximum was reached.
+        """Count a client that was refused because the maximum was reached.
 
         :param wanted: ``--max-clients``; with fewer clients than that, the descriptor limit is the cause.
         """
@@ -114,7 +115,7 @@ class RefusedConnections:
     def exhausted(self, error: str, count: int = 1) -> None:
         """Count connections that could not be accepted because the system has no descriptor or memory left.
 
-        :param count: how many were closed; 0 if they stay in the backlog.
+        :param count: number of closed connections; 0 if they stay in the backlog.
         """
         self._refused(
             "descriptors", f"{error}; the limit is {descriptor_limit()} file descriptors: {REMEDY}", count
@@ -131,7 +132,7 @@ class RefusedConnections:
 
 @implementer(ILogObserver)
 class PortLog:
-    """Log of one of Twisted's ports: reduces its three lines for each refused client to one a minute."""
+    """The log of a Twisted port: replaces three lines for each refused client by one line a minute."""
 
     def __init__(self, refusals: RefusedConnections) -> None:
         self._refusals = refusals
@@ -147,6 +148,6 @@ class PortLog:
             globalLogPublisher(event)
 
     def attach(self, port: IListeningPort) -> None:
-        """Make a port log here, if it is one of Twisted's own."""
+        """Make a port log here, if it is one of Twisted's own ports."""
         if hasattr(port, "_logger"):
             port._logger = Logger(namespace="twisted.internet.tcp.Port", observer=self)

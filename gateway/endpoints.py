@@ -1,7 +1,7 @@
 """Reads a Twisted endpoint string as Twisted does: kind, port and interface.
 
-Twisted takes arguments by position or by name, uses the last of duplicates, and lets one endpoint wrap
-another (``haproxy:``), so this uses Twisted's own parser.
+Twisted accepts arguments by position or by name, uses the last of duplicates, and lets one endpoint wrap
+another (``haproxy:``). So this module uses Twisted's own parser.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ __all__ = ["ListenAddress", "is_local", "listen_address"]
 
 
 class ListenAddress(NamedTuple):
-    """Where an endpoint listens."""
+    """The address at which an endpoint listens."""
 
     kind: str
     """Its type in lower case: ``tcp``, ``tcp6``, ``ssl``, ``tls``, ``unix``, or another of Twisted's."""
@@ -47,7 +47,7 @@ _SIGNATURES: dict[str, Callable[..., Any]] = {
 def listen_address(description: str) -> ListenAddress:
     """Return where an endpoint listens.
 
-    :param description: one that ``serverFromString`` takes.
+    :param description: an endpoint string that ``serverFromString`` accepts.
     :raises ValueError: its port is not a number.
     """
     positional, named = endpoints._parse(description)

@@ -1,4 +1,4 @@
-"""What is done about failed TLS handshakes: a line in the log, and an answer to clients that speak HTTP."""
+"""Handles failed TLS handshakes: logs them, and answers clients that speak HTTP without TLS."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["HandshakeLog"]
 
 
 class HandshakeLog:
-    """Logs why handshakes fail, ten a minute; see :class:`reactor.tls.factory.TlsFactory`.
+    """Logs why handshakes fail, at most ten a minute; see :class:`reactor.tls.factory.TlsFactory`.
 
     :param clock: the reactor.
     """
@@ -30,7 +30,7 @@ class HandshakeLog:
         self._sparse = SparseLog(self._log, clock.seconds)
 
     def __call__(self, transport: TlsTransport, error: BaseException) -> bytes | None:
-        """Log a failure; return an answer for a client that has sent HTTP."""
+        """Log a failure; return an answer for a client that has sent HTTP without TLS."""
         if isinstance(error, (ConnectionDone, ConnectionLost)):
             return None
         is_http = isinstance(error, ssl.SSLError) and error.reason == "HTTP_REQUEST"

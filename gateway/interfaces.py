@@ -1,4 +1,4 @@
-"""What a plugin of the gateway offers."""
+"""The interfaces of the gateway's plugins."""
 
 from __future__ import annotations
 
@@ -27,24 +27,24 @@ __all__ = ["FrontPage", "Gateway", "IGatewayPlugin", "ISharedMetrics"]
 
 
 class FrontPage(Protocol):
-    """What ``/`` answers to browsers; see :class:`gateway.resources.index.Index`."""
+    """The page that ``/`` serves to browsers; see :class:`gateway.resources.index.Index`."""
 
     page: Callable[[Request], Response] | None
 
 
 class Gateway(Protocol):
-    """What a plugin may use of the gateway; see :class:`gateway.app.Gateway`."""
+    """The part of the gateway that plugins may use; see :class:`gateway.app.Gateway`."""
 
     app: Klein
     clock: IReactorTime
 
     @property
     def limits(self) -> Limits:
-        """Its settings of size and time."""
+        """The gateway's limits on size and time."""
 
     @property
     def security_schemes(self) -> Mapping[str, Mapping[str, object]]:
-        """How callers may say who they are, as security schemes of OpenAPI by their names."""
+        """How callers authenticate, as OpenAPI security schemes by name."""
 
     def connection(self, request: Request, bucket: str) -> Deferred[GatewayConnection]:
         """Return a Deferred of a connection to a bucket as the caller of a request."""
@@ -56,16 +56,16 @@ class Gateway(Protocol):
         handler: Handler,
         parameters: dict[str, Any],
     ) -> Deferred[Any]:
-        """Serve a request that Klein dispatched; what :func:`gateway.http.routing.mount` wants."""
+        """Serve a request that Klein dispatched; the callback for :func:`gateway.http.routing.mount`."""
 
     def count_operation(self, operation: str, outcome: str, count: int) -> None:
-        """Tell all plugins about key-value operations."""
+        """Report key-value operations to all plugins."""
 
     @property
     def index(self) -> FrontPage:
-        """The resource at ``/``: set its ``page`` to serve one to browsers."""
+        """The resource at ``/``: set its ``page`` to serve a page to browsers."""
 
-    # ---- what the gateway's own metrics count; it may change -------------------------------------
+    # ---- for the gateway's own metrics; may change -----------------------------------------------
 
     under_way: int
     """Requests that have no answer yet."""
@@ -82,11 +82,11 @@ class Gateway(Protocol):
 class IGatewayPlugin(Interface):
     """A drop-in, found by ``twisted.plugin`` in the package ``gateway.plugins``.
 
-    A module there holds an instance; one instance serves one process. Hooks run for every request, so they
-    must be fast, and they must not fail: a hook that raises turns the answer into a 500.
+    A module there defines an instance; each process uses one instance. Hooks run for every request, so they
+    must be fast, and they must not fail: an exception from a hook turns the answer into a 500.
     """
 
-    name: str = Attribute("Name by which an option can leave the plugin out: lower-case letters.")
+    name: str = Attribute("Name by which an option can disable the plugin: lower-case letters.")
 
     def attach(gateway: Gateway) -> None:
         """Receive the gateway, before it listens.
@@ -96,7 +96,7 @@ class IGatewayPlugin(Interface):
         """
 
     def routes(app: Klein) -> None:
-        """Declare routes on ``app``, with ``gateway.http.routing.mount`` or as Klein does."""
+        """Declare routes on ``app``, with ``gateway.http.routing.mount`` or with Klein's own decorators."""
 
     def on_request(request: Request) -> Response | None:
         """Inspect a request before its handler runs; a response returned here is the answer.
@@ -114,8 +114,8 @@ class IGatewayPlugin(Interface):
     def on_end(request: Request, status: int, seconds: float) -> None:
         """Inspect a finished request: the client's system has received the answer, or the answer was cut off.
 
-        Called once for each request; ``request.cut`` names who cut the answer off, if anyone did,
-        ``request.received_bytes`` and ``request.sent_bytes`` the sizes of both bodies.
+        Called once for each request. ``request.cut`` names the side that cut the answer off, if any;
+        ``request.received_bytes`` and ``request.sent_bytes`` are the sizes of both bodies.
 
         :param status: of the answer; 499 if the client left before the end of it.
         :param seconds: time since the request's headers were complete.
@@ -126,19 +126,20 @@ class IGatewayPlugin(Interface):
 
         :param operation: its SDK name, for instance ``get``.
         :param outcome: ``ok``, or the error code.
-        :param count: how many of them.
+        :param count: number of operations.
         """
 
 
 class ISharedMetrics(Interface):
-    """A plugin that counts, and shows the totals of all workers.
+    """A plugin that counts events, and shows the totals of all workers.
 
     Names of metrics are shared by all plugins.
     """
 
     gather: Callable[[], Deferred[MetricValues]] | None = Attribute(
-        "Set by a worker, after ``attach``: gives the sums over all workers, those that have ended too; "
-        "fails with a Refusal if they cannot be had. ``None`` if there is this process only."
+        "Set by a worker, after ``attach``: returns a Deferred of the sums over all workers, including those "
+        "that have ended; it fails with a Refusal if the sums are not available. ``None`` if there is only "
+        "this process."
     )
 
     def metrics() -> MetricValues:

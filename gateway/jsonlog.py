@@ -1,4 +1,4 @@
-"""The log as JSON: an object a line."""
+"""The log as JSON: one object per line."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ _formatter = Formatter()
 
 @implementer(ILogObserver)
 class JsonObserver:
-    """Writes log events as JSON objects in ASCII, one a line.
+    """Writes log events as JSON objects in ASCII, one per line.
 
     Members are ``time`` (UTC, RFC 3339), ``level``, ``namespace``, ``message``, ``traceback`` for a failure,
-    and the values that the message shows, by their names in it. The line of an event with ``is_alone`` is
+    and the values in the message, by their names in its template. The line of an event with ``is_alone`` is
     JSON already.
 
     :param write: takes text that ends with a newline.
-    :param is_noise: tells which events are left out.
+    :param is_noise: returns whether an event is left out.
     """
 
     def __init__(self, write: Callable[[str], object], is_noise: Callable[[LogEvent], bool]) -> None:
@@ -61,14 +61,14 @@ class JsonObserver:
         entry = {"time": _time(event), "level": level.name, "namespace": str(namespace), **parts}
         if "worker" in event:
             entry["worker"] = event["worker"]
-        # Twisted's serializer, which shows values that JSON does not know instead of failing.
+        # Twisted's serializer, which converts values that JSON cannot express instead of failing.
         self._write(eventAsJSON(entry) + "\n")
 
 
 def parts_of(event: LogEvent) -> dict[str, Any]:
-    """Return the members of an event's object that depend on its content, as values that JSON knows.
+    """Return the members of an event's object that depend on its content, as values that JSON can express.
 
-    Values that the message does not show are left out, so that nothing is logged in this form alone.
+    Values that the message does not show are left out, so that JSON logs contain nothing that text logs lack.
     """
     text = formatEvent(event)
     parts: dict[str, Any] = {"message": text[:_LONGEST_TEXT]}

@@ -1,4 +1,4 @@
-"""Limits on what clients can make the gateway hold or wait for."""
+"""Limits on the memory and time that clients can take from the gateway."""
 
 from __future__ import annotations
 
@@ -16,16 +16,17 @@ class Limits(limits.Limits):
     """Limits of one gateway; sizes in bytes, times in seconds."""
 
     max_connections: int = 64
-    """Connections to the cluster open at once, one per bucket and user."""
+    """Largest number of open connections to the cluster, one per bucket and user."""
     max_line: int = 28 * MEBIBYTE
-    """Size of one operation of a batch: a document of 20 MiB in base64, and the members around it."""
+    """Largest size of one operation of a batch: a document of 20 MiB in base64, and its other members."""
     batch_operations: int = 1024
-    """Operations of one batch that run at once."""
+    """Largest number of concurrent operations of one batch."""
     batch_bytes: int = 16 * MEBIBYTE
     """Memory for the operations and answers of one batch."""
     max_service_requests: int = 256
-    """Requests to the cluster's other services under way at once; half of them for one caller."""
+    """Largest number of concurrent requests to the cluster's other services; one caller may have half of
+    them."""
     metrics_callers: int = 0
-    """Callers that the metrics count separately; 0 for none."""
+    """Largest number of callers that the metrics count separately; 0 for none."""
     drain_seconds: float = 120.0
     """How long a replaced worker waits for its connections to close."""

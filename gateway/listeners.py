@@ -27,7 +27,7 @@ __all__ = ["BACKLOG", "CannotStartError", "SharedPort", "give_up", "ignore_new",
 
 
 class CannotStartError(RuntimeError):
-    """The gateway cannot start for a reason that the operator can remove; the text says how."""
+    """The gateway cannot start for a reason that the operator can fix; the text says how."""
 
 
 BACKLOG = 1024
@@ -37,14 +37,14 @@ full backlog fails at once."""
 
 
 class SharedPort:
-    """Base of a listening port on which other processes accept as well."""
+    """Base of a listening port that other processes accept from, too."""
 
     def take_waiting(self) -> None:
         """Accept all connections in the backlog."""
         raise NotImplementedError
 
 
-# Twisted's endpoint kinds with a backlog, also inside the wrapper for the PROXY protocol.
+# Twisted's endpoint kinds that have a backlog; they may be inside the wrapper for the PROXY protocol.
 _HAS_BACKLOG = re.compile(r"(?:haproxy:)*(?:tcp6?|ssl|tls|unix):")
 # A colon or '=' inside a value is escaped with a backslash.
 _NAMES_BACKLOG = re.compile(r"(?:[^\\]|\\.)*?:backlog=", re.DOTALL)
@@ -63,9 +63,9 @@ def listen_on(
     """Listen on an endpoint.
 
     :param client_ca: PEM file of authorities: clients of TLS endpoints are asked for a certificate, which
-        their transports then show (:func:`reactor.tls.layer.peer_certificate`).
-    :raises CannotStartError: it cannot listen (for instance, the port is in use); the text says why. It ends
-        twistd, which calls this while it starts.
+        their transports then provide (:func:`reactor.tls.layer.peer_certificate`).
+    :raises CannotStartError: it cannot listen (for instance, the port is in use); the text says why. The
+        exception ends twistd, which calls this function while it starts.
     """
     full = with_backlog(description)
     try:
@@ -75,8 +75,8 @@ def listen_on(
     if endpoint is None:
         if client_ca is not None and listen_address(description).kind == "tls":
             raise CannotStartError(
-                f"--listen: {description}: endpoints of this kind ask clients for no certificate, "
-                "which --client-ca needs; use ssl:"
+                f"--listen: {description}: --client-ca needs an endpoint that asks clients "
+                "for a certificate, which this kind does not; use ssl:"
             )
         endpoint = serverFromString(reactor, full)
     listening: Deferred[IListeningPort] = maybeDeferred(endpoint.listen, factory)
@@ -98,13 +98,13 @@ _DROP_SYN = b"".join(
 
 
 def ignore_new(port: Port) -> None:
-    """Have the kernel ignore new connection attempts to a TCP port that is about to be closed.
+    """Make the kernel ignore new connection attempts to a TCP port that is about to be closed.
 
-    Closing the socket resets connections in the backlog, and some may come between the last accept and the
-    close. An ignored client tries again after a second, and is then refused, which a proxy can repeat
-    elsewhere; a reset after its request was sent it cannot. Connections in the backlog stay, and handshakes
-    that have begun finish. There is no way back, so a socket that others keep open, such as systemd's, is
-    left alone. Does nothing to Unix sockets, and on other systems than Linux.
+    Closing the socket resets connections in the backlog, and some may arrive between the last accept and the
+    close. An ignored client tries again after a second, and is then refused; a proxy can then retry
+    elsewhere, which it cannot after a reset of a connection on which it has sent a request. Connections in
+    the backlog stay, and started handshakes finish. This cannot be undone, so a socket that others keep open,
+    such as systemd's, is left alone. Does nothing to Unix sockets, and nothing on systems other than Linux.
     """
     listening = port.socket
     is_tcp = listening is not None and listening.family in (socket.AF_INET, socket.AF_INET6)
@@ -112,7 +112,7 @@ def ignore_new(port: Port) -> None:
         return
     program = ctypes.create_string_buffer(_DROP_SYN)
     count = len(_DROP_SYN) // _INSTRUCTION.size
-    # A sandbox may forbid it; then the gap stays.
+    # A sandbox may forbid this; then the gap remains.
     with suppress(OSError):
         listening.setsockopt(
             socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("HP", count, ctypes.addressof(program))
@@ -133,7 +133,7 @@ def _why(failure: Failure) -> str:
 
 
 def _widened(port: IListeningPort, description: str) -> Any:
-    # A socket of systemd has the backlog that its unit sets, which Twisted has just replaced by its own.
+    # systemd's socket has the backlog of its unit; Twisted has just replaced that by its own default.
     adopted = getattr(port, "socket", None)
     if adopted is not None and not _HAS_BACKLOG.match(description):
         adopted.listen(BACKLOG)

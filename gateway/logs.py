@@ -1,4 +1,5 @@
-"""Destination of the log: a file that logrotate may move away, or standard output in the journal's format."""
+"""Destinations of the log: a file that logrotate may move away, or standard output in the journal's
+format."""
 
 from __future__ import annotations
 
@@ -33,27 +34,27 @@ __all__ = [
 ]
 
 MOST_GATHERED = 256
-"""Lines that are written even before the turn ends."""
+"""Number of lines that are written even before the turn ends."""
 
 _LOOK_SECONDS = 1.0
 """Seconds between two checks of the file's name."""
 
-# Lines that Twisted's ports and factories log about themselves, whatever ``noisy`` says. The service's own
-# lines name the same addresses in the form that people use.
+# Lines that Twisted's ports and factories log about themselves, regardless of ``noisy``. The service's own
+# lines name the same addresses in readable form.
 _OF_PORTS = re.compile(
     r"\S.* starting on \S+|\((?:TCP|UNIX) Port \S+ Closed\)|(?:Starting|Stopping) factory .*", re.IGNORECASE
 )
 
-# All but line feeds, before which Twisted's format puts a tab, and tabs: those of ASCII and Latin-1, and the
-# two separators that some readers take for ends of lines.
+# Control characters of ASCII and Latin-1 except tabs and line feeds (Twisted's format puts a tab after
+# these), and two separators that some readers treat as ends of lines.
 _CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 class LogFile:
-    """A file that lines are appended to, by name: if it is moved away or removed, a new one is created.
+    """A file that lines are appended to, by name: if it is moved away or removed, a new file is created.
 
     :param path: its folder must exist.
-    :raises OSError: it cannot be opened.
+    :raises OSError: the file cannot be opened.
     """
 
     def __init__(self, path: str, seconds: Callable[[], float] = time.monotonic) -> None:
@@ -87,7 +88,7 @@ class LogFile:
             self._lost = 0
 
     def reopen(self) -> None:
-        """Continue in the file that has the name now, or in the old one if that cannot be opened."""
+        """Continue in the file that has the name now, or in the old file if that one cannot be opened."""
         if self._descriptor < 0:
             return
         try:
@@ -103,7 +104,7 @@ class LogFile:
             signal.signal(signal.SIGUSR1, lambda *_: reactor.callFromThread(self.reopen))
 
     def close(self) -> None:
-        """Close the file; what is written later is lost."""
+        """Close the file; lines that are written later are lost."""
         os.close(self._descriptor)
         self._descriptor = -1
 
@@ -121,7 +122,7 @@ class LogFile:
 class GatheredLines:
     """Writes the lines of one turn of the reactor together, at its end.
 
-    :param file: takes them; it is closed with this.
+    :param file: takes the lines; it is closed together with this object.
     """
 
     def __init__(self, file: LogFile, clock: IReactorTime) -> None:
@@ -139,7 +140,7 @@ class GatheredLines:
             self._write()
 
     def flush(self) -> None:
-        """Write what has been gathered."""
+        """Write the gathered lines."""
         cancel_timer(self._turn)
         self._turn = None
         self._write()
@@ -150,14 +151,14 @@ class GatheredLines:
             self._file.write("\n".join([*lines, ""]))
 
     def close(self) -> None:
-        """Write what has been gathered, and close the file."""
+        """Write the gathered lines, and close the file."""
         self.flush()
         self._file.close()
 
 
 @implementer(ILogObserver)
 class LogObserver:
-    """Writes log events as lines; control characters in them as ``\\xHH``, so that no value can forge a line.
+    """Writes log events as lines; control characters become ``\\xHH``, so that no value can forge a line.
 
     The line of an event with ``is_alone`` is written as it is.
 
@@ -186,7 +187,7 @@ class LogObserver:
 
 
 def is_noise(event: LogEvent) -> bool:
-    """Return whether an event is one of Twisted's ports and factories about themselves."""
+    """Return whether an event is a report of Twisted's ports and factories about themselves."""
     return event.get("log_namespace") == "log_legacy" and bool(_OF_PORTS.fullmatch(formatEvent(event)))
 
 
@@ -201,7 +202,7 @@ class LogsItself:
     log_observer: LogObserver | JsonObserver | None = None
 
     def setServiceParent(self, parent: IServiceCollection) -> None:
-        """Become part of an application, where twistd looks for its log observer."""
+        """Set the log observer on the parent application, where twistd looks for it."""
         super().setServiceParent(parent)  # type: ignore[misc]
         if self.log_observer is not None and isinstance(parent, Componentized):
             parent.setComponent(ILogObserver, self.log_observer)

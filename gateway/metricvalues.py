@@ -1,4 +1,4 @@
-"""Counters and gauges as plain numbers, which processes can send to each other and add up."""
+"""Counters and gauges as plain numbers, which processes can send to each other and sum."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from typing import Any
 __all__ = ["MOST_RETIRED", "MetricValues"]
 
 Key = tuple[str, ...]
-"""A name, then the values of its labels."""
+"""A metric's name, followed by the values of its labels."""
 
 _MAX_KEYS = 100_000
 
 MOST_RETIRED = 20_000
-"""Most counters of ended processes."""
+"""Largest number of counters of ended processes."""
 
 
 class MetricValues:
-    """What one process, or several together, have counted.
+    """The metrics of one process, or the sums over several.
 
     ``counters`` and ``gauges`` map a name with its labels to a list of numbers, whose meaning the plugin
     defines. All lists of one name have the same length.
@@ -37,7 +37,7 @@ class MetricValues:
     def retire(self, other: MetricValues) -> None:
         """Add the counters of a process that has ended; its gauges no longer apply.
 
-        At most :data:`MOST_RETIRED` are kept, whatever names clients bring up; more are dropped.
+        At most :data:`MOST_RETIRED` are kept, whatever names clients cause; further ones are dropped.
         """
         room = MOST_RETIRED - len(self.counters)
         known = {key: numbers for key, numbers in other.counters.items() if key in self.counters}
@@ -51,7 +51,7 @@ class MetricValues:
                 yield key[1:], numbers
 
     def to_json(self) -> dict[str, Any]:
-        """Return them as values that JSON can represent."""
+        """Return the metrics as values that JSON can represent."""
         return {
             "counters": [[*key, numbers] for key, numbers in self.counters.items()],
             "gauges": [[*key, numbers] for key, numbers in self.gauges.items()],
@@ -61,7 +61,7 @@ class MetricValues:
     def from_json(cls, value: object) -> MetricValues:
         """Read what :meth:`to_json` returned.
 
-        :raises ValueError: it is something else.
+        :raises ValueError: the value has another form.
         """
         metrics = cls()
         if not isinstance(value, dict):

@@ -29,16 +29,16 @@ class Setting(NamedTuple):
     """One option."""
 
     name: str
-    """As on the command line and in a file, without the dashes."""
+    """The name on the command line and in a file, without the dashes."""
     parse: Callable[[str], Any] | None
-    """``None`` for a switch."""
+    """Parses a value; ``None`` for a switch."""
     default: Any
     text: str
     repeatable: bool = False
 
     @property
     def attribute(self) -> str:
-        """Name in :class:`gateway.settings.Settings`; upper case and after the prefix, in the environment."""
+        """Name in :class:`gateway.settings.Settings`; in the environment, in upper case after the prefix."""
         return self.name.replace("-", "_")
 
     @property
@@ -54,7 +54,7 @@ class Setting(NamedTuple):
         return f"{self.text} [default: {shown}]"
 
     def written(self, value: Any) -> Any:
-        """Return a value as people write it: a size with its unit, all others as they are."""
+        """Return a value as people write it: a size with its unit, others unchanged."""
         return _shown_size(value) if self.attribute in _SIZES else value
 
 
@@ -313,7 +313,7 @@ SETTINGS = [
         "Service of the cluster to serve below /_p: query, fts, cbas or mgmt; NAME=read-only for reads only.",
         repeatable=True,
     ),
-    Setting("proxy-admin", None, False, "Let administrators' paths of proxied services pass, too."),
+    Setting("proxy-admin", None, False, "Proxy the administrators' paths of services, too."),
     Setting(
         "services-timeout",
         take.seconds,
@@ -345,7 +345,7 @@ SETTINGS = [
         "log-format",
         take.one_of("text", "json"),
         "text",
-        "Form of the log: text, or json for an object a line.",
+        "Form of the log: text, or json for one object per line.",
     ),
     Setting("access-log", None, False, "Log a line for each request."),
     Setting(

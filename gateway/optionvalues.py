@@ -1,5 +1,4 @@
-"""Values of options: each function parses a value as it was given, and names the accepted ones in its
-error."""
+"""Values of options: each function parses a value as given, and names the accepted values in its error."""
 
 from __future__ import annotations
 
@@ -134,12 +133,12 @@ def seconds_or_none(value: str) -> float:
 
 
 def auth(value: str) -> str:
-    """Parse the ways in which callers say who they are; returned in the order in which they are tried."""
+    """Parse the authentication methods; returned in the order in which they are tried."""
     ways = ["passthrough" if way == "basic" else way for way in value.split(",")]
     known = (*WAYS, "none")
     if not all(way in known for way in ways) or len(set(ways)) < len(ways):
         raise Wrong(
-            f"{value!r} is not a list, separated by commas, of {', '.join(WAYS)} (each once), nor none"
+            f"{value!r} is not a list, separated by commas, of {', '.join(WAYS)} (each once), and not none"
         )
     if "none" in ways and len(ways) > 1:
         raise Wrong(f"{value!r}: none admits anyone, so it excludes all others")
@@ -238,13 +237,11 @@ def proxy(value: str) -> str:
     try:
         return check_proxy(value)
     except ValueError:
-        raise Wrong(
-            f"{value!r} is neither an address, nor a network such as 10.0.0.0/8, nor the word unix"
-        ) from None
+        raise Wrong(f"{value!r} is not an address, a network such as 10.0.0.0/8, or the word unix") from None
 
 
 def key_set(value: str) -> str:
-    """Parse the place of a set of keys: an existing file, or a URL."""
+    """Parse the location of a key set: an existing file, or a URL."""
     return value if is_url(value) else existing_file(value)
 
 

@@ -1,4 +1,4 @@
-"""MetricValues that the system has about a process: Prometheus' usual ``process_*``."""
+"""Metrics of the operating system about a process: Prometheus' usual ``process_*``."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ def add_process(metrics: MetricValues, name: str | None = None) -> None:
     values = {family.name: family.samples[0].value for family in _collector.collect() if family.samples}
     if values:
         numbers = [float(values.get(family, 0)) for family, _, _ in _FAMILIES]
-        # The time spent is a gauge as well: the time of an ended process is not added to others.
+        # CPU time is a gauge as well: the time of an ended process is not added to that of others.
         metrics.gauges[(_NAME,) if name is None else (_NAME, name)] = numbers
 
 
 def process_families(metrics: MetricValues) -> Iterator[Metric]:
-    """Yield the metric families; with a label ``process`` where there are several."""
+    """Yield the metric families; with a label ``process`` if there are several processes."""
     rows = {key[1:]: numbers for key, numbers in metrics.gauges.items() if key[0] == _NAME}
     if not rows:
         return

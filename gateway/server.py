@@ -1,4 +1,4 @@
-"""A gateway on its endpoints: the part common to a single process and to each worker."""
+"""A gateway on its endpoints: the common part of a single process and of each worker."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ def log_no_start(log: Logger, failure: Failure) -> None:
 
 
 class ClusterLog:
-    """Logs one line when the cluster becomes usable, and one when it ceases to be; see
+    """Logs one line when the cluster becomes usable, and one when it stops being usable; see
     :class:`gateway.cluster.readiness.Watch`."""
 
     def __init__(self, log: Logger, settings: Settings, urls: list[str]) -> None:
@@ -157,7 +157,7 @@ class ClusterLog:
 
 
 class GatewayServer(Service):
-    """A gateway on its endpoints; it serves a cluster as soon as it knows one.
+    """A gateway on its endpoints; it serves a cluster as soon as it is given one.
 
     :param settings: checked settings; without a cluster among them, documents are refused until
         :meth:`use_cluster`. They must have a user and a password if ``auth`` is ``none``.
@@ -219,7 +219,7 @@ class GatewayServer(Service):
         )
         self.readiness = Readiness(reactor, self._probe)
         self.hindrance: Callable[[], str | None] | None = None
-        """Returns why documents cannot be served, for reasons that a probe cannot see; ``None`` if they
+        """Returns the reason why documents cannot be served, if a probe cannot detect it; ``None`` if they
         can."""
         http2 = None if settings.no_http2 else HTTP2
         self.factory = ChannelFactory(self.gateway, reactor, Gate(reactor), http2)
@@ -242,7 +242,7 @@ class GatewayServer(Service):
         return [AccessLog(trusted, write, form, is_alone=is_alone).on_end]
 
     def _tracing(self, settings: Settings) -> IGatewayPlugin:
-        # Only the extra has the library that these need.
+        # Only the extra otel installs the library that these need.
         from gateway.tracing.export import Export
         from gateway.tracing.spans import Tracing
 
@@ -267,7 +267,7 @@ class GatewayServer(Service):
         self.refusals.too_many(clients, self._settings.limits.max_clients)
 
     def startService(self) -> None:
-        """Start the upkeep of connections to the cluster."""
+        """Start the maintenance of connections to the cluster."""
         super().startService()
         self.pool.start()
         self.access.start()
@@ -283,7 +283,7 @@ class GatewayServer(Service):
         self.hindrance = hindrance
 
     def leave(self) -> None:
-        """Announce the stop to load balancers, by ``/ready`` and by closing connections; continue to
+        """Announce the stop to load balancers, through ``/ready`` and by closing connections, but continue to
         serve."""
         self._stopping = True
         self.factory.leave()
@@ -296,7 +296,7 @@ class GatewayServer(Service):
             if isinstance(port, TCPPort):
                 ignore_new(port)
             self._take_waiting(port)
-            # Twisted closes a port only in the next turn, and more connections may come until then.
+            # Twisted closes a port only in the next turn, and more connections may arrive until then.
             self._reactor.callLater(0, self._take_waiting, port)
             yield maybeDeferred(port.stopListening)
 
@@ -329,7 +329,7 @@ class GatewayServer(Service):
             self._access_lines = None
         self.gateway.upstream.close()
 
-    # ---- what the gateway asks for ---------------------------------------------------------------
+    # ---- for the gateway -------------------------------------------------------------------------
 
     def _connection(self, bucket: str | None, user: str, password: str) -> GatewayConnection:
         if self._cluster is None:
@@ -364,7 +364,7 @@ class GatewayServer(Service):
         return status in (401, 403)
 
     def _is_ready(self) -> Deferred[str | None]:
-        # The factory would not do: while it drains, other workers still serve, and so does it.
+        # The factory's state would not do: while it drains, other workers still serve, and so does it.
         if self._stopping:
             return succeed("the gateway is stopping")
         if self._cluster is None:

@@ -1,6 +1,6 @@
 """The service tree that ``twistd couchgateway`` runs.
 
-The only module of the gateway that knows the embedded node.
+This is the only module of the gateway that uses the embedded node.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def with_account(settings: Settings) -> Settings:
     """Return settings with an administrator and a bucket password for the embedded node, if one will be
     started.
 
-    The generated passwords never leave the process: unless a password is given, no other program of this
+    The generated passwords never leave the process: unless a password is given, no other program on this
     machine can use the node.
     """
     if settings.cluster is not None:
@@ -113,8 +113,8 @@ def make_node(settings: Settings) -> EmbeddedNode:
     assert settings.user is not None and settings.password is not None
     default = user_data_folder()
     if settings.data == str(default):
-        # A new account may lack the parent folder of the default; a missing parent of a given path is more
-        # likely a typing error, which the node refuses.
+        # A new account may lack the parent folder of the default path, so it is created; a missing parent of
+        # a given path is probably a typing error, which the node refuses.
         default.parent.mkdir(parents=True, exist_ok=True)
     return EmbeddedNode(
         settings.data,
@@ -140,7 +140,7 @@ class Embedded:
 
     @inlineCallbacks
     def start(self) -> Any:
-        """Start it; fires with the connection string, or fails with the reason."""
+        """Start the node; fires with the connection string, or fails with the reason."""
         try:
             node = self.node = make_node(self._settings)
             yield node.start()
@@ -155,12 +155,12 @@ class Embedded:
         return node.connection_string
 
     def hindrance(self) -> str | None:
-        """Why documents cannot be kept; ``None`` if they can."""
+        """The reason why documents cannot be stored; ``None`` if they can."""
         return None if self.node is None else self.node.persistence_problem
 
     @inlineCallbacks
     def stop(self) -> Any:
-        """Stop it; fires when its data is flushed."""
+        """Stop the node; fires when its data is flushed."""
         node, self.node = self.node, None
         if node is not None:
             yield node.stop()
@@ -173,7 +173,7 @@ class GatewayService(LogsItself, GatewayServer):
     :param plugins: attached in this order.
     :param on_failure: called if the embedded node cannot start.
     :param hangup: watched for SIGHUP while the service runs.
-    :param delay: waited for before the stop; ``None`` for one that no signal ends.
+    :param delay: the wait before the stop; ``None`` for one that no signal ends.
     """
 
     log = Logger()
@@ -197,7 +197,7 @@ class GatewayService(LogsItself, GatewayServer):
         self._watch: Watch | None = None
         self._has_failed = False
         self.urls: list[str] = []
-        """The addresses it listens on, once it does."""
+        """The addresses that the gateway listens on, once it listens."""
         self.started: Deferred[None] = Deferred()
         """Fires when documents can be served; fails if the embedded node cannot start."""
         self.started.addErrback(lambda failure: None)
@@ -209,7 +209,7 @@ class GatewayService(LogsItself, GatewayServer):
     def privilegedStartService(self) -> None:
         """Listen.
 
-        :raises CannotStartError: it cannot listen; logged if twistd starts this.
+        :raises CannotStartError: it cannot listen; the error is logged if twistd starts the service.
         """
         try:
             super().privilegedStartService()
@@ -247,7 +247,7 @@ class GatewayService(LogsItself, GatewayServer):
 
     def _reload(self) -> None:
         self.log.warn(
-            "SIGHUP: settings take effect at start only; a gateway with --workers would take new ones"
+            "SIGHUP: settings take effect only at start; a gateway with --workers would apply new ones"
         )
 
     @inlineCallbacks

@@ -34,7 +34,8 @@ class Settings:
 
     listen: list[str]
     cluster: str | None
-    """Without options that name certificate files, which are in the next three."""
+    """Connection string without the options that name certificate files, which are in the next three
+    settings."""
     cluster_ca: str | None
     cluster_cert: str | None
     cluster_key: str | None
@@ -42,7 +43,7 @@ class Settings:
     user: str | None
     password: str | None = field(repr=False)
     auth: str
-    """``none``, or ways in the order in which they are tried, separated by commas."""
+    """``none``, or authentication methods in the order in which they are tried, separated by commas."""
     access: str | None
     jwt_keys: str | None
     jwt_issuer: str | None
@@ -62,11 +63,11 @@ class Settings:
     cors_without_credentials: bool
     bucket: str
     bucket_password: str | None = field(repr=False)
-    """Password of the embedded node's bucket; ``None``: a random one, known to the gateway alone."""
+    """Password of the embedded node's bucket; ``None``: a random one, known only to the gateway."""
     data: str | None
     """``None``: keep the embedded node's data in memory."""
     nodes: int | None
-    """``None``: as many as the data was created with, or one without data."""
+    """``None``: as many nodes as the data was created with, or one node if there is no data."""
     replicas: int
     node_rest_port: int
     node_kv_port: int
@@ -91,7 +92,7 @@ class Settings:
     access_log: bool
     access_log_format: str
     access_log_file: str | None
-    """``None``: the access log is in the log."""
+    """``None``: the access log is a part of the log."""
     no_http2: bool
     tracing: bool
     trusted_proxies: list[str]
@@ -110,9 +111,9 @@ def resolve(given: Mapping[str, Any], environment: Mapping[str, str]) -> Setting
 
 
 def merge(given: Mapping[str, Any], environment: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, str]]:
-    """Return the value of each setting by attribute, and by option name where it was given.
+    """Return the value of each setting by attribute, and the source of each given value by option name.
 
-    :raises UsageError: as :func:`resolve`, about single values.
+    :raises UsageError: like :func:`resolve`, about single values.
     """
     sources = [_from_command_line(given), _from_environment(environment)]
     path = next((source["config"][1] for source in sources if "config" in source), None)
@@ -223,9 +224,11 @@ def _checked(values: dict[str, Any], labels: dict[str, str]) -> Settings:
     cluster = values["cluster"]
     for name in _ABOUT_THE_NODE:
         if cluster is not None and name in labels:
-            raise refuse(name, "it is about the embedded node, which is not started when a cluster is given")
+            raise refuse(
+                name, "it is an option of the embedded node, which is not started when a cluster is given"
+            )
     if ephemeral and values["data"] is not None:
-        raise refuse("ephemeral", "it excludes --data")
+        raise refuse("ephemeral", "it cannot be combined with --data")
     if values["nodes"] is not None and values["replicas"] >= values["nodes"] and values["replicas"]:
         raise refuse(
             "replicas", f"{values['replicas']} replicas need at least {values['replicas'] + 1} nodes"
@@ -242,23 +245,25 @@ def _checked(values: dict[str, Any], labels: dict[str, str]) -> Settings:
     if cluster is None and values["data"] is None and not ephemeral:
         values["data"] = str(user_data_folder())
     if values["workers"] is not None and sys.platform == "win32":
-        raise refuse("workers", "sockets are shared between processes on POSIX systems only")
+        raise refuse("workers", "it needs a POSIX system, where processes can share sockets")
     if values["access_log_file"] is not None and not values["access_log"]:
         raise refuse("access-log-file", "it needs --access-log too")
     if values["access_log_file"] is not None and values["access_log_file"] == values["log_file"]:
-        raise refuse("access-log-file", "it is --log-file; without the option, the lines are there")
+        raise refuse(
+            "access-log-file", "it is the file of --log-file; leave the option out to write the lines there"
+        )
     _check_auth(values, refuse)
     check_access(values, refuse)
     if values["query"] is None:
-        # Without credentials of their own, callers would run statements with all rights of the account.
+        # Callers without credentials of their own would run statements with all rights of the account.
         values["query"] = "read-only" if "none" in values["auth"] else "on"
     if "none" in values["cors_origin"] and len(values["cors_origin"]) > 1:
         raise refuse("cors-origin", "none excludes all others")
     if values["auth"] == "none" and "*" in values["cors_origin"] and not values["insecure"]:
         raise refuse(
             "cors-origin",
-            "* with --auth none lets every web page that is open on this machine read and write; "
-            "name the origins, or add --insecure if that is intended",
+            "* with --auth none lets every web page that is open on this machine read and write; name the "
+            "origins, or add --insecure if you mean it",
         )
     return Settings(limits=limits, **values)
 
@@ -271,15 +276,15 @@ def _check_auth(values: dict[str, Any], refuse: Callable[[str, str], UsageError]
         if open_to_others and cluster is None and values["user"] is None:
             raise refuse(
                 "listen",
-                f"{open_to_others[0]!r} can be reached from other machines, so say who may call: "
-                "--user and --password-file, or --auth none --insecure if anyone may",
+                f"{open_to_others[0]!r} can be reached from other machines, so restrict callers with --user "
+                "and --password-file, or allow everyone with --auth none --insecure",
             )
     if values["auth"] == "none":
         if open_to_others and not values["insecure"]:
             raise refuse(
                 "auth",
-                f"none admits anyone who can reach {open_to_others[0]!r}; listen on loopback, "
-                "or add --insecure if that is intended",
+                f"none admits anyone who can reach {open_to_others[0]!r}; listen on loopback, or add "
+                "--insecure if you mean it",
             )
         if cluster is not None and values["user"] is None and values["cluster_cert"] is None:
             raise refuse(
@@ -287,7 +292,8 @@ def _check_auth(values: dict[str, Any], refuse: Callable[[str, str], UsageError]
             )
     elif cluster is None and values["user"] is None and "passthrough" in values["auth"].split(","):
         raise refuse(
-            "auth", "passthrough with the embedded node needs --user and --password-file: who may call"
+            "auth",
+            "passthrough with the embedded node needs --user and --password-file, the account of callers",
         )
 
 
@@ -300,7 +306,7 @@ def _password(path: str, refuse: Callable[[str, str], UsageError], option: str =
     if not first:
         raise refuse(option, f"the first line of {path} is empty; it must be the password")
     if has_controls(first):
-        raise refuse(option, f"the password in {path} contains a control character, which passwords may not")
+        raise refuse(option, f"the password in {path} contains a control character, which is not allowed")
     return first
 
 
@@ -319,14 +325,15 @@ def check_tracing(environment: Mapping[str, str]) -> None:
     """Check that spans can be exported.
 
     :param environment: the variables with OpenTelemetry's own settings.
-    :raises UsageError: its library is not installed, or a variable is wrong.
+    :raises UsageError: its library is not installed, or a variable is invalid.
     """
     try:
-        # Only the extra has the library.
+        # Only the extra otel installs the library.
         from gateway.tracing.export import check
     except ImportError as error:
         raise UsageError(
-            f"--tracing: OpenTelemetry is not installed ({error}); pip install 'couchgateway[otel]' does that"
+            f"--tracing: OpenTelemetry is not installed ({error}); install it with: pip install "
+            "'couchgateway[otel]'"
         ) from None
     try:
         check(environment)

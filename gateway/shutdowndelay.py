@@ -1,4 +1,4 @@
-"""The phase before the stop, in which load balancers find out that this gateway is leaving."""
+"""The phase before the stop, in which load balancers notice that this gateway is leaving."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class ShutdownDelay:
-    """Waits between the signal to stop and the stop.
+    """Waits between the stop signal and the actual stop.
 
-    :param seconds: length of the wait; 0 for none.
+    :param seconds: length of the wait in seconds; 0 for none.
     :param watch_signals: whether another SIGTERM or SIGINT ends the wait; set it in a program whose signals
         the reactor handles.
     """
@@ -42,7 +42,7 @@ class ShutdownDelay:
             "stopping in {seconds:g} s: /ready is 503, requests are still served", seconds=self.seconds
         )
         if self._watch_signals and threading.current_thread() is threading.main_thread():
-            # The reactor's own handlers would try to stop it again, which is an error, so these stay
+            # The reactor's own handlers would try to stop it again, which is an error, so these handlers stay
             # installed to the end.
             for number in _SIGNALS:
                 signal.signal(number, self._signalled)

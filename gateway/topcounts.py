@@ -1,4 +1,4 @@
-"""Counts by a key that clients choose: the busiest keys separately, all others together."""
+"""Counts events by a key that clients choose: the busiest keys separately, all others together."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ __all__ = ["FORMER", "WINDOW", "TopCounts"]
 _Key = TypeVar("_Key")
 
 WINDOW = 1000
-"""Events of other keys between two comparisons of them with the separate ones."""
+"""Number of events of other keys between two comparisons of these keys with the separate ones."""
 
 FORMER = 4
-"""How many keys that were replaced keep their counts, for each separate one."""
+"""Number of replaced keys that keep their counts, for each separate key."""
 
 
 class TopCounts(Generic[_Key]):
     """Counts the events of at most ``most`` keys separately.
 
     The first keys are separate. Another key replaces the least busy of them if it had more than twice as many
-    events since the last comparison; events that it had before are among the others. A replaced key keeps its
-    count, and continues from it if it returns, as counters must not fall; the last ``FORMER * most`` replaced
-    keys are kept.
+    events since the last comparison; events that it had before that are counted among the others. A replaced
+    key keeps its count, and continues from it if it becomes separate again, as counters must not decrease;
+    the last ``FORMER * most`` replaced keys are kept.
 
     :param most: number of keys; 0 counts nothing.
     """
@@ -32,8 +32,8 @@ class TopCounts(Generic[_Key]):
         self._counts: dict[_Key, int] = {}
         self._former: dict[_Key, int] = {}
         self.others = 0
-        """Events of all other keys."""
-        # Since the last comparison: counts of the separate keys then, and events of others.
+        """Number of events of all other keys."""
+        # The separate keys' counts at the last comparison, and the events of other keys since then.
         self._before: dict[_Key, int] = {}
         self._candidates: dict[_Key, int] = {}
         self._missed = 0

@@ -73,13 +73,13 @@ class _Body:
         return succeed(None)
 
     def pauseProducing(self) -> None:
-        """Do nothing: it is written."""
+        """Do nothing: the whole body is written."""
 
     def resumeProducing(self) -> None:
-        """Do nothing: it is written."""
+        """Do nothing: the whole body is written."""
 
     def stopProducing(self) -> None:
-        """Do nothing: it is written."""
+        """Do nothing: the whole body is written."""
 
 
 class _Collector(Protocol):

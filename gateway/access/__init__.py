@@ -1,1 +1,1 @@
-"""Access: who a caller is, and what the table of rules lets callers do."""
+"""Access control: identifies callers, and applies the table of rules to them."""

@@ -1,4 +1,4 @@
-"""What each endpoint and each operation of a batch does, in the words of the table of rules."""
+"""The action of each endpoint and of each batch operation, as the table of rules names actions."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ACTIONS = {
 """Action -> its meaning. A rule allows some of them, or all (``*``)."""
 
 OTHER = "other"
-"""The action of endpoints that the tables below do not know, such as those of other people's plugins."""
+"""The action of endpoints that are not in the tables below, such as those of third-party plugins."""
 
 
 class Extent(Enum):
@@ -41,9 +41,9 @@ class Extent(Enum):
     CLUSTER = "cluster"
     """All buckets."""
     PART_OF_SCOPE = "part of a scope"
-    """Anything in the scope that the request names; what it does there is checked later."""
+    """Anything in the scope that the request names; the operation itself is checked later."""
     PART_OF_BUCKET = "part of a bucket"
-    """Anything in the bucket that the request names; likewise."""
+    """Anything in the bucket that the request names; the operation itself is checked later."""
     ANYTHING = "anything"
     """Any place; the answer shows only what the caller's rules name."""
 
@@ -52,7 +52,7 @@ class Need(NamedTuple):
     """What a request needs."""
 
     actions: frozenset[str]
-    """One of these."""
+    """One of these actions."""
     extent: Extent
 
 
@@ -78,10 +78,10 @@ PUBLIC = frozenset(
         "console_file",
     }
 )
-"""Endpoints that never ask who calls."""
+"""Endpoints that need no credentials."""
 
 SERVICES = {b"query": "query", b"fts": "search", b"cbas": "analytics", b"mgmt": "admin"}
-"""Service that a path names (``/_p/SERVICE``) -> the action of requests to it, which may concern anything."""
+"""Service name in a path (``/_p/SERVICE``) -> the action of its requests, which may concern any place."""
 
 ENDPOINTS = {
     "get_document": _READ,
@@ -131,7 +131,7 @@ ENDPOINTS = {
     "proxy_patch": _need(Extent.CLUSTER, OTHER),
     "proxy_delete": _need(Extent.CLUSTER, OTHER),
 }
-"""Name of an endpoint -> what its requests need. A test walks all routes: none may be missing here and in
+"""Name of an endpoint -> what its requests need. A test checks that each route is listed here or in
 :data:`PUBLIC`."""
 
 OPERATION_ACTIONS = {
@@ -153,7 +153,7 @@ OPERATION_ACTIONS = {
     "lock": "lock",
     "unlock": "lock",
 }
-"""Operation of a batch -> its action."""
+"""Batch operation -> its action."""
 
 UNKNOWN = _need(Extent.CLUSTER, OTHER)
-"""What other endpoints need."""
+"""What endpoints need that are not listed."""

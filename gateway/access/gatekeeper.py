@@ -1,7 +1,7 @@
-"""Finds out who calls, and whether a rule allows it: the authorizer of a gateway with rules.
+"""The authorizer of a gateway with rules: identifies the caller and checks whether a rule allows the request.
 
-What was found out about a header, and what was decided for it, is cached: a caller that repeats both costs
-three lookups in dictionaries.
+The caller behind a header and the decisions for that caller are cached: a repeated request costs three
+dictionary lookups.
 """
 
 from __future__ import annotations
@@ -35,17 +35,17 @@ _CALLER_BYTES, _TEXT_BYTES = 1500, 60
 _KNOWN_GRANTS = 64
 _LONGEST_NAME = 251
 _KEY = b"X-API-Key "
-"""Begins a header in the place of ``Authorization`` that stands for ``X-API-Key``."""
+"""Prefix of a value that is handled like ``Authorization`` but came from ``X-API-Key``."""
 
 Confirm = Callable[[CallerCredentials], "Deferred[Any]"]
 """Asks the cluster whether credentials are valid; fails if not."""
 
 Charge = Callable[[Request, str], object]
-"""Counts a request of a caller, who is named by a text; raises Refusal (429) if it is one too many."""
+"""Counts a request of the caller with this name; raises Refusal (429) if the caller exceeds its limit."""
 
 
 class Caller:
-    """A caller that was recognised, with its rights and what was decided for it."""
+    """A recognised caller, with its rights and the decisions made for it."""
 
     __slots__ = ("grants", "identity", "mark", "rights", "until")
 
@@ -53,9 +53,9 @@ class Caller:
         self.identity = identity
         self.rights = rights
         self.until = until
-        """Unix time until which it may be recognised without another check."""
+        """Unix time until which the caller may be recognised without another check."""
         self.mark = mark
-        """Tells it from all others, for limits."""
+        """Identifies the caller, for rate limits."""
         self.grants: Known[tuple[str, bytes | None, bytes | None, bytes | None], Granted] = Known(
             _KNOWN_GRANTS
         )
@@ -81,7 +81,7 @@ class Granted(CallerCredentials):
 
     @property
     def stands_for_anyone(self) -> bool:  # type: ignore[override]
-        """Whether the caller is nobody in particular."""
+        """Whether the caller is anonymous."""
         return self.caller.identity.kind == "anyone"
 
     @property
@@ -117,12 +117,12 @@ class Granted(CallerCredentials):
 
 
 class Gatekeeper:
-    """Recognises callers in one or several ways, and applies the table of rules.
+    """Recognises callers by one or several methods, and applies the table of rules.
 
     :param ways: tried in this order.
     :param table: returns the rules in force.
     :param service: the account of rules that name none; ``None``: there is none.
-    :param basic: reads HTTP Basic; ``None``: it is not accepted.
+    :param basic: reads HTTP Basic; ``None``: the gateway does not accept HTTP Basic.
     :param secret: 16 to 64 random bytes, new in each process.
     :param now: returns the Unix time in seconds.
     """
@@ -147,12 +147,12 @@ class Gatekeeper:
         self._confirm = confirm
         self._charge = charge
         self._secret = secret
-        # A copy of it costs less than a new one.
+        # Copying a keyed hash costs less than making one.
         self._marks = blake2b(key=secret, digest_size=32)
         self._now = now
         self._callers: KnownBySize[bytes, Caller] = KnownBySize(_KNOWN_CALLERS, _KNOWN_BYTES)
-        # Those without a header of their own; and those with a password, by their digests. Not in one table
-        # with the others: a header could be made up whose hash is such a digest.
+        # Callers without a header of their own; and callers with a password, by digest. They have separate
+        # tables: otherwise a client could make up a header whose hash equals such a digest.
         self._by_identity: KnownBySize[tuple[str, str, frozenset[tuple[str, str]]], Caller] = KnownBySize(
             _KNOWN_CALLERS, _KNOWN_BYTES
         )
@@ -169,7 +169,7 @@ class Gatekeeper:
         )
 
     def forget(self) -> None:
-        """Forget everything that was decided: rules or keys have changed."""
+        """Forget all decisions, because rules or keys have changed."""
         for cache in (self._callers, self._by_identity, self._by_digest, self._accounts):
             cache.clear()
 
@@ -177,7 +177,7 @@ class Gatekeeper:
         """Return the credentials with which a request is carried out.
 
         :raises Refusal: 400, 401, 403, or 429.
-        :raises NotYet: it can only be said later.
+        :raises NotYet: the answer is only known later.
         """
         headers = request.headers
         header: Any = headers.get(b"authorization")

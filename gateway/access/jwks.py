@@ -20,7 +20,7 @@ __all__ = [
 ]
 
 ALGORITHMS = ("RS256", "ES256", "EdDSA", "HS256")
-"""Accepted algorithms; the last one for sets in files only."""
+"""Accepted algorithms; the last one only for key sets in files."""
 
 LARGEST_SET = 2**18
 """Largest set in bytes."""
@@ -33,7 +33,7 @@ _LONGEST_KID = 256
 
 
 class WrongKeySet(ValueError):
-    """A set of keys is invalid; the text says why."""
+    """A key set is invalid; the text says why."""
 
 
 class SigningKey(NamedTuple):
@@ -42,7 +42,7 @@ class SigningKey(NamedTuple):
     kid: str | None
     algorithm: str
     key: Any
-    """As PyJWT uses it."""
+    """The key object for PyJWT."""
 
 
 class KeySet:
@@ -56,19 +56,19 @@ class KeySet:
         return len(self._keys)
 
     def find(self, kid: str | None, algorithm: str) -> SigningKey | None:
-        """Return the key of an id for an algorithm; without an id, the only key for that algorithm."""
+        """Return the key with an id for an algorithm; without an id, the only key for that algorithm."""
         found = [key for key in self._keys if key.algorithm == algorithm and (kid is None or key.kid == kid)]
         return found[0] if found and (kid is not None or len(found) == 1) else None
 
     def knows(self, kid: str) -> bool:
-        """Return whether there is a key of this id."""
+        """Return whether there is a key with this id."""
         return any(key.kid == kid for key in self._keys)
 
 
 def read_key_set(path: str) -> KeySet:
-    """Read a set from a file, which may contain secrets of HS256.
+    """Read a key set from a file, which may contain HS256 secrets.
 
-    :raises WrongKeySet: it cannot be read, or has no usable key.
+    :raises WrongKeySet: the file cannot be read, or has no usable key.
     """
     try:
         content = Path(path).read_bytes()
@@ -81,10 +81,10 @@ def read_key_set(path: str) -> KeySet:
 
 
 def parse_key_set(content: bytes, *, secrets: bool) -> KeySet:
-    """Parse a set; keys for other purposes or algorithms are left out.
+    """Parse a key set; keys for other purposes or algorithms are left out.
 
-    :param secrets: whether secrets of HS256 count.
-    :raises WrongKeySet: it is not a set of keys, or none of them is usable.
+    :param secrets: whether HS256 secrets are accepted.
+    :raises WrongKeySet: the text is not a key set, or has no usable key.
     """
     if len(content) > LARGEST_SET:
         raise WrongKeySet(f"it has {len(content)} bytes; at most {LARGEST_SET} are allowed")

@@ -1,4 +1,4 @@
-"""``couchgateway-key``: makes an API key."""
+"""The command ``couchgateway-key``, which makes an API key."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def key_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("name", metavar="NAME", help="name of the key in rules and logs")
     parser.add_argument(
-        "--until", metavar="DAY", default="", help="last day of its validity: YYYY-MM-DD, in UTC"
+        "--until", metavar="DAY", default="", help="last day on which the key is valid: YYYY-MM-DD, in UTC"
     )
     return parser
 

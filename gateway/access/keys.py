@@ -1,4 +1,4 @@
-"""API keys: a file with a line for each, which holds a hash of the key and not the key."""
+"""API keys: a file with one line per key, which has the key's hash but not the key."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from gateway.access.rights import Identity
 __all__ = ["PREFIX", "ApiKey", "ApiKeys", "WrongKeys", "key_line", "new_key", "read_keys"]
 
 PREFIX = "cgk_"
-"""Begins every key, so that programs that look for leaked secrets find one, and to tell it from a token."""
+"""Prefix of every key: it lets secret scanners find leaked keys, and distinguishes a key from a token."""
 
 _MOST_KEYS = 100_000
 _LINE = re.compile(r"([A-Za-z0-9_.@-]{1,64})\s+sha256:([0-9a-f]{64})(?:\s+(\d{4}-\d\d-\d\d))?")
@@ -23,7 +23,7 @@ _LONGEST_KEY = 256
 
 
 class WrongKeys(ValueError):
-    """A file of keys is invalid; the text says where and why."""
+    """A key file is invalid; the text says where and why."""
 
 
 class ApiKey(NamedTuple):
@@ -32,14 +32,14 @@ class ApiKey(NamedTuple):
     name: str
     digest: bytes
     until: float
-    """Unix time at which it ceases to be valid; infinity for none."""
+    """Unix time at which the key expires; infinity if it never does."""
 
 
 class ApiKeys:
     """The keys of a file.
 
-    A key has 256 random bits, so its plain SHA-256 is as hard to reverse as the key is to guess, and can be
-    looked up: what the time of a lookup could reveal are bits of the hash.
+    A key has 256 random bits, so reversing its plain SHA-256 is as hard as guessing the key. The hash can be
+    looked up in a dictionary: the time of a lookup can reveal only bits of the hash.
     """
 
     def __init__(self, keys: dict[bytes, ApiKey]) -> None:
@@ -50,7 +50,7 @@ class ApiKeys:
         return len(self._keys)
 
     def find(self, key: bytes, now: float) -> tuple[Identity, float] | None:
-        """Return who has a key, and until when it is valid; ``None`` if it is unknown or no longer valid.
+        """Return a key's owner and expiry time; ``None`` if the key is unknown or has expired.
 
         :param now: Unix time.
         """
@@ -70,10 +70,10 @@ def new_key() -> str:
 
 
 def key_line(name: str, key: str, until: str = "") -> str:
-    """Return the line for the file.
+    """Return the key's line for the key file.
 
-    :param until: last day of its validity, as in 2027-01-31; ``""`` for none.
-    :raises WrongKeys: name or day are invalid.
+    :param until: last day on which the key is valid, as in 2027-01-31; ``""`` for no end.
+    :raises WrongKeys: name or day is invalid.
     """
     line = f"{name} sha256:{sha256(key.encode('utf-8')).hexdigest()} {until}".strip()
     _key(line, "the key")
@@ -81,9 +81,9 @@ def key_line(name: str, key: str, until: str = "") -> str:
 
 
 def read_keys(path: str) -> ApiKeys:
-    """Read a file of keys: a line ``NAME sha256:HASH [YYYY-MM-DD]`` each; empty lines and ``#`` are ignored.
+    """Read a key file: lines ``NAME sha256:HASH [YYYY-MM-DD]``; empty lines and those with ``#`` are ignored.
 
-    :raises WrongKeys: it cannot be read, or is invalid.
+    :raises WrongKeys: the file cannot be read, or is invalid.
     """
     try:
         text = Path(path).read_text("utf-8-sig")
@@ -109,8 +109,8 @@ def _key(content: str, where: str) -> ApiKey:
     match = _LINE.fullmatch(content)
     if match is None:
         raise WrongKeys(
-            f"{where}: expected NAME sha256:HASH, with 64 hexadecimal digits, and perhaps the last day as in "
-            "2027-01-31; couchgateway-key NAME makes one"
+            f"{where}: expected NAME sha256:HASH, with 64 hexadecimal digits, and optionally the last day, "
+            "as in 2027-01-31; couchgateway-key NAME makes one"
         )
     name, digest, day = match.groups()
     until = float("inf")

@@ -1,4 +1,4 @@
-"""Where the keys that sign tokens come from: a file, or a URL from which they are fetched again and again."""
+"""Sources of the keys that sign tokens: a file, or a URL from which they are fetched periodically."""
 
 from __future__ import annotations
 
@@ -20,43 +20,43 @@ from gateway.access.watched import WatchedFile
 __all__ = ["FileKeys", "FetchedKeys", "KeySource", "fetch_with"]
 
 REFRESH_SECONDS = 300.0
-"""Time between two fetches."""
+"""Seconds between two fetches."""
 RETRY_SECONDS = 10.0
-"""Time after a failed fetch, and least time between a fetch and one for the sake of an unknown key."""
+"""Seconds from a failed fetch to the next, and at least from any fetch to one caused by an unknown key."""
 STALE_SECONDS = 86400.0
-"""How long keys stay in force while no fetch succeeds."""
+"""How long keys stay in force while no fetch succeeds, in seconds."""
 FETCH_SECONDS = 5.0
-"""Timeout of a fetch."""
+"""Timeout of a fetch, in seconds."""
 
 Fetch = Callable[[], "Deferred[bytes]"]
-"""Fires with the text of a set of keys."""
+"""Fires with the text of a key set."""
 
 
 class KeySource(Protocol):
-    """Has the current keys."""
+    """Provides the current keys."""
 
     on_change: Callable[[], object]
     """Called when keys are added or withdrawn."""
 
     def current(self) -> KeySet | None:
-        """Return the keys; ``None`` if there are none yet, or none any more."""
+        """Return the keys; ``None`` if none were fetched yet, or the last ones are too old."""
 
     def newer(self) -> Deferred[None] | None:
-        """Fetch the keys again, because an unknown one is in use.
+        """Fetch the keys again, because a token names an unknown key.
 
         :returns: a Deferred that fires when the fetch is over, whatever its outcome; cancelling it is safe.
-            ``None`` if there was one a short time ago, or there is nothing to fetch.
+            ``None`` if the last fetch was a short time ago, or there is nothing to fetch.
         """
 
     def start(self) -> None:
-        """Begin to keep them current."""
+        """Begin to keep the keys current."""
 
     def stop(self) -> None:
-        """End that."""
+        """Stop keeping the keys current."""
 
 
 class FileKeys:
-    """Keys of a file, which is watched for changes elsewhere."""
+    """Keys of a file; a :class:`~gateway.access.watched.Watcher` watches it for changes."""
 
     def __init__(self, file: WatchedFile[KeySet]) -> None:
         self._file = file
@@ -71,11 +71,11 @@ class FileKeys:
         self._file.on_change = called
 
     def current(self) -> KeySet | None:
-        """Return what the file says."""
+        """Return the keys of the file."""
         return self._file.value
 
     def newer(self) -> Deferred[None] | None:
-        """Look at the file; there is nothing to wait for."""
+        """Do nothing: there is nothing to wait for."""
         return None
 
     def start(self) -> None:
@@ -86,14 +86,14 @@ class FileKeys:
 
 
 class FetchedKeys:
-    """Keys of a URL.
+    """Keys that are fetched from a URL.
 
     Fetched at the start, then every five minutes, ten seconds after a failure, and when a token names an
-    unknown key, but for that not more often than every ten seconds: tokens with invented keys must not make
-    the gateway attack the issuer.
+    unknown key, but then at most every ten seconds: tokens with invented key ids must not make the gateway
+    flood the issuer with requests.
 
     :param fetch: fetches the text of the set; cancelled after five seconds.
-    :param name: of the source, for the log.
+    :param name: name of the source, for the log.
     """
 
     log = Logger()
@@ -113,7 +113,7 @@ class FetchedKeys:
         self.on_change: Callable[[], object] = int
 
     def current(self) -> KeySet | None:
-        """Return the keys that were fetched last; ``None`` if that was a day ago."""
+        """Return the keys that were fetched last; ``None`` if they are more than a day old."""
         if self._clock.seconds() - self._fetched_at >= STALE_SECONDS:
             return None
         return self._keys
@@ -127,7 +127,7 @@ class FetchedKeys:
                 return None
             self._begin()
             if self._running is None:
-                # It is over already.
+                # The fetch is over already.
                 return None
         waiter: Deferred[None] = Deferred(self._waiters.remove)
         self._waiters.append(waiter)
@@ -139,7 +139,7 @@ class FetchedKeys:
         self._begin()
 
     def stop(self) -> None:
-        """Fetch no more."""
+        """Stop fetching."""
         self._is_stopped = True
         if self._next is not None:
             self._next.cancel()
@@ -196,11 +196,11 @@ class FetchFailed(Exception):
 
 
 def fetch_with(agent: Agent, url: str) -> Fetch:
-    """Return a function that fetches a URL.
+    """Return a function that fetches the text at a URL.
 
-    It follows no redirects: the issuer's configuration names the place of the keys, and nobody else may.
+    It follows no redirects: only the issuer's configuration may say where the keys are.
 
-    :param agent: with a policy that checks certificates.
+    :param agent: an agent whose policy checks certificates.
     """
 
     def fetch() -> Deferred[bytes]:
@@ -217,7 +217,7 @@ def _read(response: Any) -> Deferred[bytes]:
     body.done = done
     response.deliverBody(body)
     if response.code != 200:
-        # Nobody waits for the end of this body.
+        # Nothing waits for the end of this body.
         done.addErrback(lambda _: None)
         body.abort()
         raise FetchFailed(f"the answer has status {response.code}; expected 200, without a redirect")
@@ -234,20 +234,20 @@ class _Body(ConnectionProtocol):
         self._size = 0
 
     def dataReceived(self, data: bytes) -> None:
-        """Take a part."""
+        """Take a part of the body."""
         self._size += len(data)
         self._parts.append(data)
         if self._size > LARGEST_SET:
             self.fail(FetchFailed(f"the answer has more than {LARGEST_SET} bytes"))
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """The body is complete, or was cut."""
+        """Note that the body is complete, or was cut off."""
         if self.done.called:
             return
         if reason.check(ResponseDone, PotentialDataLoss):
             self.done.callback(b"".join(self._parts))
         else:
-            self.fail(FetchFailed(f"the answer was cut: {reason.value}"))
+            self.fail(FetchFailed(f"the answer was cut off: {reason.value}"))
 
     def abort(self) -> None:
         """Drop the connection."""

@@ -1,4 +1,4 @@
-"""Checks of the options about access, before anything is started."""
+"""Checks of the access options, before anything is started."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gateway.access.rules import read_rules
 __all__ = ["WAYS", "check_access", "is_url"]
 
 WAYS = ("passthrough", "jwt", "keys", "certificate")
-"""What ``--auth`` may list; ``basic`` is another word for ``passthrough``. ``none`` stands alone."""
+"""Values that ``--auth`` may list; ``basic`` means ``passthrough``. ``none`` excludes all others."""
 
 _BELONG = {
     "jwt": ("jwt_keys", "jwt_issuer", "jwt_audience"),
@@ -29,7 +29,7 @@ def is_url(keys: str) -> bool:
 
 
 def check_access(values: dict[str, Any], refuse: Callable[[str, str], Exception]) -> None:
-    """Check the options about access, and read the files that they name.
+    """Check the access options, and read the files that they name.
 
     :param values: settings by name.
     :param refuse: makes an error from an option's name and a message.

@@ -1,7 +1,7 @@
-"""Client certificates: who the peer of a TLS connection is.
+"""Client certificates: the identity of the peer of a TLS connection.
 
-A transport shows its peer's certificate by ``getPeerCertificate()``, as Twisted's do. The listener asks for
-certificates and checks their chains; see :mod:`gateway.access.clientcerts`.
+A transport gives its peer's certificate with ``getPeerCertificate()``, as Twisted's transports do. The
+listener asks for certificates and checks their chains; see :mod:`gateway.access.clientcerts`.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def peer_certificate(transport: Any) -> x509.Certificate | None:
 
 
 def certificate_identity(certificate: x509.Certificate) -> Identity:
-    """Return who a certificate is for: its subject, and its alternative names."""
+    """Return a certificate's subject and its alternative names."""
     facts = {("certificate", name) for name in _names(certificate)}
     subject = certificate.subject.rfc4514_string()
     facts.add(("certificate", subject))
@@ -51,7 +51,7 @@ def certificate_identity(certificate: x509.Certificate) -> Identity:
 def _names(certificate: x509.Certificate) -> Iterator[str]:
     for attribute in certificate.subject:
         if attribute.oid in _PARTS:
-            # Its commas are escaped: else one part could look like a whole subject.
+            # Commas are escaped: otherwise one part could look like a whole subject.
             yield attribute.rfc4514_string()
     try:
         extension = certificate.extensions.get_extension_for_oid(ExtensionOID.SUBJECT_ALTERNATIVE_NAME)

@@ -1,8 +1,8 @@
-"""Limits on requests, by caller and by address: token buckets, off unless configured.
+"""Rate limits by caller and by address: token buckets, off unless configured.
 
-A bucket holds up to ``burst`` tokens and gets ``rate`` of them a second; a request takes one. Operations of
-a batch take one each as they are answered, and may leave a debt: the batch is not cut, and the next request
-waits until it is paid.
+A bucket holds up to ``burst`` tokens and gets ``rate`` of them a second; a request takes one. Each operation
+of a batch takes one when it is answered, and may leave a debt: the batch is not interrupted, but further
+requests are refused until the debt is paid.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
 __all__ = ["DEBT_SECONDS", "MOST_BUCKETS", "Budgeted", "Buckets", "Policy", "RateLimits"]
 
 MOST_BUCKETS = 2**16
-"""Most buckets that are kept; the one that was used least recently goes first."""
+"""Largest number of buckets; beyond it, the least recently used one is dropped."""
 
 DEBT_SECONDS = 60.0
-"""Largest debt: what a bucket gets in so many seconds."""
+"""Largest debt, as the number of seconds in which it is paid."""
 
 _PROBES = frozenset({"live", "health", "ready", "metrics"})
 _PREFIX_BITS = 64
@@ -41,13 +41,13 @@ class Policy(NamedTuple):
 
     name: str
     rate: float
-    """Requests a second."""
+    """Requests per second."""
     burst: int
-    """Requests at once."""
+    """Size of a burst, in requests."""
 
     @property
     def header(self) -> tuple[bytes, bytes]:
-        """The header that describes it."""
+        """The header that describes the policy."""
         window = ceil(self.burst / self.rate)
         return b"RateLimit-Policy", f'"{self.name}";q={self.burst};w={window}'.encode("ascii")
 
@@ -62,7 +62,7 @@ class Buckets:
         self.policy = policy
         self._seconds = seconds
         self._most = most
-        # What identifies a caller -> its tokens, and when they were counted.
+        # Identity of a caller -> its tokens, and the time at which they were counted.
         self._levels: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
     def __len__(self) -> int:
@@ -70,7 +70,7 @@ class Buckets:
         return len(self._levels)
 
     def take(self, mark: str) -> float:
-        """Take a token, if there is one; return how many are left, or a negative number if there was none."""
+        """Take a token; return how many are left, or a negative number if there was none to take."""
         level = self._level(mark)
         if level < 1:
             return level - 1
@@ -78,7 +78,7 @@ class Buckets:
         return level - 1
 
     def spend(self, mark: str, count: int) -> None:
-        """Take tokens whether or not they are there."""
+        """Take tokens even if the bucket does not have them, which leaves a debt."""
         self._set(mark, max(self._level(mark) - count, -self.policy.rate * DEBT_SECONDS))
 
     def _level(self, mark: str) -> float:
@@ -98,7 +98,7 @@ class Buckets:
 
 @implementer(IGatewayPlugin)
 class RateLimits:
-    """Applies the limits, with the hooks of a plugin.
+    """Applies the limits, through the hooks of a plugin.
 
     :param address_of: returns the address of a request's client.
     """
@@ -116,10 +116,10 @@ class RateLimits:
         self.on_request = None if address is None else self._count_address
 
     def attach(self, gateway: Gateway) -> None:
-        """Need nothing."""
+        """Do nothing: this plugin needs nothing of the gateway."""
 
     def routes(self, app: Klein) -> None:
-        """Declare none."""
+        """Declare no routes."""
 
     @property
     def charge(self) -> Callable[[Request, str], None] | None:
@@ -163,7 +163,7 @@ def _state(policy: Policy, left: float) -> tuple[bytes, bytes]:
 
 
 def _network(address: str) -> str:
-    """Return what stands for a client: its address; of IPv6, the network, in which it can use any address."""
+    """Return an IPv4 address, or the network of an IPv6 address: a client can use all of it."""
     try:
         found = ip_address(address)
     except ValueError:
@@ -174,7 +174,7 @@ def _network(address: str) -> str:
 
 
 class Budgeted:
-    """An authorizer that counts the requests of each caller, where there are no rules."""
+    """An authorizer that counts the requests of each caller, for a gateway without rules."""
 
     def __init__(self, authorizer: Authorizer, charge: Callable[[Request, str], object]) -> None:
         self._authorizer = authorizer
@@ -182,9 +182,9 @@ class Budgeted:
         self.schemes = authorizer.schemes
 
     def identify(self, request: Request) -> CallerCredentials:
-        """Return the caller's credentials; raises Refusal (429), too."""
+        """Return the caller's credentials; also raises Refusal (429)."""
         caller = self._authorizer.identify(request)
         if request.caller is None:
-            # With the password: whoever sends wrong ones must not use up the user's limit.
+            # The key includes the password: wrong passwords must not use up the user's limit.
             self._charge(request, caller.digest.hex())
         return caller

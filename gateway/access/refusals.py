@@ -1,4 +1,4 @@
-"""Refusals of access: their codes, and what they say."""
+"""Refusals of access: their codes and messages."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _SCOPE = b'Bearer realm="couchgateway", error="insufficient_scope"'
 class AccessDenied(Refusal):
     """No rule allows a request, or an operation of a batch (403).
 
-    It names the nearest rule, and says nothing about what exists.
+    The message names the nearest rule, and does not reveal what exists.
 
     :param is_token: whether the caller sent a bearer token (RFC 6750 3.1).
     """

@@ -12,23 +12,23 @@ __all__ = ["Bound", "Denied", "Identity", "Rights"]
 
 
 class Identity(NamedTuple):
-    """Who a caller is, as far as the gateway itself could find out."""
+    """A caller's identity, as far as the gateway itself could find it out."""
 
     kind: str
-    """How it was found out: ``user``, ``token``, ``key``, ``certificate``, or ``anyone``."""
+    """How the caller was identified: ``user``, ``token``, ``key``, ``certificate``, or ``anyone``."""
     name: str
-    """Its name in logs; it is unique among the callers of a kind."""
+    """The caller's name in logs; unique among callers of one kind."""
     facts: frozenset[tuple[str, str]] = frozenset()
     """Pairs of kind and value, as ``who`` in a rule names them; see :data:`gateway.access.rules.KINDS`."""
     values: Mapping[str, str] = {}  # never changed
-    """What stands for ``{claim}`` in the places of rules."""
+    """Claim -> the name that replaces ``{claim}`` in the places of rules."""
 
 
 class Denied(Exception):
-    """No rule allows it.
+    """No rule allows an action.
 
-    :param rule: the rule that comes nearest; ``None`` if none applies to the caller.
-    :param action: what was asked for.
+    :param rule: the rule that comes nearest to allowing it; ``None`` if none applies to the caller.
+    :param action: the action of the request.
     """
 
     def __init__(self, rule: str | None, action: str) -> None:
@@ -38,7 +38,7 @@ class Denied(Exception):
 
 
 class Bound:
-    """A rule for one caller, with its claims in the places."""
+    """A rule applied to one caller: the caller's claims are filled into the places."""
 
     __slots__ = ("_buckets", "_collections", "_scopes", "account", "actions", "name")
 
@@ -51,15 +51,15 @@ class Bound:
         self._collections = Names(filled(rule.collections, values))
 
     def allows(self, actions: Iterable[str]) -> bool:
-        """Return whether it allows one of these actions."""
+        """Return whether the rule allows one of these actions."""
         return self.actions is None or not self.actions.isdisjoint(actions)
 
     def has_bucket(self, bucket: str) -> bool:
-        """Return whether it covers anything in a bucket."""
+        """Return whether the rule covers anything in a bucket."""
         return bucket in self._buckets
 
     def covers(self, extent: Extent, bucket: str, scope: str, collection: str) -> bool:
-        """Return whether it covers a place; see :class:`Extent` for which names count."""
+        """Return whether the rule covers a place; :class:`Extent` says which names count."""
         if extent is Extent.ANYTHING:
             return True
         scopes, collections = self._scopes, self._collections
@@ -114,8 +114,8 @@ class Rights:
         raise Denied(None if nearest is None else nearest.name, " or ".join(sorted(actions)))
 
     def is_total(self, bucket: str, account: str | None) -> bool:
-        """Return whether one rule of an account allows everything in a bucket, so that no more is to be
-        checked there."""
+        """Return whether a rule of an account allows everything in a bucket, so that nothing else is
+        checked."""
         return any(
             rule.actions is None and rule.account == account and rule.covers(Extent.BUCKET, bucket, "", "")
             for rule in self.rules

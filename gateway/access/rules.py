@@ -1,8 +1,8 @@
 """The table of rules: a TOML file that says which callers may do what, and as which cluster account.
 
 Rules only allow. A request is allowed if one of the rules that apply to its caller allows its action in its
-place; the first such rule also names the cluster account. So a further rule never takes anything away, and
-never gives more than it says.
+place; the first such rule also names the cluster account. So an additional rule never takes a right away, and
+never grants more than it says.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ KINDS = {
     "certificate": "subject or alternative name of a client certificate, such as CN=app or DNS:app.example",
     "anyone": "every caller",
 }
-"""What an entry of ``who`` may begin with, and what follows it."""
+"""Kind at the start of an entry of ``who`` -> what follows the kind."""
 
-# They bound the time that a new caller takes: each rule is compared with each of its facts.
+# These limits bound the time for a new caller: each rule is compared with each fact about the caller.
 _MAX_RULES = 500
 _MAX_ENTRIES = 200
 _MAX_WILDCARDS = 500
@@ -54,7 +54,7 @@ _ACCOUNT_MEMBERS = frozenset({"user", "password-file"})
 _RULE_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _PLACE = re.compile(r"(?:[A-Za-z0-9_.%*-]|\{[A-Za-z0-9_.:/-]{1,100}\}){1,251}")
 _PLACEHOLDER = re.compile(r"\{([^{}]+)\}")
-# A claim may stand for a name only if it is one: it must not become a pattern.
+# A claim's value may replace a name only if it is a valid name: it must not become a pattern.
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_.%-]{1,251}")
 
 
@@ -63,27 +63,27 @@ class WrongRules(ValueError):
 
 
 class Wildcard:
-    """A text in which ``*`` stands for any characters, also none.
+    """A text in which ``*`` stands for any characters, or for none.
 
-    Compared in linear time: a regular expression with several ``.*`` could block the reactor.
+    Matching takes linear time; a regular expression with several ``.*`` could block the reactor.
     """
 
     __slots__ = ("_first", "_last", "_middle", "is_exact")
 
     def __init__(self, text: str) -> None:
         self.is_exact = "*" not in text
-        """Whether it stands for itself only."""
+        """Whether the text has no ``*``."""
         parts = text.split("*")
         self._first = parts[0]
         self._last = parts[-1] if len(parts) > 1 else None
         self._middle = parts[1:-1]
 
     def is_among(self, texts: Collection[str]) -> bool:
-        """Return whether it stands for one of several texts."""
+        """Return whether it matches one of several texts."""
         return self._first in texts if self.is_exact else any(map(self.matches, texts))
 
     def matches(self, text: str) -> bool:
-        """Return whether it stands for a text."""
+        """Return whether it matches a text."""
         last = self._last
         if last is None:
             return text == self._first
@@ -99,7 +99,7 @@ class Wildcard:
 
 
 class Names:
-    """Names of buckets, scopes or collections, as a rule lists them.
+    """The names of buckets, scopes or collections that a rule lists.
 
     :param patterns: names in which ``*`` stands for any characters.
     """
@@ -109,12 +109,12 @@ class Names:
     def __init__(self, patterns: Iterable[str]) -> None:
         patterns = list(patterns)
         self.covers_all = "*" in patterns
-        """Whether every name is among them."""
+        """Whether every name matches."""
         self._exact = frozenset(one for one in patterns if "*" not in one)
         self._patterns = [Wildcard(one) for one in patterns if "*" in one]
 
     def __contains__(self, name: str) -> bool:
-        """Return whether a name is among them."""
+        """Return whether a name matches one of the patterns."""
         return (
             self.covers_all or name in self._exact or any(pattern.matches(name) for pattern in self._patterns)
         )
@@ -134,23 +134,23 @@ class Rule:
 
     name: str
     who: tuple[tuple[str, Wildcard], ...]
-    """Kinds of facts about a caller, each with the pattern of its value; one has to match."""
+    """Kinds of facts about a caller, each with a pattern for its value; one of them must match."""
     buckets: tuple[str, ...]
     scopes: tuple[str, ...]
     collections: tuple[str, ...]
     actions: frozenset[str] | None
-    """``None``: all."""
+    """The allowed actions; ``None``: all."""
     account: str | None
     """Name of an account; ``None``: the caller's own, or the service account."""
 
     def applies_to(self, facts: Mapping[str, Collection[str]]) -> bool:
-        """Return whether it applies to a caller with these facts: kind -> values."""
+        """Return whether the rule applies to a caller with these facts: kind -> values."""
         return any(pattern.is_among(facts.get(kind, ())) for kind, pattern in self.who)
 
 
 @dataclass(frozen=True)
 class RuleTable:
-    """The content of a file of rules."""
+    """The content of a rules file."""
 
     rules: tuple[Rule, ...]
     accounts: Mapping[str, Account]
@@ -167,7 +167,7 @@ def filled(patterns: Iterable[str], values: Mapping[str, str]) -> list[str]:
 
 
 def placeholders(rule: Rule) -> set[str]:
-    """Return the names of the claims that a rule's places take."""
+    """Return the names of the claims that a rule's places use as placeholders."""
     return {
         name
         for pattern in (*rule.buckets, *rule.scopes, *rule.collections)
@@ -181,8 +181,8 @@ def placeholders(rule: Rule) -> set[str]:
 def read_rules(path: str, content: bytes | None = None) -> RuleTable:
     """Read a table of rules.
 
-    :param content: of the file; ``None`` to read it.
-    :raises WrongRules: it cannot be read, or is invalid.
+    :param content: content of the file; ``None`` to read it from the path.
+    :raises WrongRules: the table cannot be read, or is invalid.
     """
     try:
         text = (Path(path).read_bytes() if content is None else content).decode("utf-8")
@@ -207,7 +207,7 @@ def _table(table: Mapping[str, Any], folder: Path) -> RuleTable:
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise WrongRules("rules: expected tables [[rules]]")
     if len(rows) > _MAX_RULES:
-        raise WrongRules(f"rules: there are {len(rows)}; at most {_MAX_RULES} are allowed")
+        raise WrongRules(f"rules: there are {len(rows)} rules; at most {_MAX_RULES} are allowed")
     rules = tuple(_rule(row, number, accounts) for number, row in enumerate(rows, 1))
     wildcards = sum(not pattern.is_exact for rule in rules for _, pattern in rule.who)
     if wildcards > _MAX_WILDCARDS:

@@ -1,7 +1,7 @@
-"""JSON Web Tokens (RFC 7519, with the advice of RFC 8725): from their text to their claims.
+"""Verification of JSON Web Tokens (RFC 7519, with the advice of RFC 8725).
 
-PyJWT checks signatures, issuer and audience; this module decides before that whether a token is looked at,
-and which key and algorithm it is checked with, and afterwards its times.
+PyJWT checks signature, issuer and audience. Before that, this module decides whether a token is considered at
+all, and with which key and algorithm it is checked. Afterwards it checks the token's times.
 """
 
 from __future__ import annotations
@@ -40,27 +40,27 @@ class UnknownKey(TokenRefused):
 
 
 class TokenTerms(NamedTuple):
-    """What tokens must say."""
+    """The claims that tokens must have."""
 
     issuer: str
     audiences: tuple[str, ...]
     skew_seconds: float = 0.0
-    """Tolerance for clocks that differ."""
+    """Tolerance for different clocks, in seconds."""
 
 
 class Verified(NamedTuple):
-    """A token that was accepted."""
+    """An accepted token."""
 
     claims: Mapping[str, Any]
     until: float
-    """Unix time from which on it is no longer accepted."""
+    """Unix time from which on the token is no longer accepted."""
 
 
 def verify(token: bytes, keys: KeySet, terms: TokenTerms, now: float) -> Verified:
     """Check a token.
 
     :param now: Unix time.
-    :raises TokenRefused: it is not accepted.
+    :raises TokenRefused: the token is not accepted.
     """
     if len(token) > LONGEST_TOKEN:
         raise TokenRefused(f"the token has {len(token)} bytes; at most {LONGEST_TOKEN} are accepted")
@@ -71,7 +71,7 @@ def verify(token: bytes, keys: KeySet, terms: TokenTerms, now: float) -> Verifie
     algorithm = _algorithm(header)
     kid = header.get("kid")
     if "kid" in header and not (isinstance(kid, str) and len(kid) <= _LONGEST_KID):
-        raise TokenRefused("the token's kid is not a short string")
+        raise TokenRefused("the token's kid must be a short string")
     key = keys.find(kid, algorithm)
     if key is None:
         if kid is not None and not keys.knows(kid):
@@ -84,7 +84,7 @@ def verify(token: bytes, keys: KeySet, terms: TokenTerms, now: float) -> Verifie
             algorithms=[key.algorithm],
             audience=list(terms.audiences),
             issuer=terms.issuer,
-            # With the gateway's clock, below.
+            # Checked below, with the gateway's clock.
             options={
                 "verify_exp": False,
                 "verify_nbf": False,
@@ -110,7 +110,7 @@ def verify(token: bytes, keys: KeySet, terms: TokenTerms, now: float) -> Verifie
     if not isinstance(subject, str) or not 0 < len(subject) <= _LONGEST_VALUE:
         raise TokenRefused("the token's claim sub is not a short string")
     if not _is_text(subject):
-        # It is the caller's name in the access log and in metrics, which are UTF-8.
+        # The claim is the caller's name in the access log and in metrics, which are UTF-8.
         raise TokenRefused("the token's claim sub contains half of a surrogate pair")
     return Verified(claims, _validity(claims, terms.skew_seconds, now))
 
@@ -126,8 +126,8 @@ def _is_text(value: str) -> bool:
 
 def _algorithm(header: Mapping[str, Any]) -> str:
     if "crit" in header:
-        # RFC 7515 4.1.11: extensions that must be understood, of which none is known here.
-        raise TokenRefused("the token's header has crit, and no extension is known")
+        # RFC 7515 4.1.11: crit lists extensions that the receiver must support; the gateway supports none.
+        raise TokenRefused("the token's header has crit, but no extensions are supported")
     kind = header.get("typ")
     if kind is not None and not (isinstance(kind, str) and kind.lower() in _TYPES):
         raise TokenRefused("the token's typ is not that of an access token")
@@ -138,7 +138,7 @@ def _algorithm(header: Mapping[str, Any]) -> str:
 
 
 def _validity(claims: Mapping[str, Any], skew: float, now: float) -> float:
-    """Return until when the token is accepted."""
+    """Return the Unix time until which the token is accepted."""
     times = {}
     for name in ("exp", "nbf", "iat"):
         if name not in claims:
@@ -156,7 +156,7 @@ def _validity(claims: Mapping[str, Any], skew: float, now: float) -> float:
 
 
 def _json_object(part: bytes, what: str) -> dict[str, Any]:
-    """Decode a part of a token; without repeated members, and not nested deep."""
+    """Decode a part of a token; repeated members and deep nesting are refused."""
     try:
         text = urlsafe_b64decode(part + b"=" * (-len(part) % 4)).decode("utf-8")
         if text.count("{") + text.count("[") > _MOST_BRACKETS:
@@ -184,7 +184,7 @@ def _no_constant(text: str) -> Any:
 
 
 def identity_of(claims: Mapping[str, Any]) -> Identity:
-    """Return who the bearer of a verified token is."""
+    """Return the identity of the bearer of a verified token."""
     subject = str(claims["sub"])
     facts = {("subject", subject)}
     values: dict[str, str] = {}
@@ -196,14 +196,14 @@ def identity_of(claims: Mapping[str, Any]) -> Identity:
         facts.add(("claim", f"{path}={value}"))
         if path == "groups":
             facts.add(("group", value))
-        # A list has no single value, so it can stand for no name.
+        # A list has no single value, so it cannot replace a name.
         values[path] = "" if path in values else value
     values["name"] = subject
     return Identity("token", subject, frozenset(facts), values)
 
 
 def _leaves(value: Any, path: str) -> Iterator[tuple[str, str]]:
-    """Yield the path and the text of each string, whole number and truth value in a claim."""
+    """Yield the path and the text of each string, integer and boolean in a claim."""
     if isinstance(value, Mapping):
         for name, member in value.items():
             # These characters would make a path ambiguous in a rule.
@@ -219,5 +219,5 @@ def _leaves(value: Any, path: str) -> Iterator[tuple[str, str]]:
 
 
 def audiences_of(given: Iterable[str]) -> tuple[str, ...]:
-    """Return configured audiences, each once."""
+    """Return the configured audiences without duplicates."""
     return tuple(dict.fromkeys(given))

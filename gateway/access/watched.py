@@ -17,14 +17,14 @@ __all__ = ["WatchedFile", "Watcher"]
 _Value = TypeVar("_Value")
 
 LOOK_SECONDS = 2.0
-"""Time between two looks at the files."""
+"""Seconds between two checks of the files."""
 
 
 class WatchedFile(Generic[_Value]):
-    """The content of a file, parsed.
+    """The parsed content of a file.
 
     :param parse: reads and parses the file at a path; raises ``ValueError`` if it is invalid.
-    :raises ValueError: it is invalid at the start.
+    :raises ValueError: the file is invalid at the start.
     """
 
     log = Logger()
@@ -34,9 +34,9 @@ class WatchedFile(Generic[_Value]):
         self._parse = parse
         self._seen = self._state()
         self.value = parse(path)
-        """What the file says; after a change that made it invalid, what it said before."""
+        """The parsed content; if a change made the file invalid, the content before that change."""
         self.on_change: Callable[[], object] = int
-        """Called when there is another value."""
+        """Called when the value has changed."""
 
     def _state(self) -> tuple[int, int, int] | None:
         try:
@@ -54,22 +54,22 @@ class WatchedFile(Generic[_Value]):
                 self.refuse(error)
 
     def has_changed(self) -> bool:
-        """Return whether the file is another than at the last call."""
+        """Return whether the file has changed since the last call."""
         seen, self._seen = self._seen, self._state()
         return seen != self._seen
 
     def read(self) -> _Value:
-        """Return what the file says now; raises ``ValueError``. It may run in a thread."""
+        """Return the file's current content, parsed; raises ``ValueError``. May be called in a thread."""
         return self._parse(self._path)
 
     def take(self, value: _Value) -> None:
-        """Put a new value in force."""
+        """Put a new value into force."""
         self.value = value
         self.log.info("{path} has changed, and is in force", path=self._path)
         self.on_change()
 
     def refuse(self, error: BaseException | None) -> None:
-        """Log that the file is invalid."""
+        """Keep the old value, and log that the file is invalid."""
         self.log.error(
             "{path} has changed and is invalid; its old content stays in force: {error}",
             path=self._path,
@@ -78,9 +78,10 @@ class WatchedFile(Generic[_Value]):
 
 
 class Watcher:
-    """Looks at files from time to time, and reads those that have changed.
+    """Checks files periodically, and reads those that have changed.
 
-    :param run: runs a function elsewhere, as ``deferToThread`` does: a large file would block the reactor.
+    :param run: runs a function in a thread, as ``deferToThread`` does: reading a large file would block the
+        reactor.
     """
 
     def __init__(
@@ -92,17 +93,17 @@ class Watcher:
         self._loop.clock = clock
 
     def start(self) -> None:
-        """Begin to look."""
+        """Begin to check the files."""
         if self.files and not self._loop.running:
             self._loop.start(LOOK_SECONDS, now=False)
 
     def stop(self) -> None:
-        """Look no more."""
+        """Stop checking the files."""
         if self._loop.running:
             self._loop.stop()
 
     def _look(self) -> Deferred[Any] | None:
-        # The next look comes when all have been read.
+        # The next check starts when all files have been read.
         changed = [file for file in self.files if file.has_changed()]
         return gatherResults([self._read(file) for file in changed]) if changed else None
 

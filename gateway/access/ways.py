@@ -1,4 +1,4 @@
-"""The ways in which a caller can say who it is: tokens, API keys, client certificates, or not at all."""
+"""Authentication methods: tokens, API keys, client certificates, or none."""
 
 from __future__ import annotations
 
@@ -18,29 +18,30 @@ from gateway.http.request import NotYet, Request
 __all__ = ["Anyone", "BasicWords", "ByCertificate", "ByKey", "ByToken", "Way"]
 
 Found = tuple[Identity, float]
-"""Who calls, and the Unix time until which the same header may be believed; 0: not without another check."""
+"""The caller, and the Unix time until which the header needs no other check; 0: check it each time."""
 
 _BEARER = b'Bearer realm="couchgateway"'
 _KEY = b"x-api-key"
 
 
 class Way(Protocol):
-    """One way."""
+    """One authentication method."""
 
     challenge: bytes
     """Value of ``WWW-Authenticate``; empty for none."""
     words: str
-    """What is expected, for a message."""
+    """The expected credentials, for a message."""
     schemes: Mapping[str, Mapping[str, object]]
-    """Security schemes of OpenAPI by their names."""
+    """OpenAPI security schemes by name."""
 
     def recognise(self, request: Request, scheme: bytes, value: bytes) -> Found | None:
-        """Return who calls; ``None`` if the request says nothing in this way.
+        """Return the caller's identity; ``None`` if the request does not use this method.
 
-        :param scheme: of ``Authorization`` in lower case, or ``x-api-key``; empty if there is neither header.
-        :param value: what follows it.
-        :raises Refusal: 401, it says something invalid.
-        :raises NotYet: it can only be said later.
+        :param scheme: scheme of ``Authorization`` in lower case, or ``x-api-key``; empty if the request has
+            neither header.
+        :param value: the text that follows the scheme.
+        :raises Refusal: 401, the credentials are invalid.
+        :raises NotYet: the answer is only known later.
         """
 
 
@@ -114,7 +115,7 @@ class ByKey:
 
 
 class ByCertificate:
-    """A client certificate, of which the listener has checked the chain; only without other credentials."""
+    """A client certificate with a checked chain; used only if the request has no other credentials."""
 
     challenge = b""
     words = "a client certificate"
@@ -129,7 +130,7 @@ class ByCertificate:
 
 
 class Anyone:
-    """``--auth none``: whoever calls, whatever the request says."""
+    """``--auth none``: every caller is accepted, whatever the request says."""
 
     challenge = b""
     words = ""
@@ -141,7 +142,7 @@ class Anyone:
 
 
 class BasicWords:
-    """HTTP Basic, which the gatekeeper reads itself; here for its challenge only."""
+    """HTTP Basic. The gatekeeper reads it itself; this class only provides the challenge."""
 
     challenge = b'Basic realm="couchgateway", charset="UTF-8"'
     words = "HTTP Basic"

@@ -1,4 +1,4 @@
-"""The bytes and operations that a batch holds; only this module reports changes to budget and window."""
+"""Accounts for a batch's bytes and operations; only this module updates budget and window."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from reactor.window import Window
 
 __all__ = ["Account", "Held"]
 
-# Reads that are started while the size of the documents is unknown; the first answer decides how many more
-# may follow.
+# Number of reads that are started while the size of the documents is unknown; the first answer decides how
+# many more may start.
 _FIRST_READS = 4
 
 
@@ -23,11 +23,11 @@ class Held(Protocol):
     """Its estimated size, in bytes."""
 
     def cancel(self, gone: Callable[[], None]) -> None:
-        """Cancel it; ``gone`` is called when nothing of it is in flight any more."""
+        """Cancel the operation; ``gone`` is called when none of its requests is in flight any more."""
 
 
 class Account:
-    """Counts of one batch. Only its methods change them.
+    """The counters of one batch. Only its methods change them.
 
     :ivar held: bytes of all running operations, and of answers that are not written yet.
     :ivar ready: bytes of these answers.
@@ -51,14 +51,14 @@ class Account:
 
     @property
     def is_over(self) -> bool:
-        """Whether the documents that are being read may have more bytes than the batch may hold."""
+        """Whether the running reads may return more bytes than the batch may hold."""
         return self.reads * self.value_bytes > self._most
 
     def hold(self, slot: Held, size: int, kind: Kind | None) -> None:
         """Note an operation that is started.
 
-        :param size: of its text, in bytes.
-        :param kind: ``None`` if it is not known yet.
+        :param size: size of its text, in bytes.
+        :param kind: the operation's row; ``None`` if it is not known yet.
         """
         if kind is not None and kind.is_read:
             # Use the size of earlier documents as the estimate, until this one arrives.
@@ -69,13 +69,13 @@ class Account:
         self.operations += 1
 
     def expect(self, slot: Held, size: int) -> None:
-        """Note that an operation that is held already is a read, of ``size`` bytes more."""
+        """Note that an operation that is already held is a read, which adds ``size`` bytes."""
         self.reads += 1
         self.held += size
         slot.held += size
 
     def answered(self, slot: Held, size: int, *, is_read: bool) -> bool:
-        """Note an answer; return whether the running reads proved to be larger than allowed."""
+        """Note an answer; return whether the running reads turned out to be larger than allowed."""
         is_over = False
         if is_read:
             self.reads -= 1
@@ -108,7 +108,7 @@ class Account:
         self.operations -= 1
 
     def give_up(self, slot: Held) -> None:
-        """Cancel an operation; a sent one keeps its place in the window until its answer has come."""
+        """Cancel an operation; if it was sent, it stays in the window until its answer arrives."""
         size = self.value_bytes
         self._window.adjust(size)
         slot.cancel(lambda: self._window.adjust(-size))
@@ -129,7 +129,7 @@ class Account:
         self._charged = held
         taken = max(self.held - self.ready, self.reads * self.value_bytes)
         if taken != self._taken:
-            # Set first: this call may begin operations of this batch, too.
+            # Set first: the call below may start operations of this batch, too.
             more, self._taken = taken - self._taken, taken
             self._window.adjust(more)
 

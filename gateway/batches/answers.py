@@ -1,6 +1,6 @@
 """The answers of a batch: one JSON object for each operation.
 
-The JSON of a value is inserted as it is stored.
+The JSON of a value is copied as it is stored.
 """
 
 from __future__ import annotations

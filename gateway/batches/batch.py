@@ -1,8 +1,8 @@
 """``POST .../batch``: any number of operations in one request, answered in order as they finish.
 
 Reading the body, running operations and writing answers all happen at the same time. The memory in between is
-bounded: with a slow reader no more operations are started, and when the limit of running operations is
-reached, no more of the body is read.
+bounded: no more operations are started while the client reads slowly, and no more of the body is read while
+the number of running operations is at its limit.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from txcouchbase.connection import Connection
 
 __all__ = ["AFTER", "Batch", "Phase"]
 
-# An operation up to this size is read even when there is no room left.
+# An operation up to this size is read even if the memory of all requests is used up.
 _SPARED_BYTES = 2**16
 
 
@@ -47,9 +47,9 @@ class Phase(Enum):
     READING = "reading"
     """More of the body may come."""
     ENDING = "ending"
-    """The body is complete, or no more of it is read; operations are running or waiting."""
+    """The body is complete, or the rest of it is not read; operations are running or waiting."""
     OVER = "over"
-    """Everything is answered, or the client is gone: nothing is running and nothing will follow."""
+    """Everything is answered, or the client is gone: no operation is running, and none will be started."""
 
 
 AFTER: dict[Phase, frozenset[Phase]] = {
@@ -57,18 +57,18 @@ AFTER: dict[Phase, frozenset[Phase]] = {
     Phase.ENDING: frozenset({Phase.OVER}),
     Phase.OVER: frozenset(),
 }
-"""What may follow a phase."""
+"""Phase -> the phases that may follow."""
 
 
 class Batch:
-    """One request's operations: takes the body, and produces the answer.
+    """The operations of one request: takes the body, and produces the answer.
 
-    :param connection: leased; returned through ``on_end``.
+    :param connection: a leased connection; returned through ``on_end``.
     :param window: limit on bytes requested from the cluster, shared with all other users of the connection.
     :param form: content type of the answer; ``None`` to answer in the form of the body.
-    :param on_form: called once, with the content type, when it is known.
+    :param on_form: called once with the answer's content type, when it is known.
     :param on_end: called once, when no operation is running and none will follow.
-    :param place: the collection of operations that name none.
+    :param place: the collection for operations that name none.
     """
 
     def __init__(
@@ -134,7 +134,7 @@ class Batch:
             self._decide_form(ARRAY if splitter.is_array else LINES)
         self._charge()
         if self._budget.is_full and splitter.held > _SPARED_BYTES:
-            # All requests together hold too much memory: this operation is not even read to its end.
+            # All requests together hold too much memory: the rest of this operation is not read.
             splitter.skip()
             self._no_room = True
         self._start_operations()
@@ -154,7 +154,7 @@ class Batch:
         self._soon()
 
     def body_lost(self) -> None:
-        """The client is gone."""
+        """Note that the client is gone."""
         self.cancel()
 
     def _decide_form(self, form: bytes) -> None:
@@ -202,7 +202,7 @@ class Batch:
         account = self._account
         limits = self._limits
         most = limits.batch_bytes
-        # It changes only when _charge() is called.
+        # This changes only when _charge() is called.
         is_full = self._budget.is_full
         while waiting and not self._is_reading:
             operations = account.operations
@@ -275,7 +275,7 @@ class Batch:
         reads.addCallbacks(read, failed)
 
     def _start_read(self, index: int, element: bytes | TooLong | SplitError) -> None:
-        """Start an operation of any form after reading all of it."""
+        """Parse a whole operation of any form, and start it."""
         slot = Slot(self, index)
         operation = slot.operation
         held = len(element) if type(element) is bytes else 0
@@ -333,7 +333,7 @@ class Batch:
         rendering.addCallbacks(rendered, failed)
 
     def slot_done(self, slot: Slot | FastSlot, answer_bytes: int, outcome: str) -> None:
-        """Note that a slot has its answer."""
+        """Note that a slot's answer is ready."""
         kind = slot.kind
         if kind is None:
             counted = ("batch", outcome)

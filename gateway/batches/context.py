@@ -17,11 +17,11 @@ from gateway.limits import Limits
 __all__ = ["BatchContext", "CountOperation"]
 
 CountOperation = Callable[[str, str, int], None]
-"""Counts operations: the name, "ok" or an error's code, and how many."""
+"""Counts operations: takes the operation's name, "ok" or an error's code, and the number."""
 
 
 class BatchContext(NamedTuple):
-    """What batches of a gateway share, except for the last."""
+    """What all batches of a gateway share; only the last attribute differs."""
 
     clock: IReactorTime
     now: Callable[[], float]
@@ -34,5 +34,5 @@ class BatchContext(NamedTuple):
     count_operation: CountOperation
     log_bug: Callable[[Failure], None]
     forms: Forms
-    """What lines ask for."""
+    """The known forms of lines."""
     line_check: LineCheck | None = None

@@ -1,7 +1,7 @@
-"""The direct way of a batch's operations: from the line to the driver, and from there to the answer.
+"""The fast path of a batch's operations: from the line to the driver, and from the result to the answer.
 
-A line in the format of every JSON library that asks for one request becomes a call of the driver without a
-Deferred. Its members other than key and value are read once for all lines that have the same
+If a line is formatted as JSON libraries do it and needs a single request, the driver is called directly,
+without a Deferred. Members other than key and value are parsed once for all lines that share them
 (:mod:`gateway.batches.forms`). Every other line is left to :mod:`gateway.batches.lines`, which also reports
 errors.
 """
@@ -30,11 +30,11 @@ from txcouchbase.calls import Call
 __all__ = ["FastSlot", "Places", "SlotOwner", "checked", "fast_slot"]
 
 MOST_KEYSPACES = 64
-"""Collections that a batch keeps at hand."""
+"""Largest number of collections that a batch caches."""
 
-# A key in UTF-8 without quotes, backslashes and control characters is its own JSON.
+# In JSON, a UTF-8 key without quotes, backslashes and control characters is written unchanged.
 _KEY = rb'"key": ?("[ !#-\[\]-\xff]{1,%d}")' % MAX_KEY_BYTES
-# The usual order; what is behind the key only if it is the value or the end.
+# The usual order of members; the text after the key matches only if it is the value or the end.
 _usual_line = re.compile(rb'(\{"op": ?"[a-z_]+", ?)%b(, ?"value":|\}\Z)?' % _KEY).match
 _find_key = re.compile(_KEY).search
 _VALUE = b'"value":'
@@ -50,27 +50,27 @@ class SlotOwner(Protocol):
         """Render the answer for a result whose value is long."""
 
     def slot_done(self, slot: Any, answer_bytes: int, outcome: str) -> None:
-        """Note that a slot has its answer."""
+        """Note that a slot's answer is ready."""
 
 
 class Places:
-    """The collections that the lines of a batch are for.
+    """The collections that the lines of a batch name.
 
     :param find: returns the keyspace of a scope and a collection.
-    :param place: the collection of lines that name none.
+    :param place: the collection for lines that name none.
     """
 
     def __init__(self, find: Callable[[str, str], Keyspace], place: Place) -> None:
         self.place = place
         self.default = DEFAULT_KEYSPACE if place == DEFAULT_PLACE else find(*place)
-        """The keyspace of lines that name none."""
+        """The keyspace for lines that name none."""
         self._find = find
         self._named: Known[tuple[str | None, str | None], Keyspace] = Known(MOST_KEYSPACES)
 
     def find(self, scope: str | None, collection: str | None) -> Keyspace:
         """Return the keyspace of a line.
 
-        :param scope: as the line names it, ``None`` if it does not; likewise the collection.
+        :param scope: the scope that the line names, ``None`` if it names none; likewise the collection.
         """
         found = self._named.get((scope, collection))
         if found is None:
@@ -82,14 +82,14 @@ class Places:
         return found
 
     def members(self, keyspace: Keyspace) -> bytes:
-        """Return the members that name a line's collection, each with a comma behind it."""
+        """Return the members that name a line's collection, each followed by a comma."""
         if keyspace is self.default:
             return b""
         return f'"scope":"{keyspace.scope}","collection":"{keyspace.collection}",'.encode()
 
 
 class FastSlot(Call):
-    """One operation of a batch; the driver ends it with its outcome."""
+    """One operation of a batch; the driver reports the outcome to it."""
 
     __slots__ = ("answer", "batch", "form", "held", "index", "key_json", "kind")
 
@@ -136,7 +136,7 @@ class FastSlot(Call):
     def cancel(self, gone: Callable[[], None]) -> None:
         """Cancel the operation; there will be no answer.
 
-        :param gone: called when nothing of it is in flight any more.
+        :param gone: called when none of its requests is in flight any more.
         """
         if self.done:
             # Its answer is being rendered.
@@ -160,9 +160,10 @@ def checked(start: Callable[[FastSlot, float | None], object], check: LineCheck)
 
 
 def fast_slot(line: bytes, places: Places, forms: Forms) -> FastSlot | None:
-    """Return the request to the driver for a line, ``None`` for one that has to be read in the general way.
+    """Return the driver's request for a line, ``None`` if the line needs the general parser.
 
-    The caller fills in ``batch``, ``index`` and ``held``, and starts it with the timeout of its form.
+    The caller fills in ``batch``, ``index`` and ``held``, and starts the operation with the timeout of its
+    form.
     """
     found, at = _usual_line(line), 0
     if found is not None:

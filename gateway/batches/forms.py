@@ -1,7 +1,7 @@
-"""What the lines of a batch ask for, apart from the document: read once for all lines that say the same.
+"""The meaning of a batch's lines apart from key and value: parsed once for all lines with the same members.
 
-The lines of a load differ in keys and values, and have the same other members. The first line with such
-members is read in the general way, up to the request that its plan makes; the others become copies of it.
+The lines of a bulk load differ only in keys and values. The first line with certain members goes through the
+general parser, up to the request that its plan makes; for the other lines this request is copied.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ __all__ = ["Form", "Forms", "with_value_last"]
 
 MOST_FORMS = 256
 MOST_BYTES = 1024
-"""Longest members, without key, version and value, that are remembered."""
+"""Longest text of members, without key, version and value, that is cached, in bytes."""
 
-# Members that are neither objects nor lists, in the format of every JSON library: in such a text no name can
-# be anything but that of a member of the line itself.
+# Members that are neither objects nor lists, formatted as JSON libraries do it: in such a text, every name is
+# that of a member of the line itself.
 _MEMBER = rb'"[A-Za-z_0-9]{1,32}": ?(?:"[ !#-\[\]-~]*"|-?[0-9]{1,20}|true|false|null)'
 _is_head = re.compile(rb"\{(?:%b, ?)*\Z" % _MEMBER).match
 _is_tail = re.compile(rb'(?:, ?%b)*(?:, ?"value":|\}[ \t\r\n]*)\Z' % _MEMBER).match
 _find_cas = re.compile(rb', ?"cas": ?"([0-9A-Fa-f]{1,16})"').search
 _find_text = re.compile(rb', ?"text": ?"([ !#-\[\]-~]+)"').search
 
-# Where a version, or a text, was cut out. No line contains them.
+# Placeholders for a version or a text that was cut out. No line contains them.
 _CAS, _TEXT = b"\n", b"\r\n"
 
 
@@ -49,11 +49,11 @@ _find_behind = re.compile(rb"((?:, ?%b)+)\}[ \t\r\n]*\Z" % _MEMBER).search
 
 
 def with_value_last(line: bytes, at: int) -> bytes | None:
-    """Return a line with the members behind its value in front of it; ``None`` if there are none.
+    """Return a line with the members after its value moved before it; ``None`` if there are none.
 
     If the line is an object, so is the result, with the same members.
 
-    :param at: where the value begins.
+    :param at: position of the value.
     """
     found = _find_behind(line, max(at, len(line) - MOST_BYTES))
     if found is None or b'"value"' in found[1]:
@@ -63,7 +63,7 @@ def with_value_last(line: bytes, at: int) -> bytes | None:
 
 
 class Form:
-    """What lines with the same members ask for."""
+    """The meaning of lines with the same members."""
 
     __slots__ = (
         "cas",
@@ -89,20 +89,20 @@ class Form:
     extras: bytes
     framing: bytes
     value: bytes
-    """What is sent if the line has neither ``value`` nor ``text``."""
+    """The value that is sent if the line has neither ``value`` nor ``text``."""
     specs: Any
     """The paths that it reads or changes, ``None`` for other operations."""
     cas: int
-    """The version that the line names, unless it was cut out."""
+    """The line's version, unless it was cut out."""
     seconds: float | None
     """The operation's timeout; ``None`` for the connection's."""
     scope: str | None
-    """The line's own scope."""
+    """The scope that the line names."""
     collection: str | None
     takes_value: bool
     """Whether the line ends with its ``value``."""
     name: str
-    """The SDK's name of the operation, which explains failures, like the next two."""
+    """The SDK's name of the operation; like the next two attributes, it is used to explain failures."""
     cas_given: bool
     durable: bool
     is_get: bool
@@ -121,30 +121,30 @@ class Form:
 
 
 class _Known(Known[bytes, Form]):
-    """``None`` for what is not known."""
+    """A cache entry; ``None`` while it is not known."""
 
     def __missing__(self, members: bytes) -> None:
         return None
 
 
 class Forms:
-    """The forms of lines that were read before.
+    """A cache of the forms of lines.
 
     :param now: returns the Unix time in seconds.
-    :param seconds: the connections' timeout of an operation.
+    :param seconds: the connection's timeout of an operation, in seconds.
     """
 
     def __init__(self, now: Callable[[], float], seconds: float = 2.5) -> None:
         self.known = _Known(MOST_FORMS)
-        """The form of lines without key and ``value``; ``None`` if it is not known yet."""
-        # Those that depend on the time, of this second; and members that have none.
+        """The text of a line without key and ``value`` -> its form; ``None`` if it is not known yet."""
+        # Forms that depend on the time and are valid for this second; and members without a form.
         self._passing: Known[bytes, Form] = Known(MOST_FORMS)
         self._general: Known[bytes, bool] = Known(MOST_FORMS)
         self._now, self._second = now, 0
         self._seconds = seconds
 
     def follow(self, seconds: float) -> None:
-        """Take the connections' timeout, on which the time for a durability level depends."""
+        """Take the connection's timeout, which determines the time for a durability level."""
         if seconds != self._seconds:
             self._seconds = seconds
             for known in (self.known, self._passing):
@@ -153,16 +153,16 @@ class Forms:
     def find(self, line: bytes, head: bytes, tail: bytes, at: int) -> tuple[Form, int, bytes] | None:
         """Return the form of a line that is not :attr:`known`, its version, and its text.
 
-        :param head: what is before the key's member.
-        :param tail: what is behind that member: as far as ``"value":``, or all of it.
+        :param head: the text before the key's member.
+        :param tail: the text after that member: up to ``"value":``, or all of it.
         :param at: where ``tail`` ends.
-        :returns: ``None`` for a line that has to be read in the general way: it is wrong, in a rare format,
-            or asks for more than one request.
+        :returns: ``None`` for a line that needs the general parser: it is invalid, has an unusual format, or
+            needs more than one request.
         """
         if not _is_head(head):
             return None
         if not _is_tail(tail):
-            # Objects or lists: what looked like the value may be a part of them.
+            # There are objects or lists: what looked like the value may be a part of them.
             form = self._find(head + line[at - len(tail) :], line, takes_value=False)
             return None if form is None else (form, form.cas, form.value)
         takes_value = tail.endswith(b'"value":')
@@ -194,7 +194,7 @@ class Forms:
         return form
 
     def _learn(self, members: bytes, whole: bytes, takes_value: bool, is_cut: bool) -> Form | None:
-        """Read a line in the general way."""
+        """Parse a line with the general parser."""
         line, now = LineOperation(), self._now()
         try:
             read_operation(whole, line)
@@ -217,7 +217,7 @@ class Forms:
             return None
         assert line.kind is not None
         form = Form(line, request, takes_value=takes_value)
-        # A value among the members is another one in the next line.
+        # There is a value among the members, which will differ in the next line.
         if len(members) <= MOST_BYTES and (takes_value or is_cut or not line.kind.has_value):
             (self._passing if passing else self.known).learn(members, form)
         return form
@@ -227,11 +227,11 @@ class Forms:
 
 
 class _NotOneRequest(Exception):
-    """The operation is more than one request, or asks more than one node."""
+    """The operation needs more than one request, or more than one node."""
 
 
 class _Asked(Request):
-    """A request that nobody sends."""
+    """A request that is not sent."""
 
     __slots__ = ("seconds",)
 
@@ -239,9 +239,9 @@ class _Asked(Request):
 
 
 class _Maker(Commands[Any, Any, Any, Any, Any, Any, Any, Any]):
-    """The operations of a connection; returns requests in place of carrying them out.
+    """The operations of a connection; returns requests instead of executing them.
 
-    :param seconds: the connections' timeout of an operation.
+    :param seconds: the connection's timeout of an operation, in seconds.
     """
 
     _request_type = _Asked
@@ -262,7 +262,7 @@ class _Maker(Commands[Any, Any, Any, Any, Any, Any, Any, Any]):
 
 
 class _KeepingDriver(Driver[_Asked]):
-    """Returns requests as they are."""
+    """Returns requests unchanged."""
 
     def __init__(self, seconds: float, budget: TimeBudget | None) -> None:
         super().__init__()
@@ -271,7 +271,7 @@ class _KeepingDriver(Driver[_Asked]):
 
     @property
     def level_ms(self) -> int:
-        """Milliseconds that the cluster has for a durability level."""
+        """The cluster's timeout for a durability level, in milliseconds."""
         usual = super().level_ms
         return usual if self._budget is None else self._budget.level_ms(usual)
 
@@ -293,5 +293,5 @@ class _KeepingDriver(Driver[_Asked]):
     submit_to_replica = submit_multi = submit_observe = submit_endure = submit_stats = _refuse
 
 
-# It stands still: all of a line's time is left.
+# The clock stands still: the line's whole timeout is left.
 _STILL = Clock()

@@ -1,7 +1,7 @@
 """Parser of a batch's lines: one JSON object each, for one operation.
 
-This runs once for every document of a load, so the JSON of a value is never parsed and serialized again: its
-text is cut out of the line and stored.
+The parser runs once for every document of a bulk load, so the JSON of a value is never parsed and serialized
+again: its text is cut out of the line and stored.
 """
 
 from __future__ import annotations
@@ -45,11 +45,11 @@ _LIMITS = frozenset({"timeout", "durabilityTimeout"})
 
 
 class LineOperation:
-    """One operation of a batch, as far as it was read; the source of its parameters.
+    """One operation of a batch, as far as it was parsed; the source of its parameters.
 
     See :class:`gateway.operations.kind.Source` and :class:`gateway.operations.kind.Explained` for its methods
     and for ``operation``, ``cas_given`` and ``durable``. ``key_json`` is the key as the answer shows it,
-    ``null`` while unknown; ``kind`` is ``None`` until the operation's name was understood.
+    ``null`` while unknown; ``kind`` is ``None`` until the operation's name is known.
     """
 
     __slots__ = ("cas_given", "durable", "key", "key_json", "kind", "members", "operation", "raw_value")
@@ -102,7 +102,7 @@ class LineOperation:
         return expiry_from_ttl(str(checked_number(ttl, "ttl", 0, 2**32 - 1)))
 
     def touched_expiry(self, now: float) -> int:
-        """Return the same; required for a touch."""
+        """Return the expiry, which is required for a touch."""
         expiry = self.expiry(now)
         if expiry is None:
             raise bad_request("expected ttl or expires; 0 clears the expiry")
@@ -148,7 +148,7 @@ class LineOperation:
             raise bad_request("expected one of text (a string), base64 (a string)")
         data = _plain(self.members, given[0])[0]
         if not data:
-            raise bad_request(f"{given[0]}: it is empty, there is nothing to add")
+            raise bad_request(f"{given[0]}: it is empty; expected something to add")
         return data
 
 
@@ -196,8 +196,8 @@ def start(
     """Start an operation, within the time limits that its members set.
 
     :param now: Unix time in seconds.
-    :param place: the collection of lines that name none.
-    :param check: says whether the caller may do it; ``None`` if it may do everything.
+    :param place: the collection for lines that name none.
+    :param check: checks whether the caller may do it; ``None`` if the caller may do everything.
     :returns: Deferred of the result.
     :raises Refusal: 400, or that of ``check``.
     """
@@ -230,15 +230,15 @@ def _read_members(line: bytes) -> tuple[dict[str, Any], bytes | None]:
     """Parse a line; returns its members and the original text of ``value``."""
     at = line.find(b'"value":')
     if at > 0:
-        # The usual case: "value" comes last. If the texts before and after it are both JSON, so is the line,
-        # and nothing is parsed twice.
+        # The usual case: "value" comes last. If the text before it and the value are both JSON, so is the
+        # line, and nothing is parsed twice.
         try:
             head = line[:at] + b'"value":0}'
             members = fast_loads(head)
             text = line[at + 8 :].rstrip()
             if text[-1:] == b"}" and type(members) is dict and "value" in members:
                 text = text[:-1].strip(b" \t\r\n")
-                # As many colons as members: none is repeated.
+                # There are as many colons as members, so no member is repeated.
                 if is_json(text) and (head.count(b":") == len(members) or loads_unique(head)):
                     return members, text
         except RepeatedName as error:
@@ -249,7 +249,7 @@ def _read_members(line: bytes) -> tuple[dict[str, Any], bytes | None]:
 
 
 def _read_any(line: bytes) -> tuple[dict[str, Any], bytes | None]:
-    """Do the same for a line that has ``value`` in the middle, or none."""
+    """Do the same for a line with ``value`` in the middle, or without it."""
     try:
         members = loads(line)
         if type(members) is not dict:
@@ -317,7 +317,7 @@ def read_operation(line: bytes, operation: LineOperation) -> None:
 def _take(members: dict[str, Any], value: bytes | None, operation: LineOperation) -> None:
     operation.raw_value = value
     if None in members.values():
-        # As in all JSON bodies, null counts as missing; but it may be a value.
+        # As in all JSON bodies, null counts as missing, except for the value.
         members = {name: given for name, given in members.items() if given is not None or name == "value"}
     operation.members = members
     key = members.get("key")

@@ -1,4 +1,4 @@
-"""An operation of a batch that needs the general parser, from its text to its answer."""
+"""A batch operation that needs the general parser, from its text to its answer."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Slot:
 
     @property
     def kind(self) -> Kind | None:
-        """The row of the operation, ``None`` until its name was understood."""
+        """The row of the operation, ``None`` until its name is known."""
         return self.operation.kind
 
     def cancel(self, gone: Callable[[], None]) -> None:

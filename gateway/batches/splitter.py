@@ -1,8 +1,8 @@
 """Splits a batch's body into its operations while it arrives, in chunks of any size.
 
 There are two formats: one JSON text per line, and one JSON array. Elements are found by searching for the few
-relevant bytes (quotes, brackets, commas) with compiled expressions; they are not parsed here, and a broken
-one cannot break its neighbours as long as its strings and brackets are closed.
+relevant bytes (quotes, brackets, commas) with compiled expressions. They are not parsed here: an invalid
+element does not affect its neighbours if its strings and brackets are closed.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ __all__ = ["ArraySplitter", "BodySplitter", "LineSplitter", "SplitError", "TooLo
 
 
 class SplitError(Exception):
-    """The body is not a JSON array: no elements can be recognised after this point."""
+    """The body is not a JSON array: no elements can be found after this point."""
 
 
 class TooLong:
-    """Stands in the list for an element longer than the limit, which was skipped.
+    """Takes the place of an element that is longer than the limit and was skipped.
 
-    ``length`` is the number of its bytes seen.
+    ``length`` is the number of its bytes that have arrived.
     """
 
     __slots__ = ("length",)
@@ -55,9 +55,9 @@ class _Splitter:
 
 
 class LineSplitter(_Splitter):
-    """Lines ended by LF or CRLF; blank ones are left out, the last needs no end.
+    """Lines that end with LF or CRLF; blank lines are skipped, and the last line needs no end.
 
-    :param limit: longest line, in bytes without its end.
+    :param limit: longest line in bytes, without its end.
     """
 
     def feed(self, data: bytes) -> list[bytes | TooLong]:
@@ -106,8 +106,8 @@ class LineSplitter(_Splitter):
         self._skipping = False
 
 
-# Everything that needs no look: whole strings and what is neither quote nor bracket (nor, between
-# elements, comma). Strings are written unrolled, so that an open one cannot make the match explode.
+# Text that can be skipped: whole strings and what is neither quote nor bracket (nor, between elements,
+# comma). Strings are written unrolled, so that an open one cannot make the match explode.
 _DEEP = re.compile(rb'(?:[^"\[\]{}]+|"[^"\\]*(?:\\.[^"\\]*)*")*', re.DOTALL).match
 _FLAT = re.compile(rb'(?:[^"\[\]{},]+|"[^"\\]*(?:\\.[^"\\]*)*")*', re.DOTALL).match
 _STRING_END = re.compile(rb'["\\]')
@@ -138,13 +138,13 @@ class ArraySplitter(_Splitter):
         """
         elements, at = self.feed_part(data)
         if at is not None and _NOT_SPACE.search(data, at):
-            raise SplitError("there is something after the end of the array")
+            raise SplitError("there is more text after the end of the array")
         return elements
 
     def feed_part(self, data: bytes) -> tuple[list[bytes | TooLong], int | None]:
-        """Return the elements that ``data`` completes, and the position behind the array's end.
+        """Return the elements that ``data`` completes, and the position after the array's end.
 
-        :returns: the position is ``None`` while the array is open, 0 if it was closed before.
+        :returns: the position is ``None`` while the array is open, 0 if it was closed in an earlier chunk.
         :raises SplitError: the array does not begin with ``[``.
         """
         elements: list[bytes | TooLong] = []
@@ -164,7 +164,7 @@ class ArraySplitter(_Splitter):
     def finish(self) -> list[bytes | TooLong]:
         """Check that the array was closed.
 
-        :raises SplitError: it was not.
+        :raises SplitError: it was not closed.
         """
         if self._state != _END:
             raise SplitError("the body ends before the array does")
@@ -257,7 +257,7 @@ class BodySplitter:
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._inner: LineSplitter | ArraySplitter | None = None
-        # A possible beginning of a byte order mark.
+        # What may be the beginning of a byte order mark.
         self._start = b""
         self._may_be_marked = True
 
@@ -307,9 +307,9 @@ class BodySplitter:
 
 
 def element_fault(element: bytes | TooLong | SplitError, limit: int, no_room: bool) -> Exception:
-    """Return the refusal of an element that is no operation.
+    """Return the refusal of an element that is not an operation.
 
-    :param limit: most bytes of one.
+    :param limit: largest size of an operation, in bytes.
     :param no_room: whether it was skipped because all requests together hold too much memory.
     """
     if isinstance(element, SplitError):

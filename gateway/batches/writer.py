@@ -19,7 +19,7 @@ ARRAY = b"application/json"
 class AnswerWriter:
     """Writes answers as fast as the client reads them.
 
-    :ivar form: content type of the answer; ``None`` while it is open.
+    :ivar form: content type of the answer; ``None`` while it is not known.
     :ivar is_paused: whether the client reads slowly.
     :param slots: operations in their order; those with written answers are removed.
     :param account: counts the written bytes.
@@ -42,7 +42,7 @@ class AnswerWriter:
 
     @property
     def is_idle(self) -> bool:
-        """Whether nothing waits to be written."""
+        """Whether there is nothing left to write."""
         return not self._pieces
 
     def start(self, sink: BodySink) -> None:
@@ -111,7 +111,7 @@ class AnswerWriter:
         return self._write_pieces(sink)
 
     def _write_pieces(self, sink: BodySink) -> bool:
-        """Write the rest of large answers while the client reads; return whether that was all."""
+        """Write the rest of large answers while the client reads; return whether all of it was written."""
         pieces = self._pieces
         while pieces and not self.is_paused:
             piece = pieces.popleft()

@@ -29,12 +29,14 @@ def json_object(
     Its ``Content-Type`` does not matter unless ``typed``, except that charsets other than UTF-8 are refused;
     programs send JSON under the type of forms, as plain text, or under none. A byte order mark is ignored.
 
-    :param members: the names it may have.
-    :param required: whether a body must be there; ``{}`` stands for an absent one.
-    :param limit: bytes it may have.
+    :param members: the members that the body may have.
+    :param required: whether a body is required; if not, a missing one counts as ``{}``.
+    :param limit: largest size of the body, in bytes.
     :param nulls: whether ``null`` is a value; else such a member counts as missing, as in the Data API.
-    :param typed: whether a body must be declared as JSON; the Data API wants it where the body is optional.
-    :raises Refusal: 400 if it is not JSON, no object, or has other members, or one twice; 413.
+    :param typed: whether ``Content-Type`` must be JSON; the Data API requires this where the body is
+        optional.
+    :raises Refusal: 400 if the body is not JSON, is not an object, has other members, or repeats one; 413 if
+        it is too long.
     """
     body = request.body()
     declared = request.header(b"Content-Type") or b""

@@ -1,14 +1,14 @@
-"""Headers for conditions, expiry, durability, flags, encoding, parts: which endpoint takes which, and how
-conditions work.
+"""Headers for conditions, expiry, durability, flags, encoding, parts: checks which ones an endpoint takes,
+and evaluates conditions.
 
-A header such as ``If-Match`` must never be dropped, since its sender relies on it. So each endpoint declares
-which of them it takes (``takes=`` of :func:`gateway.http.routing.endpoint`), and
-:func:`check_taken` refuses the others on every resource. Batch lines have members in their place
+A header such as ``If-Match`` must never be ignored, since its sender relies on it. So each endpoint declares
+the headers that it takes (``takes=`` of :func:`gateway.http.routing.endpoint`), and
+:func:`check_taken` refuses the others on every resource. Batch lines have members instead of these headers
 (:data:`MEMBERS`), and refuse unknown ones too.
 
 Conditions on dates are ignored, as RFC 9110 13.1.3 and 13.1.4 require for resources without a modification
-date; so are ``Range`` (optional by 14.2) and with it ``If-Range``. No endpoint takes ``Content-Range``, with
-which a client writes a part (14.5): the part would be stored as the whole.
+date; so are ``Range`` (optional by 14.2) and with it ``If-Range``. No endpoint takes ``Content-Range``, by
+which a client writes a part (14.5): the part would replace the whole document.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ _NAMES = {
 }
 
 SELECTIVE = frozenset(_NAMES)
-"""The headers (lower case) that an endpoint honours or refuses."""
+"""The headers (lower case) that an endpoint either takes or refuses."""
 
 MEMBERS = {
     "If-Match": "cas",
@@ -109,7 +109,7 @@ def check_encoding(encoding: bytes | None, *, is_document: bool = False) -> None
     """
     if encoding is None or encoding == b"identity" or (is_document and encoding == b"snappy"):
         return
-    takes = "it takes identity and snappy" if is_document else "send the body plain"
+    takes = "it takes identity and snappy" if is_document else "send the body without encoding"
     raise bad_request(f"Content-Encoding: {encoding[:40].decode('latin-1')!r} is not supported here; {takes}")
 
 
@@ -135,7 +135,7 @@ _ANY = Versions(frozenset(), True)
 # requires, marked weak by a proxy that compressed the answer (nginx, Varnish), or followed by the name of the
 # compression (Apache, Caddy). A comma or the end follows.
 _TAG = re.compile(rb'(?:W/)?("?)([0-9A-Fa-f]{1,16})(?:--?(?:gzip|br|zstd|deflate))?\1[ \t]*(?=,|\Z)')
-# The usual ones: a single tag as it was sent, not zero.
+# The usual form: a single tag, not zero, as this gateway sends it.
 _ONE_TAG = re.compile(rb'("?)((?=0*[1-9A-Fa-f])[0-9A-Fa-f]{1,16})\1')
 _OTHER_TAG = re.compile(rb'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"[ \t]*(?=,|\Z)')
 # RFC 9110 5.6.1.2: empty list elements are ignored.
@@ -154,7 +154,7 @@ def parse_if_match(value: bytes | None) -> Versions | None:
 
 
 def plain_tag(value: bytes) -> int | None:
-    """Return the CAS of an ``If-Match`` that is one ETag as it was sent; ``None`` for any other."""
+    """Return the CAS of an ``If-Match`` that is one ETag as this gateway sends it; ``None`` for any other."""
     tag = _ONE_TAG.fullmatch(value)
     return None if tag is None else int(tag[2], 16)
 
@@ -213,10 +213,10 @@ def _end(pattern: re.Pattern[bytes], value: bytes, at: int) -> int:
 # ---- conditions of reads and writes --------------------------------------------------------------
 
 _LOCKED_CAS = 2**64 - 1
-"""Sent to readers in place of the CAS of a locked document."""
+"""The CAS that readers of a locked document get instead of the real one."""
 
 ATTEMPTS = 10
-"""How often a version is compared before giving up a write that is overtaken each time."""
+"""Number of times that a version is read and compared before the write is given up."""
 
 
 class Condition(NamedTuple):
@@ -226,7 +226,7 @@ class Condition(NamedTuple):
     none_match: Versions | None = None
 
     def cas(self) -> int | None:
-        """Return the CAS with which the cluster can test the condition.
+        """Return the CAS with which the cluster can check the condition.
 
         0 if there is no condition; ``None`` if the version has to be read and compared first.
         """
@@ -238,7 +238,7 @@ class Condition(NamedTuple):
         return min(match.named)
 
     def check_read(self, cas: int) -> bool | FixedRefusal:
-        """Return whether to send a version that was read: false if the caller has it (304), a refusal (412)
+        """Return whether to send the version that was read: false if the caller has it (304), a refusal (412)
         if ``If-Match`` is false."""
         match, none_match = self
         if match is not None and not (match.is_any or cas in match.named):
@@ -249,7 +249,7 @@ class Condition(NamedTuple):
         """Check that a version may be changed.
 
         :raises Refusal: 409 CasMismatch if ``If-Match`` is false (the Data API's code), 412 if
-            ``If-None-Match`` is, 409 DocumentLocked if the version is hidden.
+            ``If-None-Match`` is false, 409 DocumentLocked if the version is hidden.
         """
         match, none_match = self
         if none_match is not None and none_match.is_any and (match is None or match.is_any):
@@ -263,7 +263,7 @@ class Condition(NamedTuple):
 
 
 EXCLUDED = FixedRefusal("PreconditionFailed", "The document exists, which If-None-Match: * excludes.")
-"""A document that must not exist does. To be returned, not raised."""
+"""The refusal if a document exists that must not exist. To be returned, not raised."""
 
 
 def _exists() -> Refusal:
@@ -272,7 +272,7 @@ def _exists() -> Refusal:
 
 NO_CONDITION = Condition()
 CREATE = Condition(None, _ANY)
-"""The document must not exist."""
+"""The condition that the document must not exist."""
 
 _NOT_THE_VERSION = FixedRefusal("PreconditionFailed", "The document is not a version that If-Match names.")
 
@@ -291,9 +291,10 @@ def compare_and_write(
     write: Callable[[int], Deferred[Any]],
     create: Callable[[], Deferred[Any]] | None = None,
 ) -> Any:
-    """Read a version, compare it, and write with its CAS, for conditions that the cluster cannot test.
+    """Read a version, compare it, and write with its CAS, for conditions that the cluster cannot check.
 
-    So the compared version is the one changed. If another write comes between, compare again.
+    So the write changes the version that was compared. If another write happens in between, the comparison is
+    repeated.
 
     :param read: reads the document.
     :param write: ``write(cas)`` changes that version.
@@ -304,7 +305,7 @@ def compare_and_write(
     is_create = create is not None and condition == CREATE
     for _ in range(ATTEMPTS):
         try:
-            # If the document must not exist, there is no need to read it: the write reports whether it does.
+            # If the document must not exist, it is not read: the write reports whether it exists.
             found = None if is_create else (yield read())
         except NotFoundError:
             if create is None or condition.match is not None:
@@ -319,7 +320,7 @@ def compare_and_write(
         except CouchbaseError as error:
             if is_create and error.status == Status.KEY_EEXISTS:
                 raise _exists() from None
-            # A node's answers if the version is gone; other errors are the caller's.
+            # These are a node's answers if the version was replaced; other errors are passed to the caller.
             if error.status not in (Status.KEY_EEXISTS, Status.KEY_ENOENT, Status.NOT_STORED):
                 raise
     raise Refusal(

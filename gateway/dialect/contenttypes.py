@@ -1,7 +1,8 @@
 """Content types and flags.
 
 The top byte of a document's flags is the "common flags" format of every Couchbase SDK since 2; SDK 1.2 uses
-the lowest three bits instead. For unknown or private formats the value is inspected.
+the lowest three bits instead. For unknown or private formats, the content type is derived from the value
+itself.
 """
 
 from __future__ import annotations
@@ -89,7 +90,7 @@ def check_charset(declared: bytes) -> None:
 
 
 def sniffing(value: bytes) -> Generator[None, None, bytes]:
-    """Find the content type of a value without format flags; yields after each step of some work."""
+    """Derive the content type from a value without format flags; yields after each step of work."""
     try:
         yield from check(value, fast_loads)
         return JSON
@@ -107,7 +108,7 @@ def sniffing(value: bytes) -> Generator[None, None, bytes]:
 
 
 def content_type(flags: int, value: bytes) -> bytes:
-    """Return the content type of a stored value: by its flags, else by inspection."""
+    """Return the content type of a stored value: from its flags, else from the value itself."""
     declared = format_of(flags)
     if declared is not None:
         return declared

@@ -1,8 +1,8 @@
-"""``Accept-Encoding`` and ``Content-Encoding``: the Data API's rules for Snappy, and ours beside them.
+"""``Accept-Encoding`` and ``Content-Encoding``: the Data API's rules for Snappy, and ours for other codings.
 
-The Data API knows ``identity`` and ``snappy``; it sends a document that is not held compressed as a Snappy
-block only to those who refuse ``identity``. Registered codings are an addition: an answer has one if
-``Accept-Encoding`` names it, with a weight that is not lower than that of ``identity``.
+The Data API knows ``identity`` and ``snappy``; it sends a document that is not stored compressed as a Snappy
+block only to clients that refuse ``identity``. Registered codings are an addition: an answer is encoded with
+one if ``Accept-Encoding`` names it, with a weight not lower than that of ``identity``.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ class Accepted(NamedTuple):
     identity: float
     snappy: float
     others: dict[bytes, float]
-    """Those of the registered codings that are named, in lower case."""
+    """The weights of the registered codings that the header names, in lower case."""
 
 
-# Those that were read before: each program sends one.
+# A cache: each program sends the same header each time.
 _known: Known[bytes, Accepted] = Known(256)
 _LONGEST_KNOWN = 128
 
@@ -47,7 +47,7 @@ _LONGEST_KNOWN = 128
 def parse_accept_encoding(value: bytes) -> Accepted:
     """Read the header, as strictly as the Data API does.
 
-    :raises Refusal: 400: two parameters, another one than ``q``, or a weight that is not a number.
+    :raises Refusal: 400: a part has two parameters, one other than ``q``, or a weight that is not a number.
     """
     known = _known.get(value)
     if known is None:
@@ -69,12 +69,12 @@ def _parse(value: bytes) -> Accepted:
             text = parameter[2:]
             if more or not parameter.startswith(b"q=") or not _WEIGHT.fullmatch(text):
                 raise bad_request(
-                    f"Accept-Encoding: part {number}, {part[:40].decode('latin-1')!r}, is not a coding with "
-                    "at most a weight, such as 'gzip;q=0.5'"
+                    f"Accept-Encoding: part {number}, {part[:40].decode('latin-1')!r}, "
+                    "is not a coding with an optional weight, such as 'gzip;q=0.5'"
                 )
             weight = float(text)
         if name == b"*":
-            # It is for those that no part before it names.
+            # '*' applies to the codings that no earlier part names.
             identity = weight if _IDENTITY not in given else identity
             snappy = weight if SNAPPY not in given else snappy
         elif name == _IDENTITY:
@@ -106,9 +106,9 @@ def choose(accepted: Accepted, size: int | None, *, is_document: bool) -> bytes 
 
 
 def inflated_bytes(block: bytes) -> int:
-    """Return the size of the value in a raw Snappy block, as its head announces it.
+    """Return the size of the value in a raw Snappy block, which is given at the start of the block.
 
-    :raises Refusal: 400: it is no such block, or the value is longer than a document may be.
+    :raises Refusal: 400: it is not such a block, or the value is larger than a document may be.
     """
     size = 0
     for at, byte in enumerate(block[:_MAX_LENGTH_BYTES]):
@@ -116,14 +116,14 @@ def inflated_bytes(block: bytes) -> int:
         if not byte & 0x80:
             if size > MAX_VALUE_BYTES:
                 raise bad_request(
-                    f"the body inflates to {size} bytes; a document has at most {MAX_VALUE_BYTES}"
+                    f"the decompressed body has {size} bytes; a document has at most {MAX_VALUE_BYTES}"
                 )
             return size
     raise _not_snappy()
 
 
 def inflated(block: bytes) -> bytes:
-    """Return the value in a raw Snappy block; raises Refusal (400) as :func:`inflated_bytes`."""
+    """Return the value in a raw Snappy block; raises Refusal (400), like :func:`inflated_bytes`."""
     inflated_bytes(block)
     if cramjam is None:
         raise bad_request("Content-Encoding: snappy is not available here: the library is not installed")

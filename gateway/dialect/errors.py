@@ -1,7 +1,7 @@
-"""The one table from failures to their HTTP answers.
+"""The table that maps failures to HTTP answers.
 
-Codes and statuses are those of Couchbase's Data API where it covers the fault. Handlers never catch: they
-raise a :class:`Refusal`, or let the SDK's exception pass, and
+Codes and statuses are those of Couchbase's Data API if it covers the failure. Handlers never catch
+exceptions: they raise a :class:`Refusal`, or let the SDK's exception pass, and
 :func:`describe` finds the row. Surprising statuses of the Data API (409 for a CAS mismatch, 400 for unlocking
 an unlocked document, 413 with ``InvalidArgument``) are intended: its clients rely on them.
 """
@@ -40,7 +40,7 @@ __all__ = [
 ]
 
 
-# Codes of any request (InvalidArgument, PayloadTooLarge ...) are HTTP's; two get words of the gateway.
+# General codes (InvalidArgument, PayloadTooLarge ...) are defined with HTTP; two get the gateway's own texts.
 declare(
     [
         ("Overloaded", 503, Retry.SAFE, "The gateway has no room for more requests."),
@@ -60,7 +60,7 @@ declare(
         ("NoReadAccess", 403, Retry.NEVER, "The user may not read this bucket, or it does not exist."),
         ("NoWriteAccess", 403, Retry.NEVER, "The user may not write to this bucket, or it does not exist."),
         ("ServiceForbidden", 403, Retry.NEVER, "The gateway does not pass this request on to the service."),
-        # what is addressed
+        # resources
         ("BucketNotFound", 404, Retry.NEVER, "There is no such bucket, or the user may not see it."),
         ("ScopeNotFound", 404, Retry.NEVER, "There is no such scope."),
         ("CollectionNotFound", 404, Retry.NEVER, "There is no such collection."),
@@ -116,7 +116,7 @@ declare(
 class PathMismatch(Refusal):
     """A sub-document path leads through a value of another type.
 
-    :param path: it; it is added to the resource.
+    :param path: the path; it is added to the error's resource.
     """
 
     def __init__(self, path: str) -> None:
@@ -125,7 +125,7 @@ class PathMismatch(Refusal):
 
 
 class _Rule(NamedTuple):
-    """A row; ``None`` in a condition matches anything."""
+    """A row of the table; ``None`` in a condition matches anything."""
 
     exception: type[BaseException]
     code: str
@@ -152,7 +152,7 @@ _READS = (
     "scope_list"
 )
 READS = frozenset(_READS.split())
-"""Operations that need the right to read; all others need the right to write."""
+"""Operations that require the right to read; all others require the right to write."""
 
 _COUNTERS = "incr decr"
 
@@ -161,7 +161,7 @@ _INPUT = (
     exceptions.SUBDOC_INVALID_COMBO,
 )
 
-# The caller's mistakes in a path, a value, a delta, a macro.
+# Invalid input of the caller: a path, a value, a delta, or a macro.
 _WRONG_PATHS = (
     *(exceptions.SubdocPathInvalidError, exceptions.SubdocPathTooBigError, exceptions.SubdocEmptyPathError),
     *(exceptions.SubdocCantInsertValueError, exceptions.SubdocValueTooDeepError),
@@ -175,7 +175,7 @@ _RULES = [
     _rule(exceptions.CouchbaseError, "DocumentLocked", Status.LOCKED),
     _rule(exceptions.CouchbaseError, "DocumentNotLocked", Status.NOT_LOCKED),
     _rule(exceptions.CouchbaseError, "CasMismatch", Status.KEY_EEXISTS, cas=True),
-    # Old servers: if no CAS was given, only a lock makes them answer a write with "exists".
+    # Old servers answer a write without a CAS with "exists" only if the document is locked.
     _rule(exceptions.CouchbaseError, "DocumentLocked", Status.KEY_EEXISTS, cas=False),
     _rule(exceptions.CouchbaseError, "BucketNotFound", Status.NO_BUCKET),
     _rule(exceptions.ScopeNotFoundError, "ScopeNotFound"),
@@ -204,7 +204,7 @@ _RULES = [
     _rule(exceptions.TemporaryFailError, "DocumentLocked", Status.ETMPFAIL, on="lock"),
     # Sent by servers before 7.6, which answer a CAS other than the lock's with LOCKED.
     _rule(exceptions.TemporaryFailError, "DocumentNotLocked", Status.ETMPFAIL, on="unlock"),
-    # Then the SDK's classes.
+    # Next come the SDK's classes.
     _rule(exceptions.NotFoundError, "DocumentNotFound"),
     _rule(exceptions.NotStoredError, "DocumentNotFound"),
     _rule(exceptions.KeyExistsError, "DocumentExists", on="add insert_in"),
@@ -223,8 +223,8 @@ _RULES = [
     _rule(exceptions.ArgumentError, "DurabilityImpossible", rc=exceptions.DURABILITY_ETOOMANY),
     _rule(exceptions.ArgumentError, "InvalidArgument"),
     _rule(exceptions.ValueFormatError, "InvalidArgument"),
-    # The SDK refused an operation's arguments; other input errors (host names, handles) are the gateway's
-    # fault.
+    # The SDK refused an operation's arguments; other input errors (host names, handles) are bugs of the
+    # gateway.
     *(_rule(exceptions.CouchbaseError, "InvalidArgument", rc=rc) for rc in _INPUT),
     _rule(exceptions.NoMemoryError, "OutOfMemory"),
     _rule(exceptions.TemporaryFailError, "TemporarilyUnavailable"),
@@ -248,7 +248,7 @@ class _HttpRule(NamedTuple):
     status: int
     operations: frozenset[str] = frozenset()
     words: re.Pattern[str] | None = None
-    """Searched for in the cluster's message, whose wording differs between versions."""
+    """Text to find in the cluster's message, whose wording differs between versions."""
 
 
 _QUERY = frozenset({"query"})
@@ -313,7 +313,7 @@ def _problem_of(
     if durable and issubclass(kind, exceptions.TimeoutError):
         return PROBLEMS["DurabilityAmbiguous"]
     if ambiguous and status is None and issubclass(kind, exceptions.KeyExistsError):
-        # The write was made, then overtaken during the wait for copies.
+        # The write was made, then another write replaced it during the wait for copies.
         return PROBLEMS["DurabilityAmbiguous"]
     for rule in _RULES:
         if (
@@ -346,7 +346,7 @@ class Fault(NamedTuple):
     """Whether the failure was unexpected, to be logged with its traceback."""
 
     def fields(self) -> dict[str, object]:
-        """Return code, message and the other members for JSON, without the request id."""
+        """Return the members of the JSON answer: code, message and others, without the request id."""
         members: dict[str, object] = {"code": public_code(self.problem), "message": self.message}
         if self.exception is not None:
             members["rc"] = self.rc
@@ -367,7 +367,7 @@ _names: dict[type, str] = {}
 
 
 def _sdk_name(kind: type) -> str:
-    """Return the public class to catch: classes made for a single code have no public name."""
+    """Return the name of the public class to catch: classes made for a single code have no public name."""
     name = _names.get(kind)
     if name is None:
         public = (base for base in kind.__mro__ if vars(exceptions).get(base.__name__) is base)
@@ -390,7 +390,7 @@ def describe(
         problem = error.problem
         return Fault(problem, error.message, None, None, problem.retry, False)
     if isinstance(error, MemoryError):
-        # It may have happened anywhere, so the outcome of the write is unknown.
+        # The failure may have happened at any point, so the outcome of the write is unknown.
         problem = PROBLEMS["Overloaded"]
         return Fault(problem, "The gateway has no memory left.", None, None, Retry.AMBIGUOUS, False)
     if isinstance(error, exceptions.HTTPError):
@@ -404,7 +404,7 @@ def describe(
         retry = problem.retry
         if in_doubt and (error.ambiguous or retry is Retry.SAFE):
             retry = Retry.AMBIGUOUS
-        # The exception's message may quote the document; the table's never does.
+        # The exception's message may quote the document; the table's message never does.
         message = problem.text
         if isinstance(error, (exceptions.ArgumentError, exceptions.ValueFormatError)) and error.message:
             message = error.message
@@ -420,7 +420,7 @@ def describe(
         elif problem.code == "DurabilityImpossible" and error.context:
             message = f"{problem.text[:-1]}: {error.context[:_MAX_REASON]}."
         elif problem.code in _EXPLAINED_BY_DRIVER and error.message:
-            # Adds the node, and what happened there.
+            # The exception's message names the node, and what happened there.
             message = f"{problem.text[:-1]}: {error.message}"
         elif problem.code == "ServerError" or (problem.code == "InvalidArgument" and error.rc in _INPUT):
             message = f"{problem.text[:-1]}: {exceptions.describe(error.rc)}."

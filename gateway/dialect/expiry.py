@@ -1,7 +1,7 @@
-"""A document's expiry: from HTTP's notation to the protocol's number, and back.
+"""A document's expiry: conversion from HTTP's notations to the protocol's number, and back.
 
-The protocol takes up to 30 days as seconds from now and anything above as a Unix time, so a long duration is
-converted into a time, and a time long past must not be read as a duration.
+The protocol reads numbers up to 30 days as seconds from now, and larger ones as a Unix time. So a long
+duration is converted into a Unix time, and an early Unix time must not be read as a duration.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def _of_duration(nanoseconds: int, now: float) -> int:
 
 def _of_instant(unix_seconds: int) -> int:
     if unix_seconds > _MAX_EXPIRY:
-        raise bad_request("the expiry lies after 7 February 2106, the last day that can be stored")
+        raise bad_request("the expiry is after 7 February 2106, the last day that can be stored")
     return max(unix_seconds, EXPIRED)
 
 
@@ -113,7 +113,8 @@ def expiry_from_expires(text: str, now: float) -> int:
 
 
 def expiry_from_touch(text: str, now: float) -> int:
-    """Read the ``expiry`` of a touch: as :func:`expiry_from_expires`, or a date by RFC 3339."""
+    """Read the ``expiry`` of a touch: like :func:`expiry_from_expires`, or a date in the format of RFC
+    3339."""
     expiry = _parse(text, now)
     if expiry is not None:
         return expiry
@@ -125,7 +126,7 @@ def expiry_from_touch(text: str, now: float) -> int:
                 offset = timedelta(hours=int(date[8]), minutes=int(date[9])).total_seconds()
                 instant -= int(offset if date[7] == "+" else -offset)
             return _of_instant(instant)
-    raise bad_request(f"expiry: {text[:80]!r} is not {_FORMS}, nor a date by RFC 3339")
+    raise bad_request(f"expiry: {text[:80]!r} is not {_FORMS}, or a date as in RFC 3339")
 
 
 def expiry_from_ttl(text: str) -> int:

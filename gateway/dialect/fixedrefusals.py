@@ -1,4 +1,4 @@
-"""Refusals for the results of operations whose document is missing, or there: without an exception."""
+"""Refusals made without an exception: the document of an operation is missing, or exists already."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from gateway.http.refusal import FixedRefusal, Refusal
 __all__ = ["MISSING", "fields_of", "refusal_of"]
 
 MISSING = FixedRefusal("DocumentNotFound")
-"""There is no such document: what the SDK's exception would say, without it."""
+"""Members of the answer "no such document", equal to those made from the SDK's exception."""
 
 _OF_CODES = {
     exceptions.KEY_ENOENT: MISSING,
@@ -19,16 +19,16 @@ _OF_CODES = {
 
 
 def refusal_of(code: int) -> FixedRefusal:
-    """Return what is answered for the result of a quiet operation whose document is missing, or was to be new
-    and is there: what the SDK's exception would say, without it.
+    """Return the refusal for the result of a quiet operation whose document is missing, or exists but should
+    be new. It equals the one made from the SDK's exception.
 
-    :param code: the result's.
+    :param code: result code.
     """
     return _OF_CODES[code]
 
 
 def fields_of(refusal: Refusal) -> dict[str, object]:
-    """Return what ``describe(refusal).fields()`` does, in fewer steps."""
+    """Return the same as ``describe(refusal).fields()``, in fewer steps."""
     if type(refusal) is FixedRefusal:
         for code, known in _OF_CODES.items():
             if refusal is known:

@@ -56,7 +56,7 @@ MAX_COPIES = 4
 
 
 class Durability(NamedTuple):
-    """The copies that a mutation waits for. All zero: only the active copy's memory, as usual."""
+    """The copies that a mutation waits for. All zero, the default: only the active copy in memory."""
 
     level: int = 0
     persist_to: int = 0
@@ -66,7 +66,7 @@ class Durability(NamedTuple):
 
     @property
     def wants_copies(self) -> bool:
-        """Whether numbers of copies are asked for."""
+        """Whether the request asks for a number of copies."""
         return self.persist_to != 0 or self.replicate_to != 0
 
 
@@ -102,7 +102,7 @@ def parse_durability(level: bytes | None, persist_to: bytes | None, replicate_to
     if asked.level and (asked.persist_to or asked.replicate_to):
         raise bad_request(
             "X-CB-DurabilityLevel cannot be combined with X-CB-PersistTo and X-CB-ReplicateTo: "
-            "the server waits for the first, the gateway for the others"
+            "the server waits for a level, the gateway for numbers of copies"
         )
     return asked
 

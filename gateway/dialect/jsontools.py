@@ -1,8 +1,8 @@
-"""JSON parsing and serialization, by orjson where it is installed, else by the standard library.
+"""JSON parsing and serialization, with orjson if it is installed, else with the standard library.
 
 This module defines for the whole gateway what counts as JSON: everything that RFC 8259 allows, in UTF-8,
-including half a surrogate pair as an escape and numbers beyond the range of doubles, as V8, Python and Go do;
-but not ``NaN``, and at most :data:`couchbase.protocol.jsontext.LEVELS` levels.
+including half a surrogate pair as an escape and numbers beyond the range of doubles (V8, Python and Go accept
+both); but not ``NaN``, and at most :data:`couchbase.protocol.jsontext.LEVELS` levels.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 """Byte order mark; ignored before a client's JSON text (RFC 8259, section 8.1)."""
 
 fast_loads: Callable[[bytes], Any]
-"""The fastest parser. All it accepts is JSON, but it also refuses some valid texts."""
+"""The fastest parser. It accepts only JSON, but it also refuses some valid texts."""
 
 
 class RepeatedName(ValueError):
-    """An object has two members of one name.
+    """An object has two members with the same name.
 
     :ivar name: the name.
     """
@@ -56,7 +56,7 @@ def _no_constant(name: str) -> Any:
 
 def _strict_loads(data: bytes) -> Any:
     try:
-        # Decoded here, because json.loads would also take UTF-16 and UTF-32.
+        # Decoded here, because json.loads would also accept UTF-16 and UTF-32.
         return json.loads(str(data, "utf-8"), parse_constant=_no_constant, parse_int=jsontext.whole_number)
     except RecursionError:
         raise ValueError("too many levels") from None
@@ -73,7 +73,7 @@ else:
 def loads(data: bytes) -> Any:
     """Parse a JSON text; of a repeated member the last counts.
 
-    :raises NotJson: it is not JSON, or nested too deep.
+    :raises NotJson: the text is not JSON, or nested too deep.
     """
     try:
         return fast_loads(data)
@@ -93,11 +93,11 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def loads_unique(data: bytes) -> Any:
-    """Parse a JSON text in which no object, at any level, may have two members of one name.
+    """Parse a JSON text in which no object, at any level, may have two members with the same name.
 
     A byte order mark before it is ignored.
 
-    :raises RepeatedName: an object has.
+    :raises RepeatedName: an object has two members with the same name.
     :raises NotJson: see :func:`loads`.
     """
     try:
@@ -124,7 +124,7 @@ def read_body(body: bytes, takes: str) -> dict[str, Any]:
     except ValueError:
         raise bad_request(f"the body is not JSON; it takes {takes}") from None
     if not isinstance(value, dict):
-        raise bad_request(f"the body is JSON but no object; it takes {takes}")
+        raise bad_request(f"the body is JSON but not an object; it takes {takes}")
     return value
 
 

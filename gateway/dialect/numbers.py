@@ -11,7 +11,7 @@ __all__ = ["checked_boolean", "checked_number", "checked_seconds"]
 
 
 def checked_number(value: object, name: str, low: int, high: int) -> int:
-    """Return a JSON member that must be a whole number.
+    """Return a JSON member, which must be an integer.
 
     :raises Refusal: 400, naming the member and its range.
     """
@@ -21,7 +21,7 @@ def checked_number(value: object, name: str, low: int, high: int) -> int:
 
 
 def checked_boolean(members: Mapping[str, object], name: str) -> bool:
-    """Return a member that must be true or false; false if it is missing.
+    """Return a member, which must be true or false; false if it is missing.
 
     :raises Refusal: 400, naming the member.
     """
@@ -32,7 +32,7 @@ def checked_boolean(members: Mapping[str, object], name: str) -> bool:
 
 
 def checked_seconds(members: Mapping[str, object], name: str, default: str, low: float, high: float) -> float:
-    """Return a member that must be a duration, in seconds.
+    """Return a member, which must be a duration, in seconds.
 
     :param default: the duration if it is missing.
     :raises Refusal: 400, naming the member and its range.

@@ -1,4 +1,4 @@
-"""Where resources lie: the paths of the Data API."""
+"""The paths of resources, as in the Data API."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _NO_ROUTE = FixedRefusal.of(no_route(b""))
 
 
 def missing_route(path: bytes) -> Refusal:
-    """Return the 404 for a path that no route has: a :class:`gateway.http.refusal.FixedRefusal`."""
+    """Return the 404 answer for a path without a route: a :class:`gateway.http.refusal.FixedRefusal`."""
     if path.endswith(b"/documents/") or b"/documents//" in path:
         return _NO_KEY
     if b"/scopes/" in path and _OF_VIEWS.search(path):

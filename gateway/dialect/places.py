@@ -21,20 +21,20 @@ DEFAULT_PLACE: Place = (DEFAULT_NAME, DEFAULT_NAME)
 _NAME = re.compile(f"[A-Za-z0-9_%-]{{1,{MAX_COLLECTION_NAME}}}")
 
 NOT_USED = f"no-collection-has-such-a-name-{secrets.token_hex(8)}"
-"""A name that no collection has; errors may show it. Nobody can guess it, and make such a collection."""
+"""A name that no collection has; errors may show it. Nobody can guess it to create such a collection."""
 
-# Names in paths that are known to be well-formed.
+# A cache of well-formed names in paths.
 _known: Known[tuple[bytes, bytes], Place] = Known(1024)
 
 
 def place_of(scope: str, collection: str) -> Place:
     """Return the names of a scope and a collection: for the default collection :data:`DEFAULT_PLACE` itself.
 
-    In place of a name that no collection can have there is one that none has, since only the cluster knows
-    whether the scope is missing, too.
+    A collection name that is not valid is replaced by a name that no collection has, since only the cluster
+    knows whether the scope is missing, too.
 
-    :raises Refusal: 404 ScopeNotFound if no scope can have such a name; CollectionNotFound for such a name in
-        the default scope, which every bucket has.
+    :raises Refusal: 404 ScopeNotFound if the scope's name is not valid; CollectionNotFound if the
+        collection's name is not valid, in the default scope, which every bucket has.
     """
     if not _NAME.fullmatch(scope):
         raise Refusal("ScopeNotFound", "No scope has such a name.")
@@ -49,7 +49,7 @@ def place_of(scope: str, collection: str) -> Place:
 def collection_names(parameters: Mapping[str, bytes]) -> Place:
     """Return the names of scope and collection in a path.
 
-    :raises Refusal: 404, as of :func:`place_of`.
+    :raises Refusal: 404, like :func:`place_of`.
     """
     written = parameters["scope"], parameters["collection"]
     known = _known.get(written)
@@ -58,6 +58,6 @@ def collection_names(parameters: Mapping[str, bytes]) -> Place:
         scope, collection = (name.decode("utf-8", "replace") for name in written)
         known = place_of(scope, collection)
         if len(written[1]) <= MAX_COLLECTION_NAME:
-            # A longer one is NOT_USED; the scope is no longer than a name can be.
+            # A longer collection name is NOT_USED; the scope's name is not longer than a name can be.
             _known.learn(written, known)
     return known

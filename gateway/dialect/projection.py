@@ -1,8 +1,8 @@
-"""``?project=a,b.c,d[0]``: parts of a JSON document, copied out of it byte for byte.
+"""``?project=a,b.c,d[0]``: parts of a JSON document, copied byte for byte.
 
 The parts are cut out of the stored text, never parsed and serialized again, so numbers keep all their digits.
-Rules of the Data API: paths without a match are left out, ``null`` if none matches; elements of an array come
-back as an array of just those.
+Rules of the Data API: paths without a match are left out, ``null`` if none matches; selected elements of an
+array are returned as an array of only these elements.
 """
 
 from __future__ import annotations
@@ -35,14 +35,15 @@ Path = tuple[str | int, ...]
 class Projection(list[tuple[str, Path]]):
     """Paths: each as written, and its steps.
 
-    :ivar names: if each path is the plain name of a member, once: the names, each as it is in JSON, too.
+    :ivar names: if each path is a plain member name, and none is repeated: these names, also in their JSON
+        form.
     """
 
     names: tuple[tuple[str, bytes], ...] = ()
 
 
 MAX_LEVELS = 32
-"""Most levels of a path, as in the protocol."""
+"""Largest number of levels in a path, as in the protocol."""
 
 _NAME = re.compile(r"[^.,\[\]`]+")
 _QUOTED = re.compile(r"`((?:[^`]|``)+)`")
@@ -90,20 +91,20 @@ def parse_projection(text: str) -> Projection:
 
 
 def _is_plain(name: str | int) -> bool:
-    """Return whether a name is written in one way only in a text without backslashes, and never stands
-    between two strings."""
+    """Return whether a text without backslashes can have only one spelling of a name, which cannot also be
+    the text between two strings."""
     return isinstance(name, str) and name.isidentifier()
 
 
 def _bad_path(text: str) -> Refusal:
     return bad_request(
         f"project: {text[:80]!r} does not begin with a path such as a, b.c or d[0]; "
-        "names with other signs are put in backticks"
+        "names with other characters must be in backticks"
     )
 
 
 class _Node(dict[str | int, "_Node"]):
-    """The parts wanted below one step. ``path`` is set where a wanted part ends."""
+    """The wanted parts below one step. ``path`` is set if a wanted part ends here."""
 
     path: str | None = None
     any_path: str = ""
@@ -147,7 +148,7 @@ _MEMBERS = re.compile(
 _BLANKS = re.compile(rb"[ \t\r\n,]*")
 _FEW = 32
 _MOST_SOUGHT = 16
-"""Most names searched for in a whole run of members; with more, each member is looked up."""
+"""Largest number of names to search for in a whole run of members; with more, each member is looked up."""
 
 _SMALL_BYTES = 2**16
 """A document up to this size in bytes is checked in one step."""
@@ -156,7 +157,7 @@ _OVERHEAD_BYTES = 48
 """Cost of a member or element that is visited individually, in addition to its length."""
 
 _MOST_PASSES = 64
-"""How many times the document's length may be walked; paths without repetition need fewer."""
+"""Limit on the work, in multiples of the document's length; paths without repetition need less."""
 
 _Part = list["bytes | memoryview"]
 _Cut = Generator[None, None, tuple["_Part | None", int]]
@@ -186,7 +187,7 @@ class _Cutter:
         return True
 
     def cut(self, at: int, wanted: _Node, needs_end: bool) -> _Cut:
-        """Return the wanted parts of the value at ``at`` (``None`` for none), and its end.
+        """Return the wanted parts of the value at ``at`` (``None`` if there are none), and the value's end.
 
         :param needs_end: if false, the returned end may be any number.
         """
@@ -313,7 +314,7 @@ class _Cutter:
         return ([*result, b"]"] if result else None), at + 1
 
     def _run(self, at: int, most: int | None) -> tuple[int, int]:
-        """Skip elements followed by commas: return their number, and where the next one begins.
+        """Skip elements followed by commas: return their number, and the position of the next one.
 
         :param most: largest number to skip.
         """
@@ -351,11 +352,11 @@ def _quoted(name: str | int) -> bytes:
 
 
 def projecting(document: bytes, paths: list[tuple[str, Path]]) -> Generator[None, None, bytes]:
-    """Return the parts of ``document`` that ``paths`` name, as JSON; yields after each step of some work.
+    """Return the parts of ``document`` that ``paths`` name, as JSON; yields after each step of work.
 
     :raises Refusal: 400 DocumentNotJson; 400 PathMismatch if a path goes through a value of
-        another type, with the path; 400 DocumentTooDeep; 400 InvalidArgument if paths name the same element
-        both by its number and as the last so often that the work would be excessive.
+        another type, with the path; 400 DocumentTooDeep; 400 InvalidArgument if paths select the same
+        elements so often, by number and as the last one, that the work would be excessive.
     """
     try:
         if len(document) > _SMALL_BYTES:
@@ -387,7 +388,7 @@ def project(document: bytes, paths: list[tuple[str, Path]]) -> bytes:
 
 
 _SHORT_BYTES = 8192
-"""A document up to this size in bytes is searched for the names."""
+"""Documents up to this size in bytes are searched for the names."""
 _COLON = re.compile(rb"[ \t\r\n]*:[ \t\r\n]*")
 _SIMPLE = re.compile(rb"[^,\[\]{}\" \t\r\n]+")
 
@@ -395,8 +396,8 @@ _SIMPLE = re.compile(rb"[^,\[\]{}\" \t\r\n]+")
 def _plain_members(document: bytes, names: tuple[tuple[str, bytes], ...]) -> list[bytes] | None:
     """Return the members with these names that a document has, with their values.
 
-    :returns: ``None`` if the general way has to find them: the document is not a plain object, or a name is
-        in several places.
+    :returns: ``None`` if the general parser has to find them: the document is not a plain object, or a name
+        occurs more than once.
     """
     if b"\\" in document:
         return None
@@ -410,7 +411,7 @@ def _plain_members(document: bytes, names: tuple[tuple[str, bytes], ...]) -> lis
     for name, quoted in names:
         if name not in value:
             continue
-        # Without backslashes each name is written as it is, so that one place is the place.
+        # Without backslashes each name has one spelling, so a single occurrence is the member.
         if document.count(quoted) != 1:
             return None
         colon = _COLON.match(document, document.index(quoted) + len(quoted))
@@ -435,7 +436,7 @@ def object_members(document: bytes) -> Generator[None, None, list[tuple[bytes, i
 
 
 def member_text(document: bytes, name: str) -> bytes:
-    """Return the text of a member of a JSON object as it is written there; the last one counts.
+    """Return the text of a JSON object's member, unchanged; if the member is repeated, the last one counts.
 
     :param document: a JSON object that has the member.
     """

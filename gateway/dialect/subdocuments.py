@@ -1,7 +1,6 @@
-"""The JSON bodies of ``lookup`` and ``mutate``, and those members of batch lines.
+"""Parser of the JSON bodies of ``lookup`` and ``mutate``, and of the same members in batch lines.
 
-Values are cut out of the text as they are written there, never parsed and serialized again, so numbers keep
-all their digits.
+Values are cut out of the text unchanged, never parsed and serialized again, so numbers keep all their digits.
 """
 
 from __future__ import annotations
@@ -24,10 +23,10 @@ _OPEN_OBJECT, _OPEN_ARRAY, _CLOSE_ARRAY = b"{[]"
 
 
 class PathOperation(NamedTuple):
-    """One operation on a path, as it is given."""
+    """One operation on a path, as the request gives it."""
 
     members: dict[str, Any]
-    """Those other than the values; ``null`` counts as missing."""
+    """The members other than the values; ``null`` counts as missing."""
     value: bytes | None = None
     """The text of ``value``; ``None`` if it is missing or ``null``."""
     values: tuple[bytes, ...] | None = None
@@ -46,8 +45,8 @@ def parse_body(body: bytes, names: frozenset[str]) -> dict[str, Any]:
 def parsing_body(body: bytes, names: frozenset[str]) -> Generator[None, None, dict[str, Any]]:
     """Return the members of a body, with ``operations`` as a list of :class:`PathOperation`, in steps.
 
-    :param names: the members it may have.
-    :raises Refusal: 400 if it is not JSON, not an object, has other members, or one of them twice.
+    :param names: the members that the body may have.
+    :raises Refusal: 400 if the body is not JSON, is not an object, has other members, or repeats one.
     """
     takes = _takes(names)
     body = without_mark(body)
@@ -59,7 +58,7 @@ def parsing_body(body: bytes, names: frozenset[str]) -> Generator[None, None, di
         raise bad_request(f"the body is not JSON; it takes {takes}") from None
     at = yield from past_blanks(body, 0)
     if body[at] != _OPEN_OBJECT:
-        raise bad_request(f"the body is JSON but no object; it takes {takes}")
+        raise bad_request(f"the body is JSON but not an object; it takes {takes}")
     found: dict[str, Any] = {}
     for name, start, end in _named((yield from members(body, at)), found, "the body is invalid: "):
         if name == "operations":
@@ -74,8 +73,8 @@ def parsing_body(body: bytes, names: frozenset[str]) -> Generator[None, None, di
 def operations_of(text: bytes) -> Generator[None, None, list[PathOperation] | None]:
     """Return the operations in a JSON array of objects, ``None`` for ``null``, in steps.
 
-    :param text: known to be JSON, without blanks around it.
-    :raises Refusal: 400 if it is something else.
+    :param text: text that is known to be JSON, without surrounding blanks.
+    :raises Refusal: 400 if it is anything else.
     """
     if text == b"null":
         return None
@@ -108,7 +107,7 @@ def operations_of(text: bytes) -> Generator[None, None, list[PathOperation] | No
 def _named(
     found: list[tuple[bytes, int, int]], seen: dict[str, Any], where: str
 ) -> Iterator[tuple[str, int, int]]:
-    """Yield the members of an object with decoded names; raises Refusal (400) for one that is there twice."""
+    """Yield the members of an object with decoded names; raises Refusal (400) for a repeated one."""
     for written, start, end in found:
         name = json.loads(written)
         if name in seen:
@@ -117,7 +116,7 @@ def _named(
 
 
 def _plain(text: bytes, where: str) -> Any:
-    """Return the value of a member other than those that are stored."""
+    """Return the value of a member whose text is not stored."""
     if len(text) > MAX_PLAIN_BYTES:
         raise bad_request(f"{where}: it has more than {MAX_PLAIN_BYTES} bytes")
     try:
@@ -157,7 +156,7 @@ _ONE_MUTATION = re.compile(
 def one_mutation(body: bytes) -> tuple[bytes, bytes, bytes | None] | None:
     """Return name, path and value's text of a body with one usual operation and nothing else.
 
-    ``None`` for any other body, which the general parser takes.
+    ``None`` for any other body, which is left to the general parser.
     """
     match = _ONE_MUTATION(body)
     if match is None:
@@ -174,10 +173,11 @@ def one_mutation(body: bytes) -> tuple[bytes, bytes, bytes | None] | None:
 
 
 def _parse_plain(body: bytes) -> dict[str, Any] | None:
-    """Parse a body whose values are short scalars; ``None`` for any other, which :func:`parsing_body` takes.
+    """Parse a body whose values are short scalars; ``None`` for any other body, which is left to
+    :func:`parsing_body`.
 
-    Escapes and negative zero are left to it, since their text would not be the same after serializing; so are
-    bodies with more colons than members, which may repeat one.
+    Escapes and negative zero are also left to it, since serializing would change their text; and so are
+    bodies with more colons than members, which may repeat a member.
     """
     if b"\\" in body or b"-0" in body:
         return None
@@ -207,4 +207,4 @@ def _parse_plain(body: bytes) -> dict[str, Any] | None:
 
 
 _EXACT = frozenset({int, str, bool})
-"""Types whose text is the same after serializing."""
+"""Types whose text does not change by parsing and serializing."""

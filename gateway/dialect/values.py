@@ -18,11 +18,11 @@ _PIECE_BYTES = 96 * 1024
 
 
 class MemberNames(NamedTuple):
-    """A member's possible names, each as JSON with its colon."""
+    """The possible names of a member, each as JSON with its colon."""
 
     json: bytes
     text: bytes | None
-    """``None`` to send text as base64, too."""
+    """Name for text; ``None`` to send text as base64, too."""
     base64: bytes = b'"base64":'
 
 
@@ -47,12 +47,12 @@ def value_member(names: MemberNames, flags: int, value: bytes) -> bytes:
 
 
 def _without_line_ends(piece: bytes) -> bytes:
-    # A newline in JSON is only whitespace; in the answer it would end the line.
+    # In JSON, a newline is only whitespace; in the answer it would end the line.
     return piece.replace(b"\n", b" ").replace(b"\r", b" ")
 
 
 def value_member_steps(names: MemberNames, flags: int, value: bytes) -> Generator[None, None, bytes]:
-    """Return the same for a long value; yields after each step of some work."""
+    """Return the same for a long value; yields after each step of work."""
     declared = format_of(flags)
     starts = range(0, len(value), _PIECE_BYTES)
     if declared in (JSON, None):

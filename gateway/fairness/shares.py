@@ -8,7 +8,7 @@ __all__ = ["Shares"]
 
 
 class Shares:
-    """Places for requests that are under way.
+    """The places for running requests.
 
     :param limit: number of places, of all callers together.
     """
@@ -18,12 +18,13 @@ class Shares:
         self._most_each = max(1, limit // 2)
         self._taken: dict[Hashable, int] = {}
         self.used = 0
-        """Places that are taken."""
+        """Number of taken places."""
 
     def take(self, owner: Hashable | None) -> bool:
-        """Take a place; return false if there is none, or this caller has half of all places already.
+        """Take a place; return false if none is free, or if this caller already has half of all places.
 
-        :param owner: the caller; ``None`` if callers cannot be told apart, so that only the sum counts.
+        :param owner: the caller; ``None`` if callers cannot be distinguished, so that only the total is
+            limited.
         """
         if self.used >= self._limit:
             return False

@@ -14,20 +14,20 @@ __all__ = ["AT_ONCE_BYTES", "StepRunner"]
 
 LEAST_SECONDS = 0.0005
 MOST_SECONDS = 0.004
-"""Time in one reactor turn for all long computations together, give or take one step: as much as everything
-else took in the turn before, within these bounds. So they get about half of the time while there is other
+"""Bounds in seconds on the time that all long computations together get in one reactor turn, within one step:
+as much as everything else took in the previous turn. So they get about half of the time while there is other
 work."""
 
 AT_ONCE_BYTES = 256 * 1024
-"""Texts up to this size are parsed in one go, which takes 3 ms at most."""
+"""Texts up to this size in bytes are parsed in one step, which takes 3 ms at most."""
 
 _T = TypeVar("_T")
 
 
 class StepRunner:
-    """Runs generators that yield after steps of a few milliseconds; each has its share of every turn.
+    """Runs generators that yield after steps of a few milliseconds; each gets its share of every turn.
 
-    :param clock: calls the next turn.
+    :param clock: schedules the next turn.
     """
 
     def __init__(self, clock: IReactorTime) -> None:
@@ -65,7 +65,7 @@ class StepRunner:
             done.callback(outcome[0])
 
         def failed(failure: Any) -> None:
-            # A stopped task fails, too; then `done` is being cancelled, and reports that itself.
+            # A stopped task fails, too; in that case `done` was cancelled, and reports that itself.
             if not failure.check(TaskStopped):
                 done.errback(failure)
 

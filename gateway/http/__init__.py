@@ -5,10 +5,10 @@
     endpoint.listen(ChannelFactory(application, reactor, Gate(reactor)))
 
 serves any Klein app. Handlers that are declared with :func:`endpoint` and :func:`mount` take a
-:class:`Request` and return a :class:`Response`; they are called directly. Every other handler is Klein's, and
-is called as Klein does, with a request of twisted.web.
+:class:`Request` and return a :class:`Response`; they are called directly. All other handlers are called by
+Klein as usual, with a request of twisted.web.
 
-Names are loaded on first use: programs that need the words of the gateway's errors alone load no Klein.
+Names are loaded on first use: programs that need only the gateway's errors do not load Klein.
 """
 
 from __future__ import annotations

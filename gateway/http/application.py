@@ -1,4 +1,4 @@
-"""Serves a Klein app: the way from a request to its response, without a transport."""
+"""Serves a Klein app: from a request to its response, without a transport."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ __all__ = ["Application", "EndHook", "Guard"]
 
 
 EndHook = Callable[[Request, int, float], None]
-"""Called when a request is over, with it, the status of its answer, and the seconds it took."""
+"""Called when a request is over, with the request, the status of its answer, and its duration in seconds."""
 
 _RETRY_AFTER = (b"Retry-After", b"1")
 _ONLY_JSON = header_block([JSON_TYPE])
@@ -45,10 +45,9 @@ _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,64}")
 
 
 class Application:
-    """Serves the requests of a Klein app, whatever channel they came by.
+    """Serves the requests of a Klein app, independent of the channel.
 
-    Derive from it for a particular application, to define how its errors are explained, whose bodies may be
-    read, and which headers it knows.
+    Subclasses define how errors are explained, whose bodies may be read, and which headers are known.
 
     Every request gets an id, passes through the plugins' hooks, is counted, and has failures reported as
     JSON; see
@@ -56,18 +55,18 @@ class Application:
 
     :param app: its routes may be declared later, up to :meth:`routes_are_complete`.
     :param now: gives the Unix time in seconds.
-    :param end_hooks: called like the plugins' ``on_end``, after those.
-    :param guard: decides by the headers which requests are admitted.
+    :param end_hooks: called like the plugins' ``on_end``, after the plugins.
+    :param guard: decides from the headers which requests are admitted.
     """
 
     log = Logger()
 
     missing_route: MissingRoute | None = None
-    """Makes the 404 of a path without a route; a method without one is then 405. ``None`` leaves both to the
-    Klein app."""
+    """Makes the 404 answer for a path without a route; an unknown method gets 405. ``None`` leaves both to
+    the Klein app."""
 
     unconfirmed: frozenset[str] = frozenset()
-    """Operations that run before the caller is confirmed; no memory is reserved for them."""
+    """Operations that run before the caller's credentials are confirmed; no memory is reserved for them."""
 
     selective_headers: frozenset[bytes] = frozenset()
     """Headers (lower case) that must not be ignored: requests with one are passed to
@@ -99,16 +98,16 @@ class Application:
         self.count_refused: Callable[[], dict[str, int]] = dict
         """Returns the numbers of refused connections by cause; set by the listening service."""
         self.answers = Window(self.limits.max_buffered, clock, _too_many_answers)
-        """Memory for large answers that clients have not received yet, if known beforehand; see
+        """Memory for large answers that clients have not received yet, if the size is known beforehand; see
         :meth:`gateway.http.request.Request.hold_answer`."""
         self.unread_answers = UnreadAnswers(self.limits.max_buffered, clock)
         """Memory for other answers that wait for slow clients."""
         self.large_turns = OneByOne(clock)
-        """Large bodies that wait for a turn of the reactor in which they are joined."""
+        """Queue of large bodies whose parts are joined in a later reactor turn."""
         self.begin_trace: Callable[[Request], TraceContext] = continue_trace
-        """Returns the trace of a request, called once for each request whose trace is asked for."""
+        """Returns the trace of a request; called once for each request whose trace is needed."""
         self.note_large: Callable[[Request, int], None] = lambda request, size: None
-        """Called for each answer with a large body, with its size."""
+        """Called with the size in bytes of each large answer body."""
         self.id_prefix = token_hex(4).encode("ascii")
         self._ids = count(1)
         self.seconds = clock.seconds
@@ -134,8 +133,8 @@ class Application:
     def dispatch(self, request: Request) -> bool:
         """Give a request its id and its handler.
 
-        :returns: false if only Klein knows whether there is a handler. Else ``request.handler`` is set,
-            possibly to one that refuses.
+        :returns: false if only Klein knows whether there is a handler. Otherwise ``request.handler`` is set,
+            possibly to a handler that refuses the request.
         """
         request.application = self
         request.started = self.seconds()
@@ -156,7 +155,7 @@ class Application:
         return handler is not None
 
     def barred(self, request: Request) -> Handler | None:
-        """Return a handler that refuses the request, if the guard does not admit it."""
+        """Return a handler that refuses the request, if the guard does not admit the request."""
         try:
             answer = request.visit.admit(request)
         except Refusal as refusal:
@@ -172,7 +171,7 @@ class Application:
                     answer = hook(request)
                     if answer is not None:
                         if request.visit is not None:
-                            # A request that the guard refuses is not answered by a plugin.
+                            # Plugins must not answer a request that the guard refuses.
                             request.visit.admit(request)
                         self.answered(answer, request)
                         return
@@ -200,7 +199,8 @@ class Application:
         result.addCallbacks(self._fired, self._errback, callbackArgs=(request,), errbackArgs=(request,))
 
     def resume(self, request: Request) -> None:
-        """Run the handler of a request that :meth:`handle` has seen: again, or another one."""
+        """Run a handler of a request that :meth:`handle` was called for: the same one again, or another
+        one."""
         try:
             result = request.handler(request)  # type: ignore[misc]  # dispatch() has set it
         except Exception as error:  # noqa: BLE001  # as in handle()
@@ -219,8 +219,8 @@ class Application:
         self.failed(error, request)
 
     def admission_of(self, request: Request) -> Handler | None:
-        """Return the handler to run before the body of a request is read whose own handler has not checked
-        the caller yet; it refuses, or raises ``BodyWanted``. ``None`` if there is none."""
+        """Return the handler to run before the request's body is read, if the request's own handler has not
+        checked the caller yet; it refuses, or raises ``BodyWanted``. ``None`` if there is none."""
         return None
 
     def no_route(self, path: bytes) -> Refusal:
@@ -305,7 +305,7 @@ class Application:
         self.answered(RenderedResponse(problem.status, block, body), request)
 
     def refused(self, refusal: FixedRefusal, request: Request) -> None:
-        """Answer as :meth:`failed` does, in fewer steps."""
+        """Do the same as :meth:`failed`, in fewer steps."""
         problem = refusal.problem
         prepared = refusal.prepared
         if prepared is None:
@@ -349,7 +349,7 @@ class Application:
         if not hasattr(result, "abandon"):
             self._resolve(result, request)
         elif request.under_way is not None:
-            # This is an operation that could only begin now; it reports to the request itself.
+            # This operation could only begin now; it reports to the request itself.
             request.under_way = result
 
     def _resolve(self, result: object, request: Request) -> None:
@@ -394,7 +394,7 @@ class Application:
     def ended(self, request: Request, status: int) -> None:
         """Count a request, once: its answer is complete, or was cut off.
 
-        :param status: of the answer; 499 if the client left before the end.
+        :param status: status of the answer; 499 if the client left before the end.
         """
         seconds = self.seconds() - request.started
         for hook in self.end_hooks:
@@ -424,5 +424,5 @@ def _too_many_answers() -> Refusal:
 
 
 def _hooks(plugins: list[object], name: str) -> list[Any]:
-    """Return the hooks that a plugin really has: a hook left at ``None`` costs nothing."""
+    """Return the hooks that a plugin implements: a hook left at ``None`` costs nothing."""
     return [hook for plugin in plugins if (hook := getattr(plugin, name, None)) is not None]

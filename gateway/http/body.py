@@ -1,7 +1,7 @@
-"""A body's way in: collected, streamed, left unread until it is wanted, or dropped.
+"""Receives a request's body: collects it, streams it, leaves it unread until it is wanted, or drops it.
 
-Only for bodies that do not arrive together with their heads; see :meth:`Exchange.whole_body` for those. The
-phases are those of :class:`gateway.http.phases.BodyPhase`.
+Only for bodies that do not arrive together with their heads; :meth:`Exchange.whole_body` serves the others.
+The phases are those of :class:`gateway.http.phases.BodyPhase`.
 """
 
 from __future__ import annotations
@@ -21,14 +21,15 @@ if TYPE_CHECKING:
 __all__ = ["LEAST_BYTES_A_SECOND", "IncomingBody", "StreamedBody"]
 
 LEAST_BYTES_A_SECOND = 2**16
-"""Rate at which a body may arrive for any length of time; slower ones are limited by ``--body-seconds``."""
+"""Rate in bytes per second at which a body may take any length of time; slower bodies are limited by
+``--body-seconds``."""
 
 # A refused body up to this size is read to its end, and the connection stays open.
 _DRAINED_BYTES = 2**18
-# Limit for a body of unknown length, if the answer has promised to keep the connection open.
+# Limit for a refused body of unknown length, if the answer has announced that the connection stays open.
 _DRAINED_UNKNOWN_BYTES = 2**21
 
-# If a handler reads the body before it checks the caller, a body up to this size is read for any client, as
+# If a handler needs the body before it checks the caller, a body up to this size is read from any client, as
 # headers are.
 _SMALL_BODY = 2**14
 
@@ -41,7 +42,7 @@ BUFFERED, HELD, STREAMED, JOINING, DROPPED, COMPLETE = BodyPhase
 class StreamedBody:
     """The body of a streamed request, for its handler.
 
-    :param source: where it comes from; ``None`` if all of it is there.
+    :param source: the source of the body; ``None`` if the body is complete.
     """
 
     def __init__(self, source: IncomingBody | None = None) -> None:
@@ -56,13 +57,13 @@ class StreamedBody:
 
     @property
     def is_wanted(self) -> bool:
-        """Whether a handler reads it."""
+        """Whether a handler reads the body."""
         return self._reader is not None
 
     # ---- what handlers ask for (BodyStream) ------------------------------------------------------
 
     def deliver_to(self, reader: BodyReader) -> None:
-        """Begin to read."""
+        """Begin to deliver the body to its reader."""
         self._reader = reader
         source = self._source
         if source is not None:
@@ -87,7 +88,7 @@ class StreamedBody:
             self._source.pause()
 
     def resume(self) -> None:
-        """Read on."""
+        """Continue to read."""
         self._is_paused = False
         if self._source is not None and not self._finished and not self.lost:
             self._source.resume()
@@ -95,7 +96,7 @@ class StreamedBody:
     # ---- what arrives ----------------------------------------------------------------------------
 
     def received(self, data: bytes) -> None:
-        """Deliver a part that arrived."""
+        """Deliver a part of the body that has arrived."""
         if self._reader is not None:
             self._reader.body_received(data)
             return
@@ -105,7 +106,7 @@ class StreamedBody:
             self._source.pause()
 
     def finished(self) -> None:
-        """All of it is there."""
+        """Note that the body is complete."""
         self._finished = True
         if self._reader is not None:
             self._reader.body_finished()
@@ -121,22 +122,22 @@ class StreamedBody:
 class IncomingBody:
     """A body that arrives after its head.
 
-    :param exchange: the request it belongs to. It has this body until the body is complete.
-    :param length: bytes; ``None`` for a chunked body.
+    :param exchange: the body's request, which refers to this object until the body is complete.
+    :param length: length in bytes; ``None`` for a chunked body.
     """
 
     phase = BUFFERED
     flow = BodyFlow.FLOWING
 
     is_begun = False
-    """Whether the handler has run without the body, and the plugins have seen the request."""
+    """Whether the handler has run without the body, after the plugins' hooks."""
 
     def __init__(self, exchange: ExchangePort, channel: BodyChannel, length: int | None) -> None:
         self._exchange = exchange
         self._channel = channel
         self._application = channel.application
         self._length = length
-        # Bytes to come.
+        # Bytes that have not arrived yet.
         self._left = length
         self._chunks = ChunkReader(channel.application.limits.max_headers) if length is None else None
         self._parts: list[bytes] = []
@@ -145,7 +146,8 @@ class IncomingBody:
     # ---- before it arrives -----------------------------------------------------------------------
 
     def expect(self) -> None:
-        """The head is complete: find the handler, and start it if it does not need the body first."""
+        """Find the handler, and start it if it does not need the body first. Called when the head is
+        complete."""
         exchange, application, length = self._exchange, self._application, self._length
         limit = exchange.body_limit = application.limits.max_body
         found = application.dispatch(exchange)
@@ -182,7 +184,7 @@ class IncomingBody:
             self._release()
 
     def wanted(self) -> None:
-        """Read the body, which the handler needs to continue, unless that is too early."""
+        """Read the body, which the handler needs to continue, unless it is too early for that."""
         exchange, length = self._exchange, self._length
         exchange.under_way = None
         self.is_begun = True
@@ -203,9 +205,9 @@ class IncomingBody:
     # ---- while it arrives ------------------------------------------------------------------------
 
     def feed(self, data: bytes) -> bytes:
-        """Take received bytes; return those behind the body.
+        """Take received bytes; return those after the body.
 
-        :raises Malformed: the chunks are broken.
+        :raises Malformed: the chunks are malformed.
         """
         left = self._left
         if left is None:
@@ -233,7 +235,7 @@ class IncomingBody:
         exchange.received_bytes += len(data)
         if self.phase is STREAMED:
             assert self._stream is not None
-            # The time for the whole body does not matter.
+            # A streamed body may take any time in total.
             self._channel.since = None
             self._stream.received(data)
         elif self.phase is DROPPED:
@@ -245,7 +247,7 @@ class IncomingBody:
             self._parts.append(data)
 
     def end(self) -> None:
-        """All of it is there."""
+        """Note that the body is complete."""
         if not self._channel.body_ended():
             return
         exchange, phase = self._exchange, self.phase
@@ -253,7 +255,7 @@ class IncomingBody:
             self._is_complete()
             if exchange.is_answered:
                 exchange.end()
-            # Otherwise the answer is being written, and ends the exchange.
+            # Otherwise the answer is being written; its end also ends the exchange.
         elif phase is STREAMED:
             assert self._stream is not None
             self._is_complete()
@@ -280,7 +282,7 @@ class IncomingBody:
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def _hand_over(self, body: bytes) -> None:
-        """Run the handler, again if it has asked for the body."""
+        """Run the handler; this is its second run if it has asked for the body."""
         exchange = self._exchange
         self._parts = []
         exchange.raw_body = body
@@ -298,13 +300,13 @@ class IncomingBody:
     # ---- whether it is read ----------------------------------------------------------------------
 
     def pause(self) -> None:
-        """Stop reading it from the client."""
+        """Stop reading the body from the client."""
         if self.flow is BodyFlow.FLOWING:
             self.flow = BodyFlow.PAUSED
             self._channel.settle_reading()
 
     def resume(self) -> None:
-        """Read on."""
+        """Continue to read."""
         if self.flow is BodyFlow.PAUSED:
             self.flow = BodyFlow.FLOWING
             self._channel.since = None
@@ -317,23 +319,24 @@ class IncomingBody:
 
     @property
     def is_held(self) -> bool:
-        """Whether it has to be left unread."""
+        """Whether the body has to be left unread."""
         return self.flow is BodyFlow.HELD
 
     def must_wait(self, unread: int) -> bool:
         """Return whether reading from the client has to stop.
 
-        :param unread: bytes that were received and not fed.
+        :param unread: number of received bytes that :meth:`feed` has not taken.
         """
         return self.flow is BodyFlow.PAUSED or (self.flow is BodyFlow.HELD and unread > 0)
 
     # ---- when it does not arrive, or is not wanted -----------------------------------------------
 
     def drop(self, *, too_large: bool = False, refusal: Refusal | None = None) -> None:
-        """Answer now.
+        """Answer now, and drop the body.
 
-        :param too_large: whether it is over the limit.
-        :param refusal: the answer; without it the handler decides, or without a handler, 413 or 404.
+        :param too_large: whether the body exceeds the limit.
+        :param refusal: the answer; if it is missing the handler decides, or if there is no handler, the
+            answer is 413 or 404.
         """
         exchange, application = self._exchange, self._application
         was_there = self.phase is JOINING
@@ -357,20 +360,21 @@ class IncomingBody:
             application.refuse(exchange, application.no_route(exchange.path))
 
     def abandon(self) -> None:
-        """Drop the rest: the answer is sent, or the client is gone."""
+        """Drop the rest of the body: the answer is sent, or the client is gone."""
         self.phase = DROPPED
         self.flow = BodyFlow.FLOWING
         self._parts = []
 
     def refuse(self, refusal: Refusal) -> None:
-        """Answer in place of the handler, which waits for the body: the rest of it will not be read."""
+        """Refuse the request instead of running the handler, which waits for the body; the rest of the body
+        will not be read."""
         self.phase = DROPPED
         self._parts = []
         self._exchange.keep_alive = False
         self._application.failed(refusal, self._exchange)
 
     def refuse_for_memory(self) -> None:
-        """Release the body, and answer 503: there is no memory for it."""
+        """Release the body, and answer 503, because there is no memory for it."""
         self.drop(refusal=Refusal("Overloaded", "There is no memory left.", ""))
 
     def _reserve(self, size: int) -> bool:
@@ -388,31 +392,31 @@ class IncomingBody:
 
     @property
     def waits(self) -> bool:
-        """Whether its handler has run, and waits for the body."""
+        """Whether the handler has run, and waits for the body."""
         return self.is_begun and self.phase in (HELD, BUFFERED)
 
     @property
     def is_outstanding(self) -> bool:
-        """Whether a handler is still to get it."""
+        """Whether the body must still be given to a handler."""
         return self.phase in (HELD, BUFFERED, JOINING)
 
     @property
     def is_held_in_memory(self) -> bool:
-        """Whether it is held in memory, and no handler has it yet."""
+        """Whether the body is held in memory, and no handler has it yet."""
         return bool(self._parts) and self._exchange.has_reserved
 
     @property
     def allowance(self) -> float:
-        """Extra seconds that it may take, for the part that has arrived."""
+        """Extra seconds that the body may take, for the part that has arrived."""
         if self.flow is not BodyFlow.FLOWING:
-            # That time does not depend on the client.
+            # The gateway, not the client, causes the delay.
             return inf
         return 0.0 if self._stream is not None else self._exchange.received_bytes / LEAST_BYTES_A_SECOND
 
     @property
     def leaves_much(self) -> bool:
-        """Whether too much of it is still to come to reuse the connection."""
-        # A client that waits for 100 (Continue) may or may not send the body anyway: its next request must
+        """Whether too much of the body is still to arrive to reuse the connection."""
+        # A client that waits for 100 (Continue) may send the body anyway, or may not: its next request must
         # not be read as the body.
         received = self._exchange.received_bytes
         if not received and self._exchange.waits_to_be_asked:

@@ -1,9 +1,9 @@
-"""An HTTP/1.1 connection: splits received bytes into requests, and serves them one after the other.
+"""An HTTP/1.1 connection: splits received bytes into requests, and serves one request at a time.
 
 Heads are parsed by :mod:`gateway.http.heads`, chunks by :mod:`gateway.http.chunks`. A head is collected until
-it is complete and parsed at once, so that its size is known before any other work, and only one request is
+it is complete, and then parsed at once, so that its size is known before any other work. Only one request is
 read at a time: a client that sends requests faster than they are answered fills its own send buffer, not our
-memory. The end of a connection is in :mod:`gateway.http.linger`.
+memory. The end of a connection is handled by :mod:`gateway.http.linger`.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ _CR = 13
 class HTTPChannel(ClientConnection):
     """One client's connection.
 
-    Its phases are those of :class:`gateway.http.phases.ConnectionPhase`; the client's half has its own
-    phases.
+    Its phases are those of :class:`gateway.http.phases.ConnectionPhase`; the client's half of the connection
+    has its own phases.
 
     :param factory: has the application, the limits, and the sweep that enforces deadlines.
     """
@@ -58,9 +58,9 @@ class HTTPChannel(ClientConnection):
 
     phase = HEAD
     is_stalled = False
-    """Whether the client reads slower than we write."""
+    """Whether the client reads more slowly than the gateway writes."""
     unsent_exchange: CountedRequest | None = None
-    """The request whose complete answer waits for a slow reader."""
+    """The request whose complete answer waits for a slow client to read it."""
 
     _exchange: HTTP1Exchange | None = None
     _body: IncomingBody | None = None
@@ -109,7 +109,7 @@ class HTTPChannel(ClientConnection):
         if self._exchange is None and not self._unread:
             end = data.find(_END) + 4
             if 3 < end <= self._max_headers and not self._head and data[0] != _CR:
-                # A whole head, the usual case.
+                # The usual case: a whole head.
                 try:
                     if end == len(data):
                         self._parse_head(data)
@@ -131,7 +131,7 @@ class HTTPChannel(ClientConnection):
     # ---- from bytes to requests ------------------------------------------------------------------
 
     def _consume(self, data: bytes) -> None:
-        """Serve the requests in ``data`` until one has to wait."""
+        """Serve the requests in ``data`` until one of them has to wait."""
         self._is_consuming = True
         try:
             while data and self.phase < CLOSING:
@@ -166,7 +166,8 @@ class HTTPChannel(ClientConnection):
             self._settle_end()
 
     def _read_head(self, data: bytes) -> bytes:
-        """Take a request's head, and begin to serve it if it is complete; return the bytes behind it."""
+        """Take a request's head, and begin to serve the request if its head is complete; return the bytes
+        after the head."""
         begun, self._head = self._head, b""
         data, end = heads.collect(begun, data, self._max_headers)
         if end:
@@ -179,7 +180,7 @@ class HTTPChannel(ClientConnection):
     def _parse_head(self, head: bytes, rest: bytes = b"") -> bytes:
         """Parse a complete head, and begin to serve the request.
 
-        :param rest: bytes that have arrived behind the head.
+        :param rest: bytes that have arrived after the head.
         :returns: the bytes that were not needed yet.
         """
         if len(head) > FEW_HEADERS_BYTES:
@@ -243,7 +244,7 @@ class HTTPChannel(ClientConnection):
         self._go_on()
 
     def done(self, exchange: ExchangePort) -> None:
-        """Continue with the next request: this one and its answer are complete."""
+        """Continue with the next request: the current one and its answer are complete."""
         self._exchange = None
         if self.phase >= CLOSING:
             return
@@ -311,16 +312,15 @@ class HTTPChannel(ClientConnection):
         if exchange is None:
             self.close()
         elif self._body is not None:
-            # The rest of the body will never come.
+            # The rest of the body will never arrive.
             if self.phase is not DRAINING:
                 self._exchange = None
                 exchange.lose(Failure(connectionDone.value))
             self.close()
 
     def probe(self) -> None:
-        """Send something to a client that has closed its half and waits for an answer: only this shows
-        whether it still exists. It is a 100 (Continue), which every HTTP/1.1 client ignores; once is
-        enough."""
+        """Send 100 (Continue) to a client that has closed its half and waits for an answer: only sending
+        shows whether the client still exists. Every HTTP/1.1 client ignores this response; one is enough."""
         exchange = self._exchange
         if self.input is ENDED and exchange is not None and exchange.is_1_1 and not exchange.has_begun:
             self.input = PROBED
@@ -350,8 +350,8 @@ class HTTPChannel(ClientConnection):
         self.application.refuse(exchange, refusal)
 
     def close(self) -> None:
-        """Close after sending what was written. This cuts off an incomplete answer, which chunked coding
-        makes visible.
+        """Close after everything written is sent. This cuts off an incomplete answer; with chunked coding the
+        client notices.
 
         If the client may still be sending, only our half is closed, and received bytes are dropped until the
         client closes its own.
@@ -367,7 +367,7 @@ class HTTPChannel(ClientConnection):
         closing.begin(in_stages=in_stages)
 
     def out_of_memory(self) -> bool:
-        """Handle a lack of memory: refuse the request whose body takes some.
+        """Handle a lack of memory: refuse the request whose body is held in memory.
 
         :returns: whether the connection can continue.
         """
@@ -380,7 +380,7 @@ class HTTPChannel(ClientConnection):
 
     @property
     def allowance(self) -> float:
-        """Extra seconds that the phase may take."""
+        """Extra seconds that the current phase may take."""
         return self._body.allowance if self.phase is BODY and self._body is not None else 0.0
 
     def timed(self) -> Sequence[HTTPChannel]:
@@ -388,7 +388,7 @@ class HTTPChannel(ClientConnection):
         return (self,)
 
     def leave(self) -> None:
-        """The next answer closes the connection; see :meth:`done`."""
+        """Close the connection after the next answer; see :meth:`done`."""
 
     @property
     def is_idle(self) -> bool:

@@ -15,8 +15,8 @@ _EMPTY_LINE = b"\r\n\r\n"
 class ChunkReader:
     """Reads one chunked body.
 
-    Chunk extensions and trailers are ignored: nothing behind a body may change the headers by which the
-    request was checked.
+    Chunk extensions and trailers are ignored: nothing after a body may change the headers that the request
+    was checked by.
 
     :param max_overhead: limit on extensions and trailers together, in bytes.
     """
@@ -35,9 +35,8 @@ class ChunkReader:
     def read(self, data: bytes) -> tuple[bytes, int]:
         """Take received bytes.
 
-        :returns: the part of the body in ``data``, and the position in it where the chunks end, or end for
-            now.
-        :raises Malformed: the chunks are broken.
+        :returns: the part of the body in ``data``, and the position in ``data`` up to which it was read.
+        :raises Malformed: the chunks are malformed.
         :raises Refusal: 431, extensions or trailers are too long.
         """
         try:
@@ -55,8 +54,8 @@ class ChunkReader:
         return body, end
 
     def _feed(self, data: bytes) -> int:
-        # A message ends with an empty line, so llhttp gets nothing behind one until it is known whether the
-        # message ended there.
+        # A message ends with an empty line, so llhttp gets nothing after an empty line until it is known
+        # whether the message ended there.
         view = memoryview(data)
         start = 0
         while start < len(data) and not self.is_complete:
@@ -77,9 +76,9 @@ class ChunkReader:
         del self._parser
 
     def on_body(self, data: bytes) -> None:
-        """httptools: a part of the body."""
+        """Called by httptools: a part of the body."""
         self._parts.append(data)
 
     def on_message_complete(self) -> None:
-        """httptools: the body has ended."""
+        """Called by httptools: the body has ended."""
         self.is_complete = True

@@ -26,7 +26,7 @@ class ClientConnection(Opening):
     unsent = 0
     """Bytes that were waiting for the client at the last sweep."""
     cut_by = "client"
-    """Who is responsible if the connection ends early."""
+    """Which side is responsible if the connection ends early."""
     linger_until: float | None = None
     """Deadline for dropping the bytes that still arrive; ``None`` if nothing is dropped."""
     _lingering: LingeringClose | None = None
@@ -55,7 +55,7 @@ class ClientConnection(Opening):
     # ---- the end ---------------------------------------------------------------------------------
 
     def writeConnectionLost(self) -> None:
-        """Drop what still arrives: everything is sent, and our half is closed."""
+        """Drop what still arrives: everything was sent, and our half is closed."""
         if self.input >= InputPhase.ENDED:
             self.transport.loseConnection()
         else:

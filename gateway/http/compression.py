@@ -1,7 +1,7 @@
-"""Answers that are compressed while they are sent.
+"""Compression of answers while they are sent.
 
-Work is done in pieces of 64 KiB, one in a turn of the reactor, so that one large answer delays no other; what
-a producer has written is sent as soon as nothing more of it waits. The levels are the fast ones: an answer is
+Work is done in pieces of 64 KiB, one per reactor turn, so that a large answer does not delay others; what a
+producer has written is sent as soon as all of it is compressed. The levels are the fast ones: an answer is
 compressed once, for one client.
 """
 
@@ -36,28 +36,28 @@ __all__ = ["ENCODINGS", "LEAST_BYTES", "SNAPPY", "Compressing", "compressed"]
 ENCODINGS = tuple(_compressors)
 """The content codings that answers can have, the preferred one first; none without the library."""
 SNAPPY = b"snappy"
-"""The coding of Couchbase's documents: one raw block. Not registered for HTTP."""
+"""The coding of Couchbase's documents: one raw Snappy block. Not registered for HTTP."""
 LEAST_BYTES = 1400
-"""Smaller bodies fit into a packet: compressing them gains nothing."""
+"""Smallest body to compress, in bytes: smaller ones fit into a packet, so compression gains nothing."""
 PIECE_BYTES = 64 * 1024
-"""Bytes that are compressed in one turn: some milliseconds at worst."""
+"""Bytes that are compressed in one reactor turn, which takes some milliseconds at worst."""
 
 
 class Encoder(Protocol):
     """Compresses one body."""
 
     def compress(self, piece: bytes | memoryview) -> bytes:
-        """Take the next part; returns what can be sent, perhaps nothing."""
+        """Take the next part; returns the bytes that can be sent, possibly none."""
 
     def flush(self) -> bytes:
-        """Return the rest of what was taken: the client can decode all of it then."""
+        """Return the rest of what was taken, so that the client can decode all of it."""
 
     def finish(self) -> bytes:
         """Return the end of the body."""
 
 
 class _Stream:
-    """A registered coding."""
+    """A coding that is registered for HTTP."""
 
     def __init__(self, encoding: bytes) -> None:
         self._compressor = _compressors[encoding]()
@@ -74,9 +74,9 @@ class _Stream:
 
 
 class _Block:
-    """A raw block of Snappy: the length of all, then elements, which refer back to at most 64 KiB.
+    """A raw Snappy block: the total length, then elements, which refer back by at most 64 KiB.
 
-    Any part can be compressed by itself, since its references stay within it.
+    Each part can be compressed by itself, since its references stay within the part.
     """
 
     def __init__(self, size: int) -> None:
@@ -117,7 +117,7 @@ class _End(Enum):
 
 
 class Compressing:
-    """A produced body, compressed: the producer for the connection, and the sink of its source.
+    """A produced body that is compressed: the connection's producer, and the sink of its source.
 
     :param source: produces the body.
     :param clock: calls the next turn.
@@ -135,7 +135,7 @@ class Compressing:
         self._is_paused = False
         """Whether the client reads slowly."""
         self._is_holding = False
-        """Whether the source is paused: because of the client, or of what waits here."""
+        """Whether the source is paused: because of the client, or because enough waits here."""
 
     # ---- what the connection asks for (BodyProducer) ---------------------------------------------
 
@@ -158,7 +158,7 @@ class Compressing:
             self._let_go()
 
     def cancel(self) -> None:
-        """Drop everything: the client is gone, or wants no body."""
+        """Drop everything: the client is gone, or needs no body."""
         self._sink = None
         self._waiting.clear()
         if self._turn is not None:
@@ -177,12 +177,12 @@ class Compressing:
         self._soon()
 
     def finish(self) -> None:
-        """The body is complete."""
+        """Note that the body is complete."""
         self._end = _End.COMPLETE
         self._soon()
 
     def abort(self) -> None:
-        """The body cannot be completed."""
+        """Note that the body cannot be completed."""
         self._end = _End.CUT
         self._soon()
 
@@ -242,9 +242,10 @@ class Compressing:
 def compressed(response: Response, encoding: bytes, clock: IReactorTime) -> Response:
     """Return an answer whose body is compressed.
 
-    Its ``ETag``, if it has quotes, becomes a weak one (RFC 9110 8.8.1): the same document in another form.
+    Its ``ETag``, if it has quotes, becomes a weak one (RFC 9110 8.8.1), as this is the same document in
+    another form.
 
-    :param response: without a ``Content-Encoding``.
+    :param response: an answer without ``Content-Encoding``.
     :param encoding: one of :data:`ENCODINGS`, or :data:`SNAPPY` for a body that is bytes.
     """
     body = response.body

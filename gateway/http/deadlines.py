@@ -1,4 +1,4 @@
-"""How long a connection may stay in each of its phases."""
+"""Timeouts of a connection's phases."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["Deadlines"]
 
 
 class Deadlines:
-    """Checks a connection now and then, and ends a phase that has taken too long."""
+    """Checks a connection periodically, and ends a phase that has taken too long."""
 
     def __init__(self, limits: Limits) -> None:
         self._stall_seconds = limits.stall_seconds
@@ -26,7 +26,7 @@ class Deadlines:
             ConnectionPhase.IDLE: limits.idle_seconds,
             ConnectionPhase.HEAD: limits.header_seconds,
             ConnectionPhase.BODY: limits.body_seconds,
-            # Without a limit: its operations have their own timeouts.
+            # No limit for the handler: its operations have their own timeouts.
             ConnectionPhase.HANDLING: inf,
             ConnectionPhase.DRAINING: LINGER_IDLE_SECONDS,
             ConnectionPhase.CLOSING: limits.stall_seconds,
@@ -45,7 +45,7 @@ class Deadlines:
         if channel.is_stalled or is_closing:
             unsent = channel.count_unsent()
             if unsent < channel.unsent:
-                # It reads slowly, but it reads.
+                # The client reads slowly, but it reads.
                 channel.stalled_since = channel.since = now
             channel.unsent = unsent
             if not unsent and channel.phase is ConnectionPhase.CLOSING:

@@ -31,11 +31,11 @@ def decode_percent(raw: bytes, what: str) -> bytes:
     if b"%" in raw:
         if _BAD_ESCAPE.search(raw):
             raise bad_request(
-                f"{what}: '%' must be followed by two hexadecimal digits; '%25' stands for itself"
+                f"{what}: '%' must be followed by two hexadecimal digits; write '%25' for the character '%'"
             )
         decoded = unquote_to_bytes(raw)
     if _CONTROL.search(raw):
-        raise bad_request(f"{what}: control signs and blanks must be percent-encoded")
+        raise bad_request(f"{what}: control characters and blanks must be percent-encoded")
     try:
         decoded.decode("utf-8")
     except UnicodeDecodeError:
@@ -46,7 +46,7 @@ def decode_percent(raw: bytes, what: str) -> bytes:
 def parse_query(raw: bytes, allowed: frozenset[str]) -> dict[str, str]:
     """Read a query string.
 
-    :raises Refusal: 400 for an unknown parameter, one given twice, or bad encoding.
+    :raises Refusal: 400 for an unknown or repeated parameter, or invalid encoding.
     """
     parameters: dict[str, str] = {}
     for pair in raw.split(b"&"):
@@ -71,7 +71,7 @@ def _day_of_date(days: int) -> bytes:
 
 def http_date(unix_seconds: float) -> bytes:
     """Return a time in HTTP's format, without fractions of a second."""
-    # The library's function takes five times as long; calls on one day share its result.
+    # The library's function takes five times as long; its result is cached for a day.
     days, seconds = divmod(int(unix_seconds), 86_400)
     return b"%b%02d:%02d:%02d GMT" % (_day_of_date(days), seconds // 3600, seconds // 60 % 60, seconds % 60)
 
@@ -81,7 +81,7 @@ def _compact_dumps(value: object) -> bytes:
 
 
 dumps: Callable[[object], bytes]
-"""Returns the JSON of a value, by orjson where it is installed."""
+"""Returns the JSON of a value, made by orjson if it is installed."""
 
 try:
     import orjson
@@ -100,7 +100,7 @@ def any_json(value: object) -> bytes:
 
 
 def _finite(value: object) -> object:
-    """Return a value with numbers that JSON cannot express replaced by null."""
+    """Return a value in which numbers that JSON cannot express are replaced by null."""
     if isinstance(value, dict):
         return {name: _finite(member) for name, member in value.items()}
     if isinstance(value, list):

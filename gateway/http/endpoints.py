@@ -16,16 +16,17 @@ class Endpoint:
     name: str
     method: str
     paths: tuple[str, ...]
-    """Klein rules: the same resource under several prefixes."""
+    """Klein rules of the paths: the same resource may have several prefixes."""
     operation: str = ""
-    """Name of the operation, for errors and metrics; a handler may refine it. ``""``: it is not counted."""
+    """Name of the operation, for errors and metrics; a handler may set a more specific name. ``""``: the
+    operation is not counted."""
     streamed: bool = False
     """Whether the body is delivered as it arrives."""
     takes: frozenset[bytes] = frozenset()
-    """The headers among the application's ``selective_headers`` (lower case) that it honours."""
+    """The headers among the application's ``selective_headers`` (lower case) that the endpoint takes."""
     early: bool = False
-    """Whether the handler checks all that it can before it asks for the body, and changes nothing before: so
-    it may be called before the body is read, and again afterwards. True for the methods of a resource whose
+    """Whether the handler checks as much as it can, and changes nothing, before it asks for the body. Then it
+    may be called before the body is read, and again afterwards. True for the methods of a resource whose
     attribute ``checks_first`` is true."""
 
 
@@ -41,10 +42,10 @@ def endpoint(
     streamed: bool = False,
     takes: Iterable[str] = (),
 ) -> Callable[[_F], _F]:
-    """Declare the method it decorates as the handler of ``method`` on each of ``paths`` below ``on``.
+    """Declare the decorated method as the handler of ``method`` on each of ``paths`` below ``on``.
 
-    :param takes: names of the headers that it honours, among those that the application refuses elsewhere;
-        see
+    :param takes: names of the headers that the endpoint takes, among those that the application refuses
+        elsewhere; see
         :attr:`gateway.http.application.Application.selective_headers`.
     """
     rules = tuple(prefix + path for prefix in on for path in (paths or ("",)))

@@ -1,9 +1,9 @@
-"""One request on a channel, and its answer, whatever protocol the channel speaks.
+"""One request on a channel, and its answer, independent of the channel's protocol.
 
-The request's body is read by :mod:`gateway.http.body`, a produced answer body is sent by
-:mod:`gateway.http.outlet`; parsing, and the end of the connection, belong to the channel. The phases of the
-answer are those of :class:`gateway.http.phases.AnswerPhase`. The form of an answer on the wire is that of the
-class derived from :class:`Exchange`: :class:`gateway.http.http1.HTTP1Exchange` for HTTP/1.1,
+The request's body is read by :mod:`gateway.http.body`, and a produced answer body is sent by
+:mod:`gateway.http.outlet`; the channel parses requests and ends the connection. The phases of the answer are
+those of :class:`gateway.http.phases.AnswerPhase`. A class derived from :class:`Exchange` defines the form of
+an answer on the wire: :class:`gateway.http.http1.HTTP1Exchange` for HTTP/1.1,
 :class:`gateway.http2.exchange.StreamExchange` for HTTP/2.
 """
 
@@ -41,8 +41,8 @@ _Kind = TypeVar("_Kind", bound="Exchange")
 class Exchange(ExchangePort):
     """A request on its channel, and the answer to it.
 
-    :param channel: nothing is written to it before the answers to earlier requests are complete, as a channel
-        has one exchange at a time.
+    :param channel: the channel, to which nothing is written before the answers to earlier requests are
+        complete, as it has one exchange at a time.
     """
 
     _log = Logger()
@@ -50,12 +50,12 @@ class Exchange(ExchangePort):
     phase = OPEN
     """The phase of the answer."""
     incoming: IncomingBody | None = None
-    """The request's body until it is complete."""
+    """The request's body, until it is complete."""
     stream: StreamedBody | None = None
     klein_request: ByKlein | None = None
-    """The request of Klein, if Klein answers."""
+    """Klein's request, if Klein answers."""
 
-    # Bytes reserved in the application's budgets: for the held body, and for an answer known to be large.
+    # Bytes reserved in the application's budgets: for the held body, and for a large answer.
     _reserved = 0
     _answer_bytes = 0
     _outlet: Outlet | None = None
@@ -63,7 +63,7 @@ class Exchange(ExchangePort):
     def __init__(
         self, channel: Channel, method: str, path: bytes, query_string: bytes, headers: HeaderTable
     ) -> None:
-        # The base class's is not called: it sets attributes that rarely change.
+        # The base class's __init__ is not called: it sets attributes that rarely change.
         self._channel = channel
         self.method = method
         self.path = path
@@ -76,11 +76,11 @@ class Exchange(ExchangePort):
     ) -> _Kind | None:
         """Give up a request that cannot be read to its end, and return the exchange that refuses it.
 
-        :param broken: the request, which is not counted if it has no answer yet; ``None`` if not even its
-            head can be read.
-        :param refusal: why.
-        :param headers: what is known of a head that cannot be read.
-        :returns: ``None`` if its answer has begun, so that no other can be given.
+        :param broken: the request, which is not counted if it has no answer yet; ``None`` if its head cannot
+            be read either.
+        :param refusal: the reason.
+        :param headers: the known headers of a head that cannot be read.
+        :returns: ``None`` if an answer was started already, so that no other can be sent.
         """
         if broken is None:
             exchange = cls(channel, "?", b"", b"", headers)
@@ -92,7 +92,7 @@ class Exchange(ExchangePort):
         else:
             broken.replaced()
             exchange = cls(channel, broken.method, broken.path, broken.query_string, broken.headers)
-            # Else a page could not read why it is refused.
+            # Otherwise a web page could not read why it is refused.
             exchange.visit = broken.visit
             exchange.received_bytes = broken.received_bytes
             broken.lose(Failure(refusal))
@@ -101,12 +101,12 @@ class Exchange(ExchangePort):
 
     @property
     def transport(self) -> Any:
-        """The transport of its connection."""
+        """The transport of the connection."""
         return self._channel.transport
 
     @property
     def is_from_unix_socket(self) -> bool:  # type: ignore[override]
-        """Whether the client came by a socket that no browser can reach."""
+        """Whether the client uses a Unix socket, which no browser can reach."""
         return isinstance(self._channel.transport.getHost(), UNIXAddress)
 
     @property
@@ -116,7 +116,7 @@ class Exchange(ExchangePort):
 
     @property
     def has_begun(self) -> bool:
-        """Whether anything of the answer was written."""
+        """Whether any part of the answer was written."""
         return self.phase in (BEGUN, COMPLETE, CUT)
 
     @property
@@ -129,7 +129,8 @@ class Exchange(ExchangePort):
     def whole_body(self, body: bytes) -> bool:
         """Serve a request whose body has arrived with its headers.
 
-        :returns: false, with nothing done, if there is no room for it: :meth:`body_to_come` then refuses it.
+        :returns: false, without any effect, if there is no memory for it: :meth:`body_to_come` then refuses
+            it.
         """
         application = self._channel.application
         limit = application.limits.max_body
@@ -149,15 +150,15 @@ class Exchange(ExchangePort):
             self.raw_body = body
         self.run()
         if self._reserved and self.operation in application.unconfirmed:
-            # The caller is not confirmed yet, and must not take memory from others; the bytes that arrived
-            # with the headers are few.
+            # The caller is not confirmed yet, and must not take memory from others; only few bytes have
+            # arrived with the headers.
             self._release()
         return True
 
     def body_to_come(self, length: int | None) -> IncomingBody:
-        """Return the body that is going to arrive.
+        """Return an object for the body, which has not arrived yet.
 
-        :param length: bytes; ``None`` for a chunked body.
+        :param length: length in bytes; ``None`` for a chunked body.
         """
         self.incoming = IncomingBody(self, self._channel, length)
         return self.incoming
@@ -168,7 +169,7 @@ class Exchange(ExchangePort):
             self.incoming.wanted()
 
     def body_is_complete(self) -> None:
-        """End the body: it is complete, or will never be."""
+        """Forget the body: it is complete, or never will be."""
         self.incoming = None
 
     @property
@@ -184,8 +185,8 @@ class Exchange(ExchangePort):
     # ---- what it holds ---------------------------------------------------------------------------
 
     def reserve(self, size: int) -> bool:
-        """Reserve memory for so many more bytes of the body; return false, and reserve none, if there is
-        none."""
+        """Reserve memory for more bytes of the body; return false, and reserve nothing, if there is not
+        enough."""
         if self.application.budget.take(size):
             self._reserved += size
             return True
@@ -199,7 +200,7 @@ class Exchange(ExchangePort):
     def hold_answer(self, size: int) -> None:
         """Reserve memory for a large answer until the client has received it."""
         self._answer_bytes += size
-        # This byte makes sure that _release() is called.
+        # The extra byte ensures that _release() is called.
         self.application.budget.adjust(1)
         self._reserved += 1
 
@@ -233,7 +234,7 @@ class Exchange(ExchangePort):
         return render_by_klein(self, self._channel)
 
     def klein_runs(self, request: ByKlein) -> None:
-        """Leave the answer to Klein."""
+        """Note that Klein answers."""
         self.klein_request = request
         self.phase = KLEIN
 
@@ -251,7 +252,7 @@ class Exchange(ExchangePort):
         return changed
 
     def klein_failed(self, error: Exception) -> None:
-        """Report a failure of Klein like any other."""
+        """Report a failure in Klein like any other failure."""
         self.klein_request = None
         if self.phase is KLEIN:
             self.phase = OPEN
@@ -282,7 +283,7 @@ class Exchange(ExchangePort):
             elif body is not None and body.is_begun:
                 self.application.failed(CancelledError(), self)
             elif not self._is_over:
-                # Nothing else refers to it yet.
+                # Nothing else refers to the producer yet.
                 self.application.refuse(self, CancelledError())
         if self._outlet is not None:
             self._outlet.cancel()
@@ -297,7 +298,7 @@ class Exchange(ExchangePort):
         """Write the answer."""
         self.under_way = None
         if self.klein_request is not None:
-            # The producer writes on its own.
+            # A producer writes the answer.
             return
         if self.phase is OPEN:
             self._respond_in_full(response)
@@ -337,12 +338,12 @@ class Exchange(ExchangePort):
     def make_head(self, response: Response) -> Any:
         """Return the head of an answer in the form that :meth:`begin` sends.
 
-        :raises ValueError: a header holds a line end.
+        :raises ValueError: a header has a line end.
         """
         raise NotImplementedError
 
     def begin(self, head: Any, body: bytes = b"") -> None:
-        """Send a head, and the whole body or none of it."""
+        """Send a head, with the whole body or without any of it."""
         raise NotImplementedError
 
     def outlet(self, producer: BodyProducer) -> Outlet:
@@ -351,7 +352,7 @@ class Exchange(ExchangePort):
 
     @property
     def is_unsent(self) -> bool:
-        """Whether some of what was written waits for the client."""
+        """Whether some written bytes wait for the client to read."""
         return self._channel.is_stalled
 
     def broken(self, error: BaseException) -> None:
@@ -369,7 +370,7 @@ class Exchange(ExchangePort):
         self._channel.close()
 
     def stalled(self, stalled: bool) -> None:
-        """Note that the client has begun, or ceased, to read more slowly than the answer is produced."""
+        """Note that the client has begun, or stopped, to read more slowly than the answer is produced."""
         if self._outlet is not None:
             self._outlet.stalled(stalled)
         if self.klein_request is not None:

@@ -24,10 +24,10 @@ from reactor.gate import Gate
 __all__ = ["QUIET_SECONDS", "ChannelFactory"]
 
 QUIET_SECONDS = 0.5
-"""At shutdown, how long a recently used connection may be quiet before it counts as idle: a request may be on
-its way, and would be lost."""
+"""At shutdown, the time in seconds after which a quiet connection counts as idle: a request may be on its
+way, and would be lost."""
 
-# One connection in so many may be lingering; beyond that the oldest is aborted.
+# One in so many connections may linger; beyond that, the one that lingers longest is aborted.
 _LINGERING_SHARE = 4
 
 
@@ -35,10 +35,11 @@ _LINGERING_SHARE = 4
 class ChannelFactory(ServerFactory):
     """Makes channels for an application.
 
-    :param clock: the reactor; in tests a clock.
+    :param clock: the reactor; in tests, a clock.
     :param gate: polls the sockets of all channels; see :class:`reactor.gate.Gate`. ``None`` leaves
         them to the reactor.
-    :param http2: makes what takes over the connections whose clients speak HTTP/2; ``None`` if none may.
+    :param http2: makes the object that takes over connections whose clients speak HTTP/2; ``None`` to offer
+        no HTTP/2.
     """
 
     noisy = False
@@ -60,9 +61,9 @@ class ChannelFactory(ServerFactory):
         self.stopping = False
         """Whether connections are closed after the current answer."""
         self.max_clients = application.limits.max_clients
-        """Limit on connections; beyond it they are closed at once."""
+        """Limit on connections; further ones are closed at once."""
         self.on_refused: Callable[[int], None] | None = None
-        """Called with the number of clients when one was closed for that."""
+        """Called with the number of clients when a connection was closed for that reason."""
         self.heads = HeadReader(application.guard)
         """Parses the heads of all channels."""
         self._gate = gate
@@ -156,7 +157,7 @@ class ChannelFactory(ServerFactory):
         self.beginnings.clear()
 
     def _sweep(self) -> None:
-        # Once a second, so that no request has to format the date, or read the clock for its deadline.
+        # Called once a second, so that no request has to format the date, or read the clock for its deadline.
         self._tick()
         now = self.clock.seconds()
         for channel in list(self.channels):
@@ -172,8 +173,8 @@ class ChannelFactory(ServerFactory):
     # ---- the end ---------------------------------------------------------------------------------
 
     def leave(self) -> None:
-        """Continue to accept and serve, but let every answer close its connection, so that clients find other
-        servers.
+        """Continue to accept and serve, but close each connection after its next answer, so that clients move
+        to other servers.
 
         :meth:`stop` or :meth:`drain` follows.
         """

@@ -1,4 +1,4 @@
-"""Static files from memory: the files of one folder and some others, read once.
+"""Static files from memory: the files of one folder and some other files, read once.
 
 Names are looked up in a table, so no request can reach a file outside the folder.
 """
@@ -27,7 +27,7 @@ TYPES = {
     ".svg": b"image/svg+xml",
     ".txt": b"text/plain; charset=utf-8",
 }
-"""Content types by the ends of names; files with another end are not served."""
+"""File name suffix -> content type; files with other suffixes are not served."""
 
 _FOREVER = b"public, max-age=31536000, immutable"
 _CHECKED = b"no-cache"
@@ -36,8 +36,8 @@ _CHECKED = b"no-cache"
 class StaticFiles:
     """The files of a folder; those of its subfolders are not served.
 
-    :param folder: read now, and not again.
-    :param headers: of every answer.
+    :param folder: the folder, which is read now, and not again.
+    :param headers: headers of every answer.
     :param also: files of other folders, served by their own names.
     :raises OSError: the folder or one of the files cannot be read.
     """
@@ -52,7 +52,8 @@ class StaticFiles:
                 held = self._files[name] = Prepared(path.read_bytes(), content_type, headers)
                 total.update(b"%b %b\n" % (name, held.tag))
         self.version = total.hexdigest()[:12]
-        """Changes with any of the files: a part of their addresses, so that caches may keep them."""
+        """The version, which changes with any of the files: it is a part of their URLs, so that caches may
+        keep them."""
 
     def names(self) -> list[str]:
         """Return the names of the files, sorted."""
@@ -65,9 +66,9 @@ class StaticFiles:
     def response(self, request: Request, name: bytes, version: bytes) -> Response:
         """Return a file.
 
-        :param version: the one in the address. For any other than the current one the answer is the current
-            file, and no cache keeps it unchecked.
-        :raises Refusal: 404: there is no such file.
+        :param version: the version in the URL. If it is not the current one, the answer is the current file,
+            and caches must not keep it without a check.
+        :raises Refusal: 404, there is no such file.
         """
         held = self._files.get(name)
         if held is None:

@@ -1,7 +1,7 @@
 """Heads of requests, parsed by llhttp.
 
-llhttp (through httptools) checks every request line and header; this module refuses what llhttp accepts and a
-gateway must not.
+llhttp (through httptools) checks every request line and header; this module refuses what llhttp accepts but a
+gateway must not accept.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ __all__ = [
 ]
 
 MAX_HEADER_COUNT = 500
-"""Most headers of a request, as in twisted.web."""
+"""Largest number of headers in a request, as in twisted.web."""
 
 FEW_HEADERS_BYTES = 4 * MAX_HEADER_COUNT
-"""A head up to this size cannot have more headers than are allowed."""
+"""A head up to this size in bytes cannot have more headers than are allowed."""
 
 METHODS = {
     name.encode("ascii"): name
@@ -71,17 +71,18 @@ _ORIGIN = re.compile(rb"\r\norigin:[ \t]*([\x21-\x7e]+)[ \t]*(?=\r\n)", re.IGNOR
 class HeadTooLarge(Refusal):
     """A head is too large (431).
 
-    :param head: what has arrived of it, unparsed.
+    :param head: the part of the head that has arrived, unparsed.
     """
 
     def __init__(self, message: str, head: bytes) -> None:
         super().__init__("HeadersTooLarge", message, "")
         found = _ORIGIN.findall(head)
         self.headers_seen: dict[bytes, Any] = {b"origin": found[0]} if len(found) == 1 else {}
-        """The ``Origin``, if it has arrived: without it, a browser would hide the answer from its page."""
+        """The ``Origin`` header, if it has arrived: the answer needs it, or a browser hides the answer from
+        the page."""
 
 
-# Values of Host known to be valid: a server has few names, but anyone can send others.
+# A cache of valid values of Host: a server has few names, but clients can send others.
 _good_hosts: Known[bytes, None] = Known(256)
 _LONGEST_GOOD_HOST = 256
 
@@ -98,17 +99,17 @@ def _check_host(host: bytes) -> None:
 def collect(begun: bytes, data: bytes, limit: int) -> tuple[bytes, int]:
     """Append received bytes to the beginning of a head.
 
-    :param begun: that beginning.
+    :param begun: the beginning of the head that has arrived so far.
     :param limit: largest size of a head in bytes.
-    :returns: both together, and the position of the head's end; 0 if it is not complete yet.
+    :returns: all received bytes, and the position of the head's end; 0 if the head is not complete yet.
     :raises Malformed: the bytes cannot become a head.
-    :raises Refusal: 431, it is too long.
+    :raises Refusal: 431, the head is too long.
     """
     start = 0
     if begun:
         start = max(0, len(begun) - 3)
         data = begun + data
-    # Some clients send an empty line behind a body (RFC 9112 2.2).
+    # Some clients send an empty line after a body (RFC 9112 2.2).
     if data.startswith(b"\r\n"):
         data, start = _EMPTY_LINES.sub(b"", data, count=1), 0
     end = data.find(_EMPTY_LINE, start) + 4
@@ -141,14 +142,14 @@ class Head:
         """See :data:`gateway.http.request.HeaderTable`; never changed."""
         self.has_body = has_body
         self.varying: tuple[bytes, ...] = ()
-        """Names of the headers whose values are not cached, in their order."""
+        """Names of the headers whose values are not cached, in the order of the head."""
         self.around: tuple[bytes, bytes, int, int] | None = None
         """If there is one of them: the bytes behind the first line and before its value, and those behind
         it; the length of the first, and that of the second, negative."""
         self.visit: Any = None
         """Result of the application's guard, stored here by the application."""
         self.length: int | None = 0
-        """Bytes of the body; ``None`` if it is chunked."""
+        """Length of the body in bytes; ``None`` if it is chunked."""
         # Not headers.get(), which is slower: with credentials this runs for every request.
         if b"host" in headers and headers[b"host"] not in _good_hosts:
             _check_host(headers[b"host"])
@@ -160,46 +161,46 @@ class Head:
                 # llhttp has checked its digits.
                 self.length = int(headers[b"content-length"])
             elif coding is None:
-                raise Malformed("the request is not well-formed HTTP/1.1: it does not end with its headers")
+                raise Malformed("the request is not well-formed HTTP/1.1: there is data after its headers")
             elif isinstance(coding, bytes) and coding.lower() == b"chunked":
                 self.length = None
             else:
-                raise Malformed("Transfer-Encoding: only 'chunked' is understood, and only once")
+                raise Malformed("Transfer-Encoding: expected 'chunked', once")
 
 
-# Values that are not cached: they may be secrets, or differ from request to request and would only displace
-# others.
+# Headers whose values are not cached: they may be secrets, or they differ from request to request and would
+# only displace others.
 UNCACHED = frozenset(
     {
         *(b"authorization", b"cookie", b"proxy-authorization", b"x-api-key"),
         *(b"traceparent", b"tracestate", b"x-request-id", b"forwarded", b"x-forwarded-for", b"x-real-ip"),
     }
 )
-# Their lines, and those of conditions that name a version, as nearly all clients write them; any other is
-# left to llhttp. The groups are what is before the value, and the value, which llhttp accepts and does not
-# trim; the line is not continued.
+# Lines of these headers, and of conditions with a version, as nearly all clients write them; all others are
+# left to llhttp. The groups are the text before the value, and the value. llhttp accepts such values and does
+# not trim them; the line has no continuation.
 _VARYING = re.compile(
     rb"\n((?:[Aa]uthorization|[Cc]ookie|[Tt]race(?:parent|state)|[Ff]orwarded|[Ii]f-(?:[Nn]one-)?[Mm]atch"
     rb"|[Pp]roxy-[Aa]uthorization|[Xx]-(?:[Aa][Pp][Ii]-[Kk]ey|[Rr]equest-[Ii][Dd]|[Ff]orwarded-[Ff]or"
     rb"|[Rr]eal-[Ii][Pp])): )([!-)+-~](?:[ -~]*[!-~])?)(?=\r\n[^ \t])"
 )
 _VALUE = re.compile(rb"[!-)+-~](?:[ -~]*[!-~])?")
-"""Its second group."""
+"""The second group of the expression."""
 _KNOWN = 512
 _LONGEST_KNOWN = 1024
 
 
 class HeadReader:
-    """Parses heads, one after the other. Each is complete, so one reader serves many connections.
+    """Parses heads, one at a time. Each head is complete, so one reader serves many connections.
 
     llhttp passes each header to a function. Here these functions are methods of a dict and a list, which cost
     a tenth of a Python function; a head with a repeated header is then parsed once more.
 
-    A client sends the same headers with each request, so the bytes behind the first line are cached with
-    llhttp's result for them, which is the same behind any other line of the usual form. Where headers have
+    A client sends the same headers with each request, so the bytes after the first line are cached with
+    llhttp's result, which does not depend on the first line if that has the usual form. Where headers have
     secrets, or values that differ each time, these are cut out, and the rest is cached.
 
-    :param guard: of the application, which looks at each new head once.
+    :param guard: the application's guard, which looks at each new head once.
     """
 
     __slots__ = (
@@ -216,13 +217,14 @@ class HeadReader:
 
     def __init__(self, guard: Guard | None = None) -> None:
         self._guard = guard
-        # What is left of heads without the values that are cut out -> a head with empty values there.
+        # Bytes of a head without the values that were cut out -> a head with empty values in their place.
         self._templates: Known[tuple[bytes, ...], Head] = Known(_KNOWN)
-        # The one that was used last, if one value is cut out: the next head is probably of the same client,
-        # or of another one that runs the same program.
+        # The entry that was used last, if one value is cut out: the next head is probably from the same
+        # client, or from another one that runs the same program.
         self._latest: Head | None = None
         self.known: Known[bytes, Head] = Known(_KNOWN)
-        """Cache: bytes behind a line that :data:`REQUEST_LINE` matches -> their head. They name a host."""
+        """Cache: bytes after a line that :data:`REQUEST_LINE` matches -> their head. They include a Host
+        header."""
         self._found: dict[bytes, bytes] = {}
         self._announced: list[bool] = []
         self._callbacks = SimpleNamespace(
@@ -237,7 +239,7 @@ class HeadReader:
     def new(self, head: bytes, at: int) -> tuple[Head, dict[bytes, Any]]:
         """Return a head that :attr:`known` does not have, and its headers.
 
-        :param at: where its first line, which :data:`REQUEST_LINE` matches, ends.
+        :param at: end of its first line, which :data:`REQUEST_LINE` matches.
         :raises Malformed: it is not a head of HTTP/1.1.
         """
         latest = self._latest
@@ -246,7 +248,7 @@ class HeadReader:
             if head.endswith(after) and head.startswith(before, at):
                 value = head[at + size : end]
                 if _VALUE.fullmatch(value):
-                    # What the expression would find.
+                    # The result that the expression would give.
                     headers = latest.headers.copy()
                     headers[latest.varying[0]] = value
                     return latest, headers
@@ -259,7 +261,7 @@ class HeadReader:
             template = self._templates.get(tuple(pieces))
             if template is not None:
                 headers = template.headers.copy()
-                # Not update() of pairs, which costs three times as much for the one or two there are.
+                # Not update() with pairs, which costs three times as much for one or two items.
                 for name in template.varying:
                     headers[name] = values.pop(0)
                 if template.around is not None:
@@ -270,13 +272,13 @@ class HeadReader:
         if b"host" not in headers:
             raise no_host()
         names = tuple([piece[:-2].lower() for piece in pieces[1::2]])
-        # A header that is given twice, or that was not cut out, must not be cached.
+        # A secret header that is repeated, or was not cut out, must not be cached.
         is_known = sum(map(len, pieces)) <= _LONGEST_KNOWN and (
             UNCACHED.intersection(headers).issubset(names)
             and all(headers.get(name) == value for name, value in zip(names, values, strict=True))
         )
         if is_known and values:
-            # What is cached must not have them.
+            # The cached head must not have these values.
             read.varying = names
             read.headers = {**headers, **dict.fromkeys(names, b"")}
             if len(names) == 1:
@@ -301,7 +303,7 @@ class HeadReader:
         """
         found, announced = self._found, self._announced
         found.clear()
-        # Removed again when the message ends with its head.
+        # This state is reset when the message ends with its head.
         announced.append(True)
         try:
             self._parser.feed_data(head)
@@ -315,8 +317,7 @@ class HeadReader:
             self._begin_anew()
             if was_used:
                 # llhttp refuses input after a request that announces itself as the last one (also by
-                # `Proxy-Connection: close`), but this head is the first of another connection, or is parsed
-                # on its own.
+                # `Proxy-Connection: close`), but the next head may belong to another connection.
                 return self.read(head)
             raise malformed(error) from None
         self._is_used = True
@@ -339,13 +340,13 @@ class HeadReader:
 
 
 class _Repeated:
-    """Headers of a head with repeated ones."""
+    """Collects the headers of a head that repeats some."""
 
     def __init__(self) -> None:
         self.headers: dict[bytes, Any] = {}
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """httptools: a header."""
+        """Called by httptools: a header."""
         name = name.lower()
         known = self.headers.get(name)
         if known is None:
@@ -370,9 +371,9 @@ class Unusual(NamedTuple):
     line: tuple[str, bytes, bytes]
     """Method, path and query."""
     headers: dict[bytes, Any]
-    """As in ``head``, except for the host of an absolute URL."""
+    """The headers, as in ``head``, except for the host of an absolute URL."""
     is_1_1: bool
-    """Whether the client speaks HTTP/1.1 or later; else it speaks 1.0."""
+    """Whether the client speaks HTTP/1.1 or later; otherwise it speaks HTTP/1.0."""
     head: Head
 
 
@@ -391,7 +392,7 @@ def read_unusual(head: bytes, reader: HeadReader) -> Unusual:
     path, _, query_string = target.partition(b"?")
     headers = read.headers
     if host is not None:
-        # RFC 9112 3.2.2: the URL's host counts.
+        # RFC 9112 3.2.2: the URL's host takes precedence.
         headers = headers | {b"host": host}
     if not is_1_1 and b"transfer-encoding" in read.headers:
         # RFC 9112 6.1: an intermediary may have misread the body.
@@ -404,8 +405,8 @@ def read_unusual(head: bytes, reader: HeadReader) -> Unusual:
 def _unusual_line(head: bytes) -> tuple[bytes, bytes, bool, bytes]:
     """Return method, target, whether the version is 1.1 or later, and the head in a form for llhttp.
 
-    This has a request line of the usual form: llhttp knows a fixed list of methods and versions, and the line
-    does not affect how it parses the rest.
+    The returned head has a request line of the usual form: llhttp knows a fixed list of methods and versions,
+    and the line does not affect how it parses the rest.
     """
     line = _ANY_REQUEST_LINE.match(head)
     if line is None:
@@ -413,11 +414,11 @@ def _unusual_line(head: bytes) -> tuple[bytes, bytes, bool, bytes]:
     method, target, major, minor = line.groups()
     if major != b"1":
         version = f"HTTP/{major.decode('ascii')}.{minor.decode('ascii')}"
-        raise Malformed(f"{version} is not spoken here; HTTP/1.1 is")
+        raise Malformed(f"{version} is not supported; expected HTTP/1.1")
     if _NO_TARGET_BYTE.search(target):
         raise Malformed(
-            "the request target has bytes that must be percent-encoded: control bytes, and those of letters "
-            "beyond ASCII in UTF-8; '%C3%A9' stands for an e with an acute accent"
+            "the request target has bytes that must be percent-encoded: control characters, and "
+            "those of characters beyond ASCII in UTF-8; '%C3%A9' stands for an e with an acute accent"
         )
     # A client of a later minor version understands HTTP/1.1 too (RFC 9110 6.2).
     is_1_1 = minor != b"0"
@@ -426,21 +427,21 @@ def _unusual_line(head: bytes) -> tuple[bytes, bytes, bool, bytes]:
 
 def _wrong_line(head: bytes) -> str:
     """Return what is wrong with the first line of a request."""
-    text = "the request is not well-formed HTTP/1.1: its first line is no request line"
+    text = "the request is not well-formed HTTP/1.1: its first line is not a request line"
     if head.partition(b"\r\n")[0].count(b" ") > 2:
-        return f"{text}; one blank stands before and behind the target, and in it a blank is '%20'"
+        return f"{text}; expected one blank before and one after the target, and '%20' for a blank within it"
     return text
 
 
 def _wants_close(connection: bytes | list[bytes]) -> bool:
-    """Return whether the options of ``Connection`` say that this is the last request."""
+    """Return whether the options of ``Connection`` announce the last request."""
     text = connection if isinstance(connection, bytes) else b",".join(connection)
     return b"close" in [option.strip().lower() for option in text.split(b",")]
 
 
 def no_host() -> Malformed:
     """Return why a request without ``Host`` is refused."""
-    # RFC 9112 3.2: a proxy in front may have used another request's host.
+    # RFC 9112 3.2: a proxy may have used another request's host.
     return Malformed("HTTP/1.1 requires a Host header")
 
 

@@ -21,7 +21,7 @@ def status_line(status: int) -> bytes:
 
 
 class HTTP1Exchange(Exchange):
-    """A request on a connection of HTTP/1.1 or 1.0.
+    """A request on an HTTP/1.1 or HTTP/1.0 connection.
 
     Nothing is written to the channel before the answers to earlier requests are complete, as a channel has
     one exchange at a time.
@@ -47,7 +47,7 @@ class HTTP1Exchange(Exchange):
             and (size := len(body)) < SLICED_BYTES
             and not factory.stopping
         ):
-            # Nearly every answer. Its headers and body are joined here once, without an intermediate copy.
+            # The usual case. Headers and body are joined here once, without an intermediate copy.
             self.under_way = None
             self.phase = COMPLETE
             status = response.status
@@ -79,7 +79,7 @@ class HTTP1Exchange(Exchange):
         super().respond(response)
 
     def _write_whole(self, status: int, block: bytes, body: bytes) -> None:
-        """Write an answer that is known as a whole, of any status and to any method."""
+        """Write a complete answer, of any status and to any method."""
         channel = self._channel
         head = channel.factory.head(status)
         name = self.given_id or b"%b-%x" % (self.application.id_prefix, self.number)
@@ -98,7 +98,7 @@ class HTTP1Exchange(Exchange):
         status, body = response.status, response.body
         head = [self._channel.factory.head(status), self.id_bytes, b"\r\n", response.block()]
         if status in NO_BODY:
-            # Neither header may be there (RFC 9110 8.6, RFC 9112 6.1), and nothing behind the head.
+            # Neither header may be sent (RFC 9110 8.6, RFC 9112 6.1), and nothing after the head.
             pass
         elif isinstance(body, bytes):
             head.append(b"Content-Length: %d\r\n" % len(body))
@@ -112,15 +112,16 @@ class HTTP1Exchange(Exchange):
         return b"".join(head)
 
     def begin(self, head: bytes, body: bytes = b"") -> None:
-        """Send a head, and the whole body or none of it."""
+        """Send a head, with the whole body or without any of it."""
         self._channel.write(head + body if body else head)
 
     def outlet(self, producer: BodyProducer) -> Outlet:
-        """Return the outlet for a produced body; slices of a body whose length was given are no chunks."""
+        """Return the outlet for a produced body; slices of a body with a given length are not sent as
+        chunks."""
         is_of_known_length = isinstance(producer, Slices)
         return Outlet(self, self._channel.write, producer, chunked=self.is_1_1 and not is_of_known_length)
 
     def invite_body(self) -> None:
-        """Ask for a body that is wanted, if the client waits for that."""
+        """Ask for a body that is wanted, if the client waits to be asked."""
         if self.waits_to_be_asked:
             self._channel.write(b"HTTP/1.1 100 Continue\r\n\r\n")

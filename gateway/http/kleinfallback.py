@@ -30,9 +30,9 @@ _SITE.displayTracebacks = False
 
 
 def render_by_klein(exchange: ExchangePort, channel: Channel) -> KleinRequest:
-    """Let Klein find the handler and write its answer; ``exchange.klein_finished`` is called at its end."""
+    """Let Klein find the handler and write the answer; ``exchange.klein_finished`` is called at its end."""
     request = KleinRequest(exchange, channel)
-    # A handler that writes immediately may have to be paused before it returns.
+    # A handler that writes immediately may be paused before it returns.
     exchange.klein_runs(request)
     request.run()
     return request
@@ -75,15 +75,15 @@ class WebChannel(http.HTTPChannel):
             self._next_pull = None
 
     def _pull(self) -> None:
-        """Ask a pull producer for a part, in each turn while there is room: it may have none at the
-        moment."""
+        """Ask a pull producer for a part, once per reactor turn while there is room: it may have nothing at
+        the moment."""
         self._next_pull = None
         if self.producer is not None and not self._channel.is_stalled:
             self._next_pull = self._channel.factory.clock.callLater(0, self._pull)
             self.producer.resumeProducing()
 
     def stalled(self, stalled: bool) -> None:
-        """Pause or resume the handler: the client reads slowly, or has caught up."""
+        """Pause the handler while the client reads slowly, and resume it when the client has caught up."""
         if self.producer is None:
             return
         if self._is_pull:
@@ -109,7 +109,7 @@ class WebChannel(http.HTTPChannel):
         self._exchange.klein_failed(bad_request("the form cannot be read"))
 
     def requestDone(self, request: TwistedRequest) -> None:
-        """The answer is complete."""
+        """Note that the answer is complete."""
         self._exchange.klein_finished()
 
 
@@ -146,7 +146,7 @@ class KleinRequest(TwistedRequest):
             for name, value in self._application.guard.headers:
                 headers.addRawHeader(name, value)
         if not exchange.is_1_1 or factory.stopping:
-            # Such an answer may have no length that marks its end for the client.
+            # Such an answer may have no length that tells the client where it ends.
             exchange.keep_alive = False
         if not exchange.keep_alive:
             headers.setRawHeaders(b"Connection", [b"close"])
@@ -175,7 +175,7 @@ class KleinRequest(TwistedRequest):
         for waiting in waiters:
             waiting.callback(None)
         if self.startedWriting:
-            self._log.failure("a handler failed after its answer had begun", reason)
+            self._log.failure("a handler failed after its answer was started", reason)
             self.channel.abortConnection()
             return
         error = reason.value
@@ -183,10 +183,10 @@ class KleinRequest(TwistedRequest):
         self.exchange.klein_failed(error)
 
     def abandon(self) -> None:
-        """The client is gone; :meth:`connectionLost` notifies the handler."""
+        """Give up the request: the client is gone, and :meth:`connectionLost` notifies the handler."""
 
     def stalled(self, stalled: bool) -> None:
-        """The client reads slowly, or has caught up."""
+        """Note that the client reads slowly, or has caught up."""
         self.channel.stalled(stalled)
 
     def connectionLost(self, reason: Failure) -> None:

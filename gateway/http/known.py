@@ -13,9 +13,9 @@ _Value = TypeVar("_Value")
 class Known(dict[_Key, _Value]):
     """A cache that forgets everything when it is full.
 
-    Clients can ask for any number of different things, so it has a limit, though most ask for few things
-    often. Tracking the least recently used entry would slow down every lookup; forgetting all entries costs
-    nothing until clients ask for many.
+    Clients can ask for any number of different things, so the cache needs a limit, though most clients ask
+    for few things often. Tracking the least recently used entry would slow down every lookup; forgetting all
+    entries costs nothing unless clients ask for many things.
 
     :param most: largest number of entries.
     """
@@ -27,7 +27,7 @@ class Known(dict[_Key, _Value]):
         self._most = most
 
     def learn(self, key: _Key, value: _Value) -> _Value:
-        """Keep and return a value."""
+        """Add a value, and return it."""
         if len(self) >= self._most:
             self.clear()
         self[key] = value

@@ -1,4 +1,4 @@
-"""Limits on what clients can make a server hold or wait for."""
+"""Limits on the memory and time that clients can take from a server."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["Budget", "Limits"]
 MEBIBYTE = 2**20
 
 SMALL_BYTES = 2**16
-"""Bodies up to this size may use all of the memory; larger ones must leave an eighth of it free."""
+"""Bodies up to this size in bytes may use all of the memory; larger ones must leave an eighth of it free."""
 
 
 @dataclass(frozen=True)
@@ -17,15 +17,15 @@ class Limits:
     """Limits of one server; sizes in bytes, times in seconds."""
 
     max_body: int = 20 * MEBIBYTE
-    """Size of a request body that its handler does not stream."""
+    """Largest size of a request body that is not streamed."""
     max_headers: int = 16384
-    """Size of request line and headers together."""
+    """Largest size of request line and headers together."""
     max_buffered: int = 256 * MEBIBYTE
     """Memory for the requests of all clients together."""
     max_clients: int = 10000
-    """Client connections open at once."""
+    """Largest number of open client connections."""
     max_streams: int = 100
-    """Requests of one HTTP/2 connection at once."""
+    """Largest number of concurrent requests on one HTTP/2 connection."""
     header_seconds: float = 10.0
     """Timeout from the first byte of a request to the end of its headers."""
     body_seconds: float = 120.0
@@ -40,7 +40,7 @@ class Limits:
 
 
 class Budget:
-    """Memory that all clients together may use.
+    """A limit on the memory that all clients use together.
 
     :param limit: in bytes.
     """
@@ -50,7 +50,7 @@ class Budget:
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.used = 0
-        # Large bodies leave an eighth to small ones, so that large ones cannot lock small ones out.
+        # Large bodies must leave an eighth of the memory to small ones, so that these are never locked out.
         self._for_large = limit - limit // 8
 
     def take(self, size: int) -> bool:
@@ -61,7 +61,8 @@ class Budget:
         return True
 
     def adjust(self, difference: int) -> None:
-        """Add ``difference`` bytes without a check: the memory is in use already. May exceed the limit."""
+        """Add ``difference`` bytes without a check, because the memory is in use already. The sum may exceed
+        the limit."""
         self.used += difference
 
     @property

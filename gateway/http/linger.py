@@ -18,17 +18,17 @@ __all__ = ["LINGER_BYTES", "LINGER_IDLE_SECONDS", "LINGER_SECONDS", "LingeringCl
 
 # The same time as in nginx.
 LINGER_SECONDS = 30.0
-"""Longest time for which the rest of a refused request is read and dropped."""
+"""Longest time for which the rest of a refused request is read and dropped, in seconds."""
 LINGER_IDLE_SECONDS = 5.0
-"""Longest time to wait without receiving anything."""
+"""Longest time to wait without receiving anything, in seconds."""
 LINGER_BYTES = 2**26
-"""Most bytes read this way, unless the request has announced more."""
+"""Largest number of bytes that are read this way, unless the request has announced more."""
 
 
 class LingeringClose:
-    """The end of a connection, from the last answer on: nothing received is served any more.
+    """The end of a connection, after the last answer: received bytes are not served any more.
 
-    :param announced: bytes of a body that are still to come.
+    :param announced: number of bytes of a body that have not arrived yet.
     """
 
     def __init__(self, channel: Connection, announced: int) -> None:
@@ -44,7 +44,7 @@ class LingeringClose:
         transport = self._channel.transport
         # A registered producer would hold the connection open.
         transport.unregisterProducer()
-        # TLS also waits for the client's closing message.
+        # TLS waits for the client's closing message, too.
         self._channel.read_on()
         if self._can_close_half and (in_stages or unread_bytes(transport)):
             self._channel.factory.lingers(self._channel)
@@ -54,7 +54,7 @@ class LingeringClose:
 
     @property
     def _can_close_half(self) -> bool:
-        # TLS does this itself: it sends its closing message, and reads on until the client's.
+        # TLS does this itself: it sends its closing message, and reads until the client's arrives.
         return hasattr(type(self._channel.transport), "loseWriteConnection")
 
     def discard(self, size: int) -> None:

@@ -1,4 +1,4 @@
-"""Which protocol a client speaks: negotiated with TLS (ALPN), or known beforehand (RFC 9113 3.3)."""
+"""Detects a client's protocol: negotiated with TLS (ALPN), or known beforehand (RFC 9113 3.3)."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ __all__ = ["HTTP1", "HTTP2", "PREFACE", "Opening", "protocol_of"]
 
 HTTP1 = b"http/1.1"
 HTTP2 = b"h2"
-"""Their names in TLS."""
+"""Names of the protocols in TLS (ALPN)."""
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-"""The first bytes of every client of HTTP/2. No request of HTTP/1.1 begins with these."""
+"""The first bytes from every HTTP/2 client. No HTTP/1.1 request begins with these."""
 
 
 def protocol_of(transport: Any, data: bytes) -> bytes | None:
@@ -26,7 +26,7 @@ def protocol_of(transport: Any, data: bytes) -> bytes | None:
     :returns: :data:`HTTP1` or :data:`HTTP2`; ``None`` if that is not known yet.
     """
     if ISSLTransport.providedBy(transport):
-        # Without a negotiation it is HTTP/1.1, whatever the bytes look like.
+        # Over TLS without negotiation, the protocol is HTTP/1.1, whatever the bytes look like.
         return HTTP2 if getattr(transport, "negotiatedProtocol", None) == HTTP2 else HTTP1
     if data.startswith(PREFACE):
         return HTTP2
@@ -34,9 +34,9 @@ def protocol_of(transport: Any, data: bytes) -> bytes | None:
 
 
 class Opening(Protocol):
-    """The beginning of a connection: its first bytes tell which protocol the client speaks.
+    """The beginning of a connection: detects the client's protocol from the first bytes.
 
-    It costs nothing afterwards, as the object's own ``dataReceived`` is gone then.
+    Afterwards this costs nothing, as the instance's own ``dataReceived`` is removed then.
     """
 
     transport: Any

@@ -37,14 +37,14 @@ class Outlet:
         self._send = send
         self._chunked = chunked
         self._producer: BodyProducer | None = producer
-        """``None`` when the body is complete, or will never be."""
+        """``None`` when the body is complete, or never will be."""
 
     # ---- what the exchange asks for --------------------------------------------------------------
 
     def start(self, *, stalled: bool) -> None:
         """Start the producer.
 
-        :param stalled: whether the client must read before more may be written.
+        :param stalled: whether the client must read some bytes before more may be written.
         """
         producer = self._producer
         assert producer is not None
@@ -70,13 +70,13 @@ class Outlet:
     # ---- what the producer asks for (BodySink) ---------------------------------------------------
 
     def write(self, data: bytes) -> None:
-        """Send a part."""
+        """Send a part of the body."""
         if self._producer is not None:
             self._exchange.sent_bytes += len(data)
             self._send(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
 
     def finish(self) -> None:
-        """The body is complete."""
+        """Note that the body is complete."""
         if self._producer is None:
             return
         self._producer = None
@@ -85,7 +85,7 @@ class Outlet:
         self._exchange.finished()
 
     def abort(self) -> None:
-        """The body cannot be completed."""
+        """Note that the body cannot be completed."""
         if self._producer is not None:
             self._producer = None
             self._exchange.aborted()
@@ -100,21 +100,21 @@ class Slices:
         self._sink: BodySink | None = None
 
     def start(self, sink: BodySink) -> None:
-        """Send as much as fits."""
+        """Send as many pieces as the send buffer takes."""
         self._sink = sink
         self._go_on()
 
     def pause(self) -> None:
-        """Send no more for now."""
+        """Stop sending for now."""
         self._is_paused = True
 
     def resume(self) -> None:
-        """Send on."""
+        """Continue to send."""
         self._is_paused = False
         self._go_on()
 
     def cancel(self) -> None:
-        """Drop the rest."""
+        """Drop the rest of the body."""
         self._left = self._left[:0]
         self._sink = None
 

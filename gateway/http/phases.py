@@ -14,24 +14,23 @@ __all__ = ["AFTER", "AnswerPhase", "BodyFlow", "BodyPhase", "ConnectionPhase", "
 
 
 class ConnectionPhase(IntEnum):
-    """What a connection waits for; it determines the timeout. From ``CLOSING`` on nothing received is
+    """What a connection waits for; it determines the timeout. From ``CLOSING`` on, received bytes are not
     served."""
 
     IDLE = 0
-    """For another request, of which nothing has arrived."""
+    """Waits for another request, of which nothing has arrived."""
     HEAD = 1
-    """For the rest of a head; and, on a new connection, for the first one."""
+    """Waits for the rest of a head; on a new connection, for the first head."""
     BODY = 2
-    """For the rest of a body."""
+    """Waits for the rest of a body."""
     HANDLING = 3
-    """For the answer: the request is complete."""
+    """Waits for the answer: the request is complete."""
     DRAINING = 4
-    """For the rest of a body that is dropped: the answer is sent, and the connection stays open
-    afterwards."""
+    """Waits for the rest of a body that is dropped: the answer is sent, and the connection stays open."""
     CLOSING = 5
-    """For the client to receive what was written last."""
+    """Waits until the client has received everything written."""
     LINGERING = 6
-    """For the client to close its half: ours is closed, and what arrives is dropped."""
+    """Waits for the client to close its half: ours is closed, and received bytes are dropped."""
     CLOSED = 7
 
 
@@ -58,7 +57,7 @@ class BodyFlow(IntEnum):
 
 
 class BodyPhase(IntEnum):
-    """A body's way in, for bodies that do not arrive together with their heads."""
+    """The phases of receiving a body, for bodies that do not arrive together with their heads."""
 
     BUFFERED = 0
     """Its parts are collected; the handler gets the whole."""
@@ -74,16 +73,16 @@ class BodyPhase(IntEnum):
 
 
 class AnswerPhase(IntEnum):
-    """An answer's way out."""
+    """The phases of an answer."""
 
     OPEN = 0
-    """Nothing of it is written; the handler is at work."""
+    """Nothing of the answer is written; the handler is running."""
     KLEIN = 1
-    """As ``OPEN``, but Klein will write it."""
+    """As ``OPEN``, but Klein will write the answer."""
     BEGUN = 2
-    """Its head is written, and its body is being produced."""
+    """The head is written, and the body is being produced."""
     COMPLETE = 3
-    """All of it is written."""
+    """The whole answer is written."""
     LEFT = 4
     """The client was gone before anything was written."""
     CUT = 5

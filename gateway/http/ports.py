@@ -4,8 +4,8 @@
            |               |            |
            +--------- application ------+
 
-Each object knows the ones above and beside it only by a protocol of this module, and each protocol has only
-the members that are used.
+Each object knows its neighbours only by the protocols of this module, and each protocol has only the members
+that are used.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class Guard(Protocol):
     headers: Headers
     """Headers of every answer."""
     names: frozenset[bytes]
-    """Headers that it checks, in lower case; requests without any of them need no check."""
+    """Headers that the guard checks, in lower case; requests without any of them need no check."""
 
     def look(self, headers: HeaderTable) -> Visit | None:
         """Return a visit that decides later; ``None`` to admit the request."""
@@ -77,9 +77,9 @@ class Application(Protocol):
     app: Klein
     guard: Guard | None
     budget: Budget
-    """Bytes of requests that are held."""
+    """Memory of the requests that are held."""
     answers: Window
-    """Bytes of large answers that clients have not received yet."""
+    """Memory of large answers that clients have not received yet."""
     unread_answers: UnreadAnswers
     """Bytes of other answers that wait for slow clients."""
     large_turns: OneByOne
@@ -94,13 +94,13 @@ class Application(Protocol):
 
     @property
     def limits(self) -> Limits:
-        """Its limits on clients."""
+        """The limits on clients."""
 
     def dispatch(self, request: Request) -> bool:
         """Give a request its id and its handler; return false if only Klein knows whether there is one."""
 
     def barred(self, request: Request) -> Handler | None:
-        """Return a handler that refuses the request, if the guard does not admit it."""
+        """Return a handler that refuses the request, if the guard does not admit the request."""
 
     def serve(self, request: Request) -> None:
         """Dispatch and handle a request that has no body."""
@@ -109,7 +109,7 @@ class Application(Protocol):
         """Run the handler of a request that was dispatched."""
 
     def resume(self, request: Request) -> None:
-        """Run the handler of a request again, or another one."""
+        """Run a handler of a request: the same one again, or another one."""
 
     def refuse(self, request: Request, error: Exception) -> None:
         """Answer a request that failed before a handler was found."""
@@ -118,7 +118,7 @@ class Application(Protocol):
         """Answer a request whose handler has failed."""
 
     def answered(self, response: Response, request: Request) -> None:
-        """Show an answer to the plugins, and have it written."""
+        """Pass an answer to the plugins, then to the request, which writes it."""
 
     def ended(self, request: Request, status: int) -> None:
         """Count a request whose answer is complete, or was cut."""
@@ -171,7 +171,7 @@ class TakesOver(Protocol):
     def __call__(self, channel: Connection, data: bytes) -> None:
         """Serve a connection from now on.
 
-        :param channel: has served it so far; nothing was written.
+        :param channel: the channel that has served the connection so far; nothing was written.
         :param data: all bytes that have arrived.
         """
 
@@ -190,26 +190,26 @@ class Channel(Protocol):
 
     @property
     def cut_by(self) -> str:
-        """Whose doing it is if the connection ends before its time."""
+        """Which side is responsible if the connection ends early."""
 
     def write(self, data: bytes, /) -> object:
         """Send bytes."""
 
     @property
     def factory(self) -> Server:
-        """Who made it."""
+        """The server that made the channel."""
 
     def linger(self) -> None:
         """Read and drop the rest of the body after the answer, so that the connection can be reused."""
 
     def done(self, exchange: ExchangePort) -> None:
-        """Request and answer are complete."""
+        """Note that request and answer are complete."""
 
     def close(self) -> None:
-        """Close once what was written is sent."""
+        """Close when everything written is sent."""
 
     def abort(self) -> None:
-        """Drop the connection."""
+        """Drop the connection at once."""
 
 
 class BodyChannel(Protocol):
@@ -217,7 +217,7 @@ class BodyChannel(Protocol):
 
     application: Application
     since: float | None
-    """When the wait for this part of the body began; ``None`` for now."""
+    """Time at which the wait for this part of the body began; ``None`` means now."""
 
     def settle_reading(self) -> None:
         """Decide again whether to read from the socket."""
@@ -229,7 +229,7 @@ class BodyChannel(Protocol):
         """Note that all of the body has arrived; return false if it is no longer wanted."""
 
     def close(self) -> None:
-        """Close once what was written is sent."""
+        """Close when everything written is sent."""
 
 
 class ByKlein(Protocol):
@@ -248,7 +248,7 @@ class ExchangePort(CountedRequest):
     keep_alive = True
     """Whether the connection may be reused for another request."""
     is_1_1 = True
-    """Whether the client knows informational answers, and bodies of unknown length: not with HTTP/1.0."""
+    """Whether the client understands informational answers and bodies of unknown length, unlike HTTP/1.0."""
     http_version = b"1.1"
     web_channel: Callable[[ExchangePort, Channel], Any]
     """Makes the channel of a request of twisted.web, if Klein answers."""
@@ -271,16 +271,16 @@ class ExchangePort(CountedRequest):
         raise NotImplementedError
 
     def reserve(self, size: int) -> bool:
-        """Reserve memory for so many more bytes of the body; return false, and reserve none, if there is
-        none."""
+        """Reserve memory for more bytes of the body; return false, and reserve nothing, if there is not
+        enough."""
         raise NotImplementedError
 
     def invite_body(self) -> None:
-        """Ask for a body that is wanted, if the client waits for that."""
+        """Ask for a body that is wanted, if the client waits to be asked."""
         raise NotImplementedError
 
     def body_is_complete(self) -> None:
-        """End the body: it is complete, or will never be."""
+        """Forget the body: it is complete, or never will be."""
         raise NotImplementedError
 
     def run(self) -> None:
@@ -288,10 +288,10 @@ class ExchangePort(CountedRequest):
         raise NotImplementedError
 
     def end(self) -> None:
-        """Request and answer are complete."""
+        """Note that request and answer are complete."""
         raise NotImplementedError
 
-    # ---- for who makes its answer's body ---------------------------------------------------------
+    # ---- for the producer of its answer's body ---------------------------------------------------
 
     def finished(self) -> None:
         """End the answer: all of it is written."""
@@ -304,7 +304,7 @@ class ExchangePort(CountedRequest):
     # ---- for Klein -------------------------------------------------------------------------------
 
     def klein_runs(self, request: ByKlein) -> None:
-        """Leave the answer to Klein."""
+        """Note that Klein answers."""
         raise NotImplementedError
 
     def klein_answers(self, status: int, headers: WebHeaders) -> WebHeaders:
@@ -312,7 +312,7 @@ class ExchangePort(CountedRequest):
         raise NotImplementedError
 
     def klein_failed(self, error: Exception) -> None:
-        """Report a failure of Klein like any other."""
+        """Report a failure in Klein like any other failure."""
         raise NotImplementedError
 
     def klein_finished(self) -> None:
@@ -327,10 +327,10 @@ class Timed(Protocol):
     phase: ConnectionPhase
     input: InputPhase
     since: float | None
-    """When this phase was first seen; ``None`` when it has not been."""
+    """Time at which this phase was first seen; ``None`` if it has not been seen yet."""
     stalled_since: float | None
     unsent: int
-    """What :meth:`count_unsent` returned at the last sweep."""
+    """The result of :meth:`count_unsent` at the last sweep."""
     linger_until: float | None
     """Deadline for dropping the bytes that still arrive."""
 
@@ -344,10 +344,10 @@ class Timed(Protocol):
 
     @property
     def allowance(self) -> float:
-        """Extra seconds that the phase may take."""
+        """Extra seconds that the current phase may take."""
 
     def count_unsent(self) -> int:
-        """Return a number that becomes smaller when the client reads; 0 if it has everything."""
+        """Return a number that decreases when the client reads; 0 if the client has received everything."""
 
     def probe(self) -> None:
         """Send something, once, to find out whether the client still exists."""
@@ -359,37 +359,37 @@ class Timed(Protocol):
         """Answer an incomplete request, and close."""
 
     def close(self) -> None:
-        """Close once what was written is sent."""
+        """Close when everything written is sent."""
 
     def stop_lingering(self) -> None:
         """Stop waiting for the client to close its half."""
 
     def close_if_idle(self) -> None:
-        """Close it unless a request is being served, or has just arrived."""
+        """Close the connection unless a request is being served, or has just arrived."""
 
     def abort(self) -> None:
-        """Drop it."""
+        """Drop the connection or stream at once."""
 
 
 class Connection(Timed, Protocol):
     """A connection: the interface to its factory, its deadlines and its end."""
 
     cut_by: str
-    """Whose doing it is if the connection ends before its time."""
+    """Which side is responsible if the connection ends early."""
 
     @property
     def factory(self) -> Server:
-        """Who made it."""
+        """The server that made the channel."""
 
     def note_unread(self) -> None:
         """Count the bytes that wait for the client in ``application.unread_answers``."""
 
     def timed(self) -> Sequence[Timed]:
-        """Return what has deadlines of its own: itself, and its streams if it has several requests at once.
+        """Return the objects that have deadlines: the connection itself, and its streams if it has any.
         Called once a second."""
 
     def leave(self) -> None:
-        """Have the client go elsewhere with its next request: the server is about to stop."""
+        """Make the client send its next request elsewhere, because the server is about to stop."""
 
     def read_on(self) -> None:
         """Read from the socket again."""

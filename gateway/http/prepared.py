@@ -1,4 +1,4 @@
-"""Bodies that are the same for all callers: compressed once, with a validator."""
+"""Answers that are the same for all callers: compressed once, and with a validator."""
 
 from __future__ import annotations
 
@@ -19,15 +19,14 @@ _STEP_BYTES = 32 * 1024
 
 
 class Prepared:
-    """A body with its type, in both codings.
+    """A body with its content type, plain and compressed by gzip.
 
-    The endpoint that answers with it has to take ``If-None-Match``, where the application is selective about
-    headers.
+    The endpoint must declare that it takes ``If-None-Match``, if the application refuses undeclared headers.
 
-    :param content_type: as sent.
-    :param headers: further ones of each answer.
-    :param compressed: the body by gzip, if that is done already; see :func:`preparing`.
-    :ivar tag: names the body, without quotes.
+    :param content_type: the content type.
+    :param headers: further headers of each answer.
+    :param compressed: the body compressed by gzip, if available; see :func:`preparing`.
+    :ivar tag: entity tag of the body, without quotes.
     """
 
     def __init__(
@@ -65,9 +64,9 @@ class Prepared:
 def preparing(
     parts: Iterable[bytes], content_type: bytes, headers: Headers = ()
 ) -> Generator[None, None, Prepared]:
-    """Prepare a long body in steps; yields after each.
+    """Prepare a long body in steps; yields after each step.
 
-    :param parts: of the body, each of which takes a step to make.
+    :param parts: parts of the body, each made in one step.
     """
     packer = zlib.compressobj(_LEVEL, wbits=_GZIP)
     plain = []

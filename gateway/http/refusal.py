@@ -1,7 +1,7 @@
-"""RefusedConnections, and answers to failures: a code, a status, and whether to retry.
+"""Refusals, and answers to failures: a code, a status, and whether to retry.
 
-Handlers do not catch exceptions: they raise a :class:`Refusal`, or let others pass. An application adds its
-own codes with :func:`declare`, and explains further exceptions by
+Handlers do not catch exceptions: they raise a :class:`Refusal`, or let exceptions pass. An application adds
+its own codes with :func:`declare`, and explains other exceptions with
 :meth:`gateway.http.application.Application.explain`.
 """
 
@@ -44,11 +44,11 @@ class Problem(NamedTuple):
     status: int
     retry: Retry
     text: str
-    """Default message, for faults without a more specific one."""
+    """Default message, for failures without a more specific one."""
 
 
 PROBLEMS: dict[str, Problem] = {}
-"""Code -> its row. Those that follow are HTTP's own; see :func:`declare` for others."""
+"""Code -> its row. The rows below are those of HTTP; :func:`declare` adds others."""
 
 
 def declare(rows: Iterable[tuple[str, int, Retry, str]]) -> None:
@@ -80,7 +80,7 @@ class Refusal(Exception):
     Handlers raise it, or return it, which costs less; it is also a handler itself, one that refuses.
 
     :param code: a key of :data:`PROBLEMS`.
-    :param message: names the fault and what was expected; ``None`` for the table's message.
+    :param message: says what was wrong and what was expected; ``None`` for the table's message.
     :param resource: the resource concerned, in the application's notation; ``""`` for none, ``None`` to let
         the application find out.
     :param headers: further response headers.
@@ -117,11 +117,11 @@ class FixedRefusal(Refusal):
     """
 
     prepared: tuple[bytes, bytes] | None = None
-    """The headers of its answer, and the body up to the resource's value; made at the first use."""
+    """The headers of the answer, and its body up to the resource's value; made at the first use."""
 
     @classmethod
     def of(cls, refusal: Refusal) -> FixedRefusal:
-        """Return the same refusal, for more requests."""
+        """Return an equal refusal that can be used for many requests."""
         return cls(refusal.problem.code, refusal.message, refusal.resource, refusal.headers)
 
 
@@ -152,12 +152,12 @@ class Explanation(NamedTuple):
 
 
 def explain(error: BaseException) -> Explanation:
-    """Explain a failure that has nothing to do with the application's subject."""
+    """Explain a failure that does not depend on the application."""
     if isinstance(error, Refusal):
         problem = error.problem
         return Explanation(problem, _members(problem, error.message, error.resource), error.headers)
     if isinstance(error, MemoryError):
-        # It may have happened anywhere, so the outcome is unknown.
+        # The failure may have happened at any point, so the outcome is unknown.
         problem = PROBLEMS["Overloaded"]._replace(retry=Retry.AMBIGUOUS)
         return Explanation(problem, _members(problem, "There is no memory left."))
     is_bug = not isinstance(error, CancelledError)

@@ -40,15 +40,15 @@ the request (see ``Request.render``); raises an exception for a failure, or retu
 
 
 class BodyWanted(Exception):
-    """A handler needs the body, which has not been read yet. The handler is called again, from its beginning,
-    when the body has arrived."""
+    """A handler needs the body, which has not been read yet. When the body has arrived, the handler is called
+    again from its beginning."""
 
 
 class NotYet(Exception):
-    """A handler cannot say yet who the caller is. It is called again, from its beginning, when it may.
+    """A handler cannot identify the caller yet. It is called again, from its beginning, when it can.
 
-    :param until: fires when that is so; fails with what is to be answered. It is cancelled if the client
-        leaves.
+    :param until: fires when the handler may be called again; fails with the failure to be answered. It is
+        cancelled if the client leaves.
     """
 
     def __init__(self, until: Deferred[Any]) -> None:
@@ -63,17 +63,17 @@ class BodyReader(Protocol):
         """Take the next part."""
 
     def body_finished(self) -> None:
-        """The body is complete."""
+        """Note that the body is complete."""
 
     def body_lost(self) -> None:
-        """The client is gone, or its chunked coding is broken; nothing more will come."""
+        """The client is gone, or its chunked coding is broken; nothing more will arrive."""
 
 
 class BodyStream(Protocol):
     """A body that has not been read yet."""
 
     def deliver_to(self, reader: BodyReader) -> None:
-        """Begin to read into ``reader``. Parts that have arrived are delivered at once."""
+        """Begin to deliver the body to ``reader``. Parts that have arrived already are delivered at once."""
 
     def pause(self) -> None:
         """Stop reading from the client until :meth:`resume`."""
@@ -91,7 +91,7 @@ class Caller(Protocol):
 
     @property
     def name(self) -> str:
-        """How logs name it; ``user`` unless that is an account which callers share."""
+        """The caller's name in logs; equals ``user`` unless that is an account which callers share."""
 
     @property
     def stands_for_anyone(self) -> bool:
@@ -102,7 +102,7 @@ class UnderWay(Protocol):
     """A running operation of the driver, which reports its outcome to the request."""
 
     def abandon(self) -> None:
-        """Cancel it, without a report."""
+        """Cancel the operation, without reporting an outcome."""
 
 
 _NO_PARAMETERS: dict[str, Any] = {}
@@ -124,29 +124,29 @@ class Request:
     """
 
     is_inner = False
-    """Whether this stands for another request, which is counted and shown to the plugins instead."""
+    """Whether this request represents another one, which is counted and shown to the plugins instead."""
 
     raw_body = b""
     body_limit = 0
     body_too_large = False
-    """Whether the body exceeds that limit, and was not kept."""
+    """Whether the body exceeds the limit, and was not kept."""
     body_is_awaited = False
-    """Whether the body is read only when a handler wants it."""
+    """Whether the body is read only when a handler asks for it."""
     stream: BodyStream | None = None
 
     visit: Any = None
     """Result of the application's guard for the headers, if any."""
     is_from_unix_socket = False
-    """Whether the client came by a socket that no browser can reach."""
+    """Whether the client uses a Unix socket, which no browser can reach."""
     is_encrypted = False
     """Whether the client uses TLS."""
 
     trace: TraceContext | None = None
-    """The trace it belongs to, if :func:`gateway.http.tracecontext.trace_of` was asked."""
+    """The trace that the request belongs to, once :func:`gateway.http.tracecontext.trace_of` was called."""
     record: Any = None
-    """What tracing notes of it while its span is recorded."""
+    """Tracing's notes about the request while its span is recorded."""
     outer: Request | None = None
-    """The request of our own channel that this one stands for, if ``is_inner``."""
+    """The request of our own channel that this one represents, if ``is_inner``."""
 
     # Filled by the application:
     parameters: dict[str, bytes] = _NO_PARAMETERS
@@ -157,7 +157,7 @@ class Request:
     started = 0.0
     given_id: bytes | None = None
     is_selective = False
-    """Whether it has one of the application's ``selective_headers``."""
+    """Whether the request has one of the application's ``selective_headers``."""
 
     # Filled by the channel, for plugins that count:
     received_bytes = 0
@@ -165,17 +165,18 @@ class Request:
     sent_bytes = 0
     """Bytes of the answer's body that were handed to the transport."""
     cut = ""
-    """Who cut the request or answer off: ``client`` or ``gateway``; ``""`` if it is complete."""
+    """The side that cut off the request or answer: ``client`` or ``gateway``; ``""`` if both are complete."""
 
     failure_code = ""
-    """The code of the error that it was answered with."""
+    """The code of the error in the answer."""
 
     # Filled by the handler, for the explanation of a failure:
     caller: Caller | None = None
     limit_headers: Headers = ()
-    """Headers about limits on requests, for the answer."""
+    """Headers about rate limits, for the answer."""
     spending: tuple[Callable[[int], object], ...] = ()
-    """Called with the number of operations that were done for the request, beside the request itself."""
+    """Called with the number of operations that were executed for the request, in addition to the request
+    itself."""
     operation = ""
     context: Any = None
     """Further details for the application, if any."""

@@ -23,11 +23,11 @@ __all__ = [
 Headers = Sequence[tuple[bytes, bytes]]
 
 UNBUFFERED = (b"X-Accel-Buffering", b"no")
-"""Makes nginx pass on an answer as it arrives, instead of waiting until a buffer is full."""
+"""Header that makes nginx forward an answer as it arrives, instead of waiting until a buffer is full."""
 
 JSON_TYPE = (b"Content-Type", b"application/json")
 
-# Statuses that twisted.web lacks, or gives an old name (RFC 9110 15, RFC 6585).
+# Statuses that twisted.web lacks, or for which it has an old name (RFC 9110 15, RFC 6585).
 REASONS = dict(RESPONSES) | {
     413: b"Content Too Large",
     414: b"URI Too Long",
@@ -40,7 +40,7 @@ REASONS = dict(RESPONSES) | {
     499: b"Client Closed Request",
     511: b"Network Authentication Required",
 }
-"""Reason phrases of status lines."""
+"""Status -> reason phrase."""
 
 
 class BodySink(Protocol):
@@ -53,9 +53,9 @@ class BodySink(Protocol):
         """End the body: it is complete."""
 
     def abort(self) -> None:
-        """Close the connection, so that the caller notices that the body is incomplete.
+        """Close the connection, so that the client notices that the body is incomplete.
 
-        What was written before is delivered.
+        Parts written before are still delivered.
         """
 
 
@@ -69,7 +69,7 @@ class BodyProducer(Protocol):
         """Begin to write into ``sink``."""
 
     def pause(self) -> None:
-        """Stop writing: the client reads more slowly than this writes."""
+        """Stop writing: the client reads more slowly than the producer writes."""
 
     def resume(self) -> None:
         """Continue to write: the client has caught up."""
@@ -109,9 +109,9 @@ class Response:
         self._headers = headers
 
     def add(self, headers: Headers, block: bytes) -> None:
-        """Add headers behind the others.
+        """Append headers.
 
-        :param block: the same as :meth:`block` would return them, prepared by who adds them often.
+        :param block: the same headers as :meth:`block` would return them, for callers that add them often.
         """
         if self._headers is None:
             self._block += block
@@ -132,7 +132,7 @@ class Response:
 class RenderedResponse(Response):
     """An answer whose headers are given as the bytes to send: for the most frequent requests.
 
-    :param block: lines ``Name: value`` with ``\\r\\n`` behind each. It is sent as it is, so it must not
+    :param block: lines ``Name: value`` with ``\\r\\n`` behind each. It is sent unchanged, so it must not
         contain unchecked input of a client.
     """
 
@@ -152,7 +152,7 @@ def header_block(headers: Headers) -> bytes:
     """
     block = b"".join([b"%b: %b\r\n" % header for header in headers])
     if block.count(b"\n") != len(headers) or block.count(b"\r") != len(headers):
-        raise ValueError("a header of the answer holds a line end")
+        raise ValueError("a header of the answer contains a line end")
     return block
 
 

@@ -1,9 +1,9 @@
 """Routes: declared once with Klein, found fast.
 
 A handler carries an :class:`Endpoint`; :func:`mount` declares it on a Klein app. The
-:class:`Dispatcher` reads Klein's route map and finds routes made of whole segments itself, in the path as it
-was sent, so that a ``%2F`` in a key is not mistaken for a slash. All other routes (converters, branches,
-plain Klein handlers of plugins) are left to Klein.
+:class:`Dispatcher` reads Klein's route map and finds routes made of whole segments itself, in the undecoded
+path, so that a ``%2F`` in a key is not mistaken for a slash. All other routes (converters, branches, plain
+Klein handlers of plugins) are left to Klein.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def mount(app: Klein, resource: object, run: Callable[..., Any]) -> None:
     """Declare the endpoints of ``resource`` on ``app``.
 
     :param run: serves a request when Klein itself dispatches:
-        ``run(twisted_request, endpoint, handler, parameters)`` returns something Klein can render.
+        ``run(twisted_request, endpoint, handler, parameters)`` returns an object that Klein can render.
     """
     checks_first = getattr(resource, "checks_first", False)
     for endpoint_of, handler in endpoints_of(resource):
@@ -57,7 +57,7 @@ def _view(declared: Endpoint, handler: Handler, run: Callable[..., Any]) -> Call
     return view
 
 
-# Clients can make up others.
+# Clients can send others.
 _KNOWN_METHODS = frozenset({"GET", "HEAD", "PUT", "POST", "DELETE", "OPTIONS", "PATCH", "TRACE"})
 
 
@@ -69,16 +69,16 @@ class _Node:
         self.literals: dict[bytes, _Node] = {}
         self.child: _Node | None = None
         self.rest: _Node | None = None
-        """The node of every path below this one that no other route has (``<path:name>``)."""
+        """The node for every path below this one that has no other route (``<path:name>``)."""
         self.methods: dict[str, tuple[Endpoint, Handler, tuple[str, ...]]] = {}
         """Endpoints by method, with the names of the parameters: two routes may name the same segment
         differently."""
         self.refusals: dict[str, Refusal] = {}
-        """What is answered to methods that it has not."""
+        """The refusal of methods that the node does not have."""
 
     @property
     def is_only_child(self) -> bool:
-        """Whether every segment leads here from the node above."""
+        """Whether the node's parent has no other child, so that every segment leads to this node."""
         parent = self.parent
         return parent is not None and parent.child is self and not parent.literals
 
@@ -104,11 +104,11 @@ MissingRoute = Callable[[bytes], Refusal]
 
 _SEGMENT = re.compile(r"[A-Za-z0-9._~-]+|<([a-z_]+)>")
 _REST = re.compile(r"<path:[a-z_]+>")
-# Segments that need no decoding and have nothing to refuse.
+# Segments that need no decoding and are always valid.
 _PLAIN_SEGMENT = re.compile(rb"[A-Za-z0-9._~!$&'()*+,;=:@-]+")
 
 _Found = tuple[Endpoint, Handler, str, dict[str, bytes], str]
-"""What a path leads to, with its parameters and the name of the one that varies."""
+"""The result for a path: its parameters, and the name of the parameter that varies."""
 
 _KNOWN_PREFIXES = 1024
 _LONGEST_KNOWN_PREFIX = 256
@@ -118,8 +118,8 @@ class Dispatcher:
     """Finds the handler of a request.
 
     :param app: all routes must have been declared.
-    :param missing_route: makes the 404 of a path without a route; ``None`` leaves such paths, and methods
-        without a route, to Klein.
+    :param missing_route: makes the 404 answer for a path without a route; ``None`` leaves such paths, and
+        methods without a route, to Klein.
     """
 
     def __init__(self, app: Klein, missing_route: MissingRoute | None = None) -> None:
@@ -129,7 +129,7 @@ class Dispatcher:
         """Whether there are routes that only Klein can find."""
         # Cache: (method, path up to its last slash) -> the result, if only the last segment varies.
         self._known: Known[tuple[str, bytes], _Found] = Known(_KNOWN_PREFIXES)
-        # The same for a literal behind the segment that varies: (method, path up to the slash before that
+        # The same for a literal after the segment that varies: (method, path up to the slash before that
         # segment, the last segment).
         self._suffixed: Known[tuple[str, bytes, bytes], _Found] = Known(_KNOWN_PREFIXES)
         for rule in app.url_map.iter_rules():
@@ -181,8 +181,9 @@ class Dispatcher:
     def dispatch(self, request: Request) -> Handler | None:
         """Return the handler of a request, and fill in ``endpoint``, ``operation`` and ``parameters``.
 
-        :returns: also a refusal: 404, 405 with ``Allow``; ``None`` if Klein has to be asked.
-        :raises Refusal: 400 if a segment is badly encoded.
+        :returns: the handler, which may be a refusal: 404, or 405 with ``Allow``; ``None`` if only Klein
+            knows.
+        :raises Refusal: 400 if the encoding of a segment is invalid.
         """
         path = request.path
         cut = path.rfind(b"/") + 1
@@ -239,7 +240,7 @@ class Dispatcher:
             return Response(204)
         methods = self.allow(request.path)
         if methods is None and request.path == b"/":
-            # The default health check of HAProxy.
+            # HAProxy's default health check.
             return Response(204, [(b"Allow", b"OPTIONS")])
         if methods is None:
             raise Refusal("RouteNotFound", resource="")

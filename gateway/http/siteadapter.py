@@ -1,5 +1,5 @@
-"""Serves handlers with ``@endpoint`` where Klein's own resource dispatches: for routes that only Klein
-understands, and inside another twisted.web site.
+"""Serves handlers with ``@endpoint`` that Klein dispatches: for routes that only Klein understands, and
+inside another twisted.web site.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ class _Served(Request):
         """Pass the answer to Klein."""
         self.under_way = None
         if self.outer is not None:
-            # For the log, which shows the other one.
+            # For the log, which shows the outer request.
             self.outer.caller = self.caller
             self.outer.failure_code = self.failure_code
             self.outer.limit_headers = (*self.outer.limit_headers, *self.limit_headers)
@@ -154,7 +154,7 @@ def run_under_klein(
         request.visit = application.guard.look(headers)
     application.dispatch(request)
     if outer is not None:
-        # It came by our channel, which handles that.
+        # The request came through our channel, which handles that.
         request.is_inner = True
         request.outer = outer
         request.number, request.given_id = outer.number, outer.given_id

@@ -12,7 +12,7 @@ class BadTarget(Exception):
     """``Host`` or the request target is invalid; the text says why."""
 
 
-# RFC 3986 3.2.2 and 3.2.3. They allow nearly any character in a name.
+# RFC 3986 3.2.2 and 3.2.3, which allow nearly any character in a name.
 _HOST = re.compile(
     rb"(?:\[(?P<literal>[0-9A-Fa-f:.]+|[vV][0-9A-Fa-f]+\.[A-Za-z0-9._~!$&'()*+,;=:-]+)\]"
     rb"|(?P<name>(?:[A-Za-z0-9._~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})*))"
@@ -49,7 +49,7 @@ def split_target(method: bytes, target: bytes) -> tuple[bytes, bytes | None]:
     """Read a request target in any of its forms (RFC 9112 3.2).
 
     :returns: path and query; and the host of an absolute URL, which replaces ``Host``.
-    :raises BadTarget: its form is not one that a gateway serves.
+    :raises BadTarget: the form is not one that the gateway serves.
     """
     if target[:1] == b"/":
         return target, None
@@ -61,16 +61,16 @@ def split_target(method: bytes, target: bytes) -> tuple[bytes, bytes | None]:
     scheme, authority = absolute.groups()
     if scheme.lower() not in _SCHEMES:
         raise BadTarget(
-            f"a URL of scheme {scheme[:20].decode('ascii')!r} is not served here; http and https are"
+            f"a URL with the scheme {scheme[:20].decode('ascii')!r} is not served; expected http or https"
         )
     if b"@" in authority:
-        raise BadTarget("the URL must not have a user name; credentials belong into Authorization")
+        raise BadTarget("the URL must not have a user name; send credentials in Authorization")
     if not authority:
         raise BadTarget("the URL names no host")
     check_host(authority)
     rest = target[absolute.end() :]
     if rest[:1] != b"/":
-        # The authority ends with the first of '/', '?' and '#'; a slash behind a '?' belongs to the query.
+        # The authority ends at the first '/', '?' or '#'; a slash after '?' belongs to the query.
         rest = b"/" + rest if rest or method != b"OPTIONS" else b"*"
     return rest, authority
 

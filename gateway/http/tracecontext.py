@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["TraceContext", "continue_trace", "forwarded", "trace_of"]
 
 SAMPLED = 1
-"""The flag that a caller sets who may have recorded the trace (3.2.2.5)."""
+"""The flag that a caller sets if it may have recorded the trace (3.2.2.5)."""
 
 _NEWEST = b"00"
 _PARENT = re.compile(rb"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})")
@@ -31,11 +31,11 @@ _MEMBER = re.compile(
     rb"=[\x20-\x2b\x2d-\x3c\x3e-\x7e]{0,255}[\x21-\x2b\x2d-\x3c\x3e-\x7e]"
 )
 
-# Random ids that no trace has yet: the system is asked for many of them at a time.
+# Unused random ids: many of them are read from the system at a time.
 _random_digits: list[str] = []
 _IDS_AT_ONCE = 64
 if hasattr(os, "register_at_fork"):
-    # Two processes must not have the same.
+    # Two processes must not have the same ids.
     os.register_at_fork(after_in_child=_random_digits.clear)
 
 
@@ -45,7 +45,7 @@ class TraceContext(NamedTuple):
     trace_id: str
     """32 hexadecimal digits."""
     parent_id: str
-    """16 hexadecimal digits: the caller's span, or the one that was begun here."""
+    """16 hexadecimal digits: the caller's span, or the one that was started here."""
     flags: int
     """0 or :data:`SAMPLED`."""
     state: str = ""
@@ -54,7 +54,7 @@ class TraceContext(NamedTuple):
     """Whether the trace begins here: the caller sent no context, or an invalid one."""
 
     def headers(self) -> dict[str, str]:
-        """Return the headers that carry it to the next service."""
+        """Return the headers that pass the context to the next service."""
         headers = {"traceparent": f"00-{self.trace_id}-{self.parent_id}-{self.flags:02x}"}
         if self.state:
             headers["tracestate"] = self.state
@@ -62,7 +62,7 @@ class TraceContext(NamedTuple):
 
 
 def continue_trace(request: Request) -> TraceContext:
-    """Return the context in a request's headers; a new one if it is missing or invalid (4.3)."""
+    """Return the context in a request's headers; a new context if it is missing or invalid (4.3)."""
     given = request.header_values(b"traceparent")
     # If there are several values, none is more likely to be right than the others.
     found = _read_parent(given[0]) if len(given) == 1 else None
@@ -75,7 +75,7 @@ def continue_trace(request: Request) -> TraceContext:
 def trace_of(request: Request) -> TraceContext:
     """Return the trace context of a request, the same one for all callers.
 
-    It is the caller's, or a new one; while spans are exported, its parent is the request's own span.
+    It is the caller's context, or a new one; if spans are exported, its parent is the request's own span.
     """
     outer = request.outer
     if outer is not None:
@@ -91,8 +91,8 @@ def trace_of(request: Request) -> TraceContext:
 def forwarded(request: Request) -> dict[str, str]:
     """Return the headers that continue the request's trace in a request to another service.
 
-    Without spans of its own the gateway passes on the caller's context as it was, so that the caller's
-    span is the parent of what follows.
+    If the gateway has no spans of its own, it passes on the caller's context unchanged, so that the caller's
+    span is the parent of the next one.
     """
     headers = trace_of(request).headers()
     record = (request.outer or request).record

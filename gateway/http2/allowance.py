@@ -1,4 +1,4 @@
-"""How much a client may do that costs work and brings nothing forward."""
+"""Limits actions of a client that cause work without making progress."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ __all__ = ["Allowance"]
 
 
 class Allowance:
-    """A number of things that may be done at once, and again with time (a token bucket).
+    """A token bucket: a number of actions that are allowed at once, and more as time passes.
 
-    :param burst: how many at once.
-    :param per_second: how many more with each second.
-    :param now: the time of the clock that :meth:`spend` is given.
+    :param burst: number of actions allowed at once.
+    :param per_second: number of further actions per second.
+    :param now: the current time of the clock whose times are passed to :meth:`spend`.
     """
 
     __slots__ = ("_burst", "_left", "_per_second", "_since")
@@ -22,7 +22,7 @@ class Allowance:
         self._since = now
 
     def spend(self, cost: float, now: float) -> bool:
-        """Take from the allowance; return false if it is used up."""
+        """Use some of the allowance; return false if it is exhausted."""
         passed, self._since = now - self._since, now
         self._left = min(self._burst, self._left + passed * self._per_second) - cost
         return self._left >= 0

@@ -1,8 +1,8 @@
-"""A connection of HTTP/2: its streams, what they share, and its end.
+"""An HTTP/2 connection: its streams, the state that they share, and its end.
 
-h2 holds the state of the protocol (:mod:`gateway.http2.core`). This module decides when its frames are read
-and written: in small turns, and only while the client reads; and it ends connections whose clients cause work
-without bringing anything forward.
+h2 holds the state of the protocol (:mod:`gateway.http2.core`). This module decides when frames are read and
+written: in small turns, and only while the client reads. It ends connections whose clients cause work without
+making progress.
 """
 
 from __future__ import annotations
@@ -52,20 +52,20 @@ IDLE, HEAD, BODY, HANDLING, DRAINING, CLOSING, LINGERING, CLOSED = ConnectionPha
 READING, PAUSED, ENDED, PROBED = InputPhase
 
 _MAX_UNREAD = 2**16
-"""Bytes that are received and not looked at before no more are read from the socket."""
+"""Number of received, unprocessed bytes at which the connection stops reading from the socket."""
 
 _LAST_STREAM = 2**31 - 1
 _DRAINED = b"drained."
 
 
 class Leaving(IntEnum):
-    """Whether the client is to go elsewhere."""
+    """Whether the client has to use another connection."""
 
     STAYS = 0
     ASKED = 1
-    """GOAWAY is sent; requests that crossed it are served."""
+    """GOAWAY was sent; requests that crossed it on the way are served."""
     KNOWS = 2
-    """The client has read it, and sends no other request."""
+    """The client has read GOAWAY, and sends no further requests."""
 
 
 @implementer(IPushProducer, IHalfCloseableProtocol)
@@ -73,14 +73,14 @@ class HTTP2Connection(ClientConnection):
     """One client's connection.
 
     Its phases are those of :class:`gateway.http.phases.ConnectionPhase`: ``HEAD`` while a head is incomplete,
-    ``HANDLING`` with streams, ``IDLE`` without. Streams have their own.
+    ``HANDLING`` while there are streams, ``IDLE`` without any. Streams have their own phases.
 
-    :param server: has the application, the limits, and what connections share.
+    :param server: has the application, the limits, and the state that all connections share.
     """
 
     phase = HEAD
     _turn: Any = None
-    """The next turn, if one is due."""
+    """The next turn, if one is scheduled."""
     _is_processing = False
     _has_unread = False
     _leaving = Leaving.STAYS
@@ -141,7 +141,7 @@ class HTTP2Connection(ClientConnection):
     # ---- from bytes to streams -------------------------------------------------------------------
 
     def _process(self) -> None:
-        """Read frames, but not so many that others have to wait."""
+        """Read frames, but not so many that other connections have to wait."""
         self._is_processing = True
         try:
             frames = self._cutter.take(FRAMES_A_TURN)
@@ -210,7 +210,7 @@ class HTTP2Connection(ClientConnection):
             stream.serve(head, body, is_complete=is_complete)
 
     def _widened(self, number: int) -> None:
-        """Send on what had to wait for the window."""
+        """Send the bytes that had to wait for the window."""
         waiting = self.streams.values() if not number else [self.streams.get(number)]
         for stream in waiting:
             if stream is not None and stream.has_queued:
@@ -219,13 +219,14 @@ class HTTP2Connection(ClientConnection):
     # ---- what streams ask for --------------------------------------------------------------------
 
     def wake(self, stream: Stream) -> None:
-        """Send what a stream has to send, at the end of the turn."""
+        """Schedule a stream's bytes to be sent at the end of the turn."""
         self._sender.wake(stream)
         if not self._is_processing:
             self._take_turn()
 
     def keep(self, size: int) -> None:
-        """Note that bytes of bodies wait for their handlers; or, below zero, that they do not any more."""
+        """Note that bytes of bodies wait for their handlers; a negative number means that they no longer
+        wait."""
         if self.phase < CLOSING and self._credit.keep(size):
             self._take_turn()
 
@@ -235,18 +236,18 @@ class HTTP2Connection(ClientConnection):
             try:
                 self._core.increment_flow_control_window(size, number)
             except (KeyError, ProtocolError):
-                # The client has ended it: that is among the events that are not handled yet.
+                # The client has ended the stream: that event is not handled yet.
                 return
             self._take_turn()
 
     def reset(self, number: int, code: ErrorCodes) -> None:
-        """End a stream."""
+        """End a stream with RST_STREAM."""
         if self.phase >= CLOSING:
             return
         try:
             self._core.reset_stream(number, code)
         except ProtocolError:
-            # Both sides have ended it; the client may still be notified.
+            # Both sides have ended the stream; the client may still be notified.
             self._sender.write(rst_stream(number, code))
         self._take_turn()
 
@@ -279,7 +280,7 @@ class HTTP2Connection(ClientConnection):
             self._settle()
 
     def _flush(self) -> None:
-        """Send what the streams have."""
+        """Send the streams' bytes."""
         self._is_processing = True
         try:
             self._sender.flush()
@@ -319,12 +320,12 @@ class HTTP2Connection(ClientConnection):
     # ---- back-pressure ---------------------------------------------------------------------------
 
     def pauseProducing(self) -> None:
-        """Send no more: the kernel has no room."""
+        """Stop sending: the kernel has no room."""
         self._sender.is_stalled = True
         self._settle_reading()
 
     def resumeProducing(self) -> None:
-        """Send on."""
+        """Continue to send."""
         self._sender.is_stalled = False
         self.stalled_since = None
         self._sender.count_sent()
@@ -352,7 +353,7 @@ class HTTP2Connection(ClientConnection):
 
     @property
     def allowance(self) -> float:
-        """Extra seconds that the phase may take: none."""
+        """Extra seconds that the current phase may take: none."""
         return 0.0
 
     def probe(self) -> None:
@@ -367,7 +368,7 @@ class HTTP2Connection(ClientConnection):
         self._fail(ErrorCodes.ENHANCE_YOUR_CALM, error.message)
 
     def out_of_memory(self) -> bool:
-        """Handle a lack of memory: refuse the requests whose bodies take some.
+        """Handle a lack of memory: refuse the requests whose bodies are held in memory.
 
         :returns: whether the connection can continue.
         """
@@ -377,7 +378,7 @@ class HTTP2Connection(ClientConnection):
     # ---- the end ---------------------------------------------------------------------------------
 
     def readConnectionLost(self) -> None:
-        """Note that the client has closed its half: only running requests go on."""
+        """Note that the client has closed its half: only running requests continue."""
         self.input = ENDED
         if self.phase >= CLOSING:
             self.transport.loseConnection()
@@ -387,21 +388,22 @@ class HTTP2Connection(ClientConnection):
         self._take_turn()
 
     def leave(self) -> None:
-        """Have the client go elsewhere: what it sends before it reads this is still served."""
+        """Make the client send further requests elsewhere; those that it sends before it reads GOAWAY are
+        still served."""
         if self.phase < CLOSING and self._leaving is Leaving.STAYS:
             self._leaving = Leaving.ASKED
             self._sender.write(goaway(_LAST_STREAM, ErrorCodes.NO_ERROR))
-            # Its answer shows that the client has read it.
+            # The client's answer to this PING shows that it has read GOAWAY.
             self._core.ping(_DRAINED)
             self._take_turn()
 
     def _fail(self, code: ErrorCodes, text: str) -> None:
-        """End the connection, and say why."""
+        """End the connection, and send the reason."""
         if self.phase < CLOSING:
             self._end(code, text)
 
     def close(self) -> None:
-        """Close; requests that the client has sent meanwhile are not served, and it can tell."""
+        """Close; requests that the client has sent meanwhile are not served, and GOAWAY tells it so."""
         if self.phase < CLOSING:
             self._end(ErrorCodes.NO_ERROR)
 

@@ -1,4 +1,4 @@
-"""The ``h2`` library's connection, as a server that checks requests itself uses it."""
+"""The ``h2`` library's connection, for a server that checks requests itself."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from gateway.http.opening import PREFACE
 __all__ = ["CONNECTION_WINDOW", "FIRST_WINDOW", "STREAM_WINDOW", "Core", "is_whole_body"]
 
 FIRST_WINDOW = 2**16 - 1
-"""Bytes of a body that a client may send before its handler wants them, as the protocol sets out."""
+"""Bytes of a body that a client may send before its handler wants them; the protocol's initial window."""
 STREAM_WINDOW = 2**17
-"""Bytes of a body that may be on their way once its handler wants them."""
+"""Bytes of a body that may be on their way after its handler has asked for it."""
 CONNECTION_WINDOW = 2**19
-"""Bytes of all bodies of a connection that may be on their way."""
+"""Bytes of all bodies of one connection that may be on their way."""
 
 _HEADER_TABLE_BYTES = 4096
 _LEAST_DECODED = 2**16
@@ -45,16 +45,17 @@ class _QuickEncoder(Encoder):
 
 
 class Core(H2Connection):
-    """One connection's state: frames in, events out; and frames that are to be sent.
+    """One connection's state: turns received frames into events, and makes the frames to send.
 
-    Three things are not left to h2, which would end the connection for them: whether a request is well-formed
-    (:mod:`gateway.http2.heads`), whether a body has the announced length, and how many streams there may be.
+    Three checks are not left to h2, which would end the connection if they fail: whether a request is
+    well-formed (:mod:`gateway.http2.heads`), whether a body has the announced length, and how many streams
+    there may be.
 
-    :param max_streams: what is announced as limit on streams open at once; its owner enforces it.
-    :param max_headers: what is announced as limit on the size of a head.
+    :param max_streams: announced limit on open streams; the owner of this object enforces it.
+    :param max_headers: announced limit on the size of a head, in bytes.
     """
 
-    # h2 remembers how streams have ended, to tell frames that were on their way from wrong ones.
+    # h2 remembers how streams have ended, to distinguish frames that were on their way from invalid ones.
     MAX_CLOSED_STREAMS = 1024
 
     def __init__(self, max_streams: int, max_headers: int) -> None:
@@ -66,27 +67,27 @@ class Core(H2Connection):
         }
         self.local_settings = Settings(client=False, initial_values=announced)
         self.initiate_connection()
-        # From here on this limit is the owner's, who refuses single streams.
+        # From here on the owner enforces this limit, and refuses single streams.
         self.local_settings = Settings(client=False)
-        # A head beyond its limit is still decoded, so that it can be refused with words; the decoder's state
-        # is lost beyond this.
+        # A head over its limit is still decoded, so that it can be refused with a message; beyond this limit,
+        # the decoder's state is lost.
         self.decoder.max_header_list_size = max(4 * max_headers, _LEAST_DECODED)
         self.increment_flow_control_window(CONNECTION_WINDOW - FIRST_WINDOW)
         self.receive_data(PREFACE)
 
     def limit_table(self) -> None:
-        """Limit the memory that a client may have us use for headers that repeat in answers."""
+        """Limit the memory that a client can make us use for the table of repeated answer headers."""
         if self.encoder.header_table_size > _HEADER_TABLE_BYTES:
             self.encoder.header_table_size = _HEADER_TABLE_BYTES
 
     def _begin_new_stream(self, stream_id: int, allowed_ids: Any) -> Any:
         stream: Any = super()._begin_new_stream(stream_id, allowed_ids)
-        # Without an expected length it compares none.
+        # h2 does not compare lengths if none is expected.
         stream._initialize_content_length = _ignore
         return stream
 
     def _terminate_connection(self, error_code: ErrorCodes) -> None:
-        """Leave the GOAWAY to the owner, who gives the reason with it."""
+        """Leave GOAWAY to the owner, who sends the reason with it."""
 
 
 def _ignore(headers: object) -> None:

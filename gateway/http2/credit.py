@@ -1,4 +1,4 @@
-"""How much of all bodies of a connection a client may send."""
+"""Flow control of all request bodies of a connection."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from gateway.http2.core import CONNECTION_WINDOW, Core
 __all__ = ["Credit"]
 
 _MAX_KEPT = 2**18
-"""Bytes that may wait for their handlers without that the other bodies of the connection wait, too."""
+"""Bytes that may wait for their handlers without delaying the other bodies of the connection."""
 
 
 class Credit:
-    """Opens the window of a connection again as bodies are read.
+    """Reopens the window of a connection as bodies are read.
 
     Bytes that are kept for a slow handler use up the window of its own stream only, up to a limit.
     """
@@ -29,7 +29,7 @@ class Credit:
         return self._pay()
 
     def keep(self, size: int) -> bool:
-        """Note that so many of them wait for their handlers; or, below zero, that they do not any more.
+        """Note that received bytes wait for their handlers; a negative number means that they no longer wait.
 
         :returns: whether there is a frame to send.
         """

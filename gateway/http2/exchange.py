@@ -21,7 +21,7 @@ __all__ = ["StreamExchange", "WebStream", "answer_fields"]
 _OF_CONNECTION = frozenset(
     {b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade"}
 )
-# Headers that differ from answer to answer: a table of headers that repeat is no place for them.
+# Headers that differ from answer to answer, which must not go into the table of repeated headers.
 _UNIQUE = frozenset({b"x-request-id", b"etag", b"x-cb-mutationtoken", b"content-length"})
 
 _lower: Known[bytes, bytes] = Known(512)
@@ -30,7 +30,8 @@ _lower: Known[bytes, bytes] = Known(512)
 def answer_fields(headers: Headers) -> list[tuple[bytes, bytes]]:
     """Return the headers of an answer as HTTP/2 sends them.
 
-    :raises ValueError: a name or value contains a newline, which a translation to HTTP/1.1 would obey.
+    :raises ValueError: a name or value contains a newline, which would end the header after a translation to
+        HTTP/1.1.
     """
     fields: list[tuple[bytes, bytes]] = []
     for given, value in headers:
@@ -38,13 +39,13 @@ def answer_fields(headers: Headers) -> list[tuple[bytes, bytes]]:
         if name in _OF_CONNECTION:
             continue
         if b"\n" in value or b"\r" in value or b"\n" in name or b"\r" in name:
-            raise ValueError("a header of the answer holds a line end")
+            raise ValueError("a header of the answer contains a line end")
         fields.append(NeverIndexedHeaderTuple(name, value) if name in _UNIQUE else (name, value))
     return fields
 
 
 class WebStream(WebChannel):
-    """The channel of a request of twisted.web that came on a stream."""
+    """The channel of a request of twisted.web that arrived on a stream."""
 
     _channel: Stream
 
@@ -64,7 +65,7 @@ class WebStream(WebChannel):
 
 
 class StreamExchange(Exchange):
-    """A request on a stream of HTTP/2."""
+    """A request on an HTTP/2 stream."""
 
     http_version = b"2.0"
     web_channel = WebStream
@@ -84,7 +85,7 @@ class StreamExchange(Exchange):
         return fields
 
     def begin(self, head: list[tuple[bytes, bytes]], body: bytes = b"") -> None:
-        """Send a head, and the whole body or none of it."""
+        """Send a head, with the whole body or without any of it."""
         self._channel.begin(head)
         if body:
             self._channel.write(body)
@@ -95,7 +96,7 @@ class StreamExchange(Exchange):
 
     @property
     def is_unsent(self) -> bool:
-        """Whether some of what was written waits for the client: it is sent at the end of the turn."""
+        """Whether some written bytes wait to be sent, which happens at the end of the turn."""
         return True
 
     def finished(self) -> None:
@@ -104,7 +105,7 @@ class StreamExchange(Exchange):
         super().finished()
 
     def invite_body(self) -> None:
-        """Ask for a body that is wanted, and let more of it come at once."""
+        """Ask for a body that is wanted, and open its window."""
         if self.waits_to_be_asked:
             self._channel.inform(100)
         self._channel.widen()

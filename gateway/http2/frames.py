@@ -1,6 +1,7 @@
-"""Cuts received bytes into frames of HTTP/2 (RFC 9113 4.1), and limits what the ``h2`` library does not.
+"""Cuts received bytes into frames of HTTP/2 (RFC 9113 4.1), and enforces limits that the ``h2`` library
+lacks.
 
-Only the nine bytes before a frame's content are read here; everything else is for h2.
+Only the nine bytes before a frame's content are read here; everything else is left to h2.
 """
 
 from __future__ import annotations
@@ -37,10 +38,10 @@ END_STREAM = 0x1
 END_HEADERS = 0x4
 
 MAX_FRAME_BYTES = 2**14
-"""Largest content of a frame that is accepted, which is also the smallest limit that the protocol allows."""
+"""Largest content of a frame in bytes, which is the smallest limit that the protocol allows."""
 
 MAX_CONTINUATIONS = 16
-"""Most frames that may continue a head: ones that carry nothing cost work, too."""
+"""Largest number of frames that may continue a head: even empty ones cause work."""
 
 _HEADER = struct.Struct(">HBBBL")
 _HEADER_BYTES = 9
@@ -51,10 +52,10 @@ _MAX_REASON = 200
 
 
 class Misuse(Exception):
-    """The client breaks the protocol, or uses it to cause work; the connection has to end.
+    """The client violates the protocol, or uses it to cause work; the connection must end.
 
-    :param code: for the client's program.
-    :param text: for its author.
+    :param code: the error code, for the client's program.
+    :param text: the reason, for the program's author.
     """
 
     def __init__(self, code: ErrorCodes, text: str) -> None:
@@ -71,13 +72,13 @@ class Frame(NamedTuple):
     stream: int
     """0 for the connection as a whole."""
     data: bytes
-    """All of it, with the nine bytes before its content."""
+    """The whole frame, with the nine bytes before its content."""
 
 
 def goaway(last_stream: int, code: ErrorCodes, reason: str = "") -> bytes:
     """Return a frame that ends a connection.
 
-    :param last_stream: streams above were not, and will not be, served.
+    :param last_stream: number of the last stream; later ones were not, and will not be, served.
     """
     text = reason.encode("utf-8")[:_MAX_REASON]
     size = 8 + len(text)
@@ -92,7 +93,7 @@ def rst_stream(stream: int, code: ErrorCodes) -> bytes:
 class FrameCutter:
     """Cuts a client's bytes into frames, after the preface.
 
-    :param max_block: limit on the bytes of one head as sent, in all of its frames together.
+    :param max_block: limit on the encoded size of one head in bytes, over all of its frames.
     """
 
     def __init__(self, max_block: int) -> None:
@@ -107,7 +108,7 @@ class FrameCutter:
     def receive(self, data: bytes) -> None:
         """Take received bytes.
 
-        :raises Misuse: they do not begin with the preface.
+        :raises Misuse: the connection does not begin with the preface.
         """
         self._buffer += data
         expected = self._preface
@@ -121,7 +122,7 @@ class FrameCutter:
         """Return the next complete frames.
 
         :param most: number of frames.
-        :raises Misuse: one is too large, or out of place.
+        :raises Misuse: a frame is too large, or not allowed at this point.
         """
         found: list[Frame] = []
         buffer = self._buffer
@@ -150,7 +151,7 @@ class FrameCutter:
 
     def _follow_block(self, kind: int, flags: int, size: int) -> None:
         if self._block_bytes and kind != CONTINUATION:
-            raise Misuse(ErrorCodes.PROTOCOL_ERROR, "another frame than CONTINUATION within a head")
+            raise Misuse(ErrorCodes.PROTOCOL_ERROR, "a frame other than CONTINUATION within a head")
         if kind == HEADERS:
             self._block_bytes, self._block_frames = 0, 0
         elif kind != CONTINUATION:
@@ -181,7 +182,7 @@ class FrameCutter:
 
     @property
     def awaits_head(self) -> bool:
-        """Whether the rest of the preface, of a head, or of any frame but DATA is to come."""
+        """Whether the rest of the preface, of a head, or of any frame except DATA is still to arrive."""
         begun = self._buffer
         return (
             bool(self._preface or self._block_bytes or self._is_first)

@@ -1,7 +1,7 @@
-"""Heads of requests in HTTP/2: pseudo-header fields and headers, checked (RFC 9113 8.2 and 8.3).
+"""Parses and checks heads of HTTP/2 requests: pseudo-header fields and headers (RFC 9113 8.2 and 8.3).
 
-h2 decodes them and leaves the check to this module: it would end the whole connection for one bad head, and
-the other requests on it may be those of other clients of a proxy.
+h2 decodes them and leaves the checks to this module, because h2 would end the whole connection for one
+invalid head, and its other requests may be those of other clients of a proxy.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _DIGITS = re.compile(rb"[0-9]{1,19}")
 
 _PSEUDO = frozenset({b":method", b":scheme", b":authority", b":path"})
 
-# Headers about the connection, for which HTTP/2 has frames (RFC 9113 8.2.2).
+# Headers about the connection, which HTTP/2 replaces by frames (RFC 9113 8.2.2).
 _OF_CONNECTION = frozenset(
     {b"connection", b"proxy-connection", b"keep-alive", b"transfer-encoding", b"upgrade"}
 )
@@ -37,7 +37,7 @@ _LONGEST_KNOWN = 1024
 
 
 class Rest:
-    """The part of a head that clients repeat: its headers, and the host that it names."""
+    """The part of a head that clients repeat: its headers, and the host."""
 
     __slots__ = ("headers", "length", "size", "visit")
 
@@ -45,7 +45,7 @@ class Rest:
         self.headers = _table(authority, fields)
         """See :data:`gateway.http.request.HeaderTable`; never changed."""
         self.length = _length_of(self.headers.get(b"content-length"))
-        """Bytes of the body; ``None`` if that is not announced."""
+        """Length of the body in bytes; ``None`` if it is not announced."""
         self.size = sum(len(name) + len(value) + 4 for name, value in fields)
         self.visit: Any = None
         """Result of the application's guard."""
@@ -79,8 +79,8 @@ class HeadReader:
         """Read a head.
 
         :param fields: as decoded, in order.
-        :raises Malformed: it breaks a rule.
-        :raises Refusal: 431, it is too large.
+        :raises Malformed: the head is invalid.
+        :raises Refusal: 431, the head is too large.
         """
         if len(fields) > MAX_HEADER_COUNT + len(_PSEUDO):
             raise Refusal("HeadersTooLarge", f"The request has more than {MAX_HEADER_COUNT} headers.", "")
@@ -90,7 +90,7 @@ class HeadReader:
             if name[:1] != b":":
                 break
             if name not in _PSEUDO:
-                raise Malformed(f"{_shown(name)} is no pseudo-header field of a request")
+                raise Malformed(f"{_shown(name)} is not a pseudo-header field of requests")
             if name in pseudo:
                 raise Malformed(f"{_shown(name)} is given more than once")
             pseudo[name] = value
@@ -115,9 +115,9 @@ class HeadReader:
 
 
 def check_trailers(fields: Sequence[Field]) -> None:
-    """Check the headers behind a body, which nobody reads.
+    """Check the headers after a body, which are then ignored.
 
-    :raises Malformed: one breaks a rule.
+    :raises Malformed: a header is invalid.
     """
     for name, value in fields:
         _check_field(name, value)
@@ -129,14 +129,14 @@ def _line(pseudo: dict[bytes, bytes]) -> tuple[str, bytes, bytes]:
     if method is None:
         raise Malformed("the request has no :method")
     if method == b"CONNECT":
-        raise Malformed("CONNECT is not served: this is no proxy")
+        raise Malformed("CONNECT is not served: the gateway is not a proxy")
     if not _TOKEN.fullmatch(method):
-        raise Malformed(f":method {_shown(method)} is no token")
+        raise Malformed(f":method {_shown(method)} is not a token")
     scheme = pseudo.get(b":scheme")
     if scheme is None:
         raise Malformed("the request has no :scheme")
     if scheme.lower() not in (b"http", b"https"):
-        raise Malformed(f":scheme {_shown(scheme)} is not served here; http and https are")
+        raise Malformed(f":scheme {_shown(scheme)} is not served; expected http or https")
     target = pseudo.get(b":path")
     if target is None:
         raise Malformed("the request has no :path")
@@ -149,8 +149,8 @@ def _line(pseudo: dict[bytes, bytes]) -> tuple[str, bytes, bytes]:
         raise Malformed(f":path {_shown(target)} does not begin with '/'")
     else:
         raise Malformed(
-            ":path has bytes that must be percent-encoded: control bytes, and those of letters beyond ASCII "
-            "in UTF-8; '%C3%A9' stands for an e with an acute accent"
+            ":path has bytes that must be percent-encoded: control characters, and those of "
+            "characters beyond ASCII in UTF-8; '%C3%A9' stands for an e with an acute accent"
         )
     return METHODS.get(method) or method.decode("ascii"), path, query_string or b""
 
@@ -165,7 +165,7 @@ def _table(authority: bytes | None, fields: Sequence[Field]) -> dict[bytes, Any]
         elif name == b"host":
             raise Malformed("Host is given more than once")
         elif name == b"cookie":
-            # Clients split it so that it compresses well (RFC 9113 8.2.3).
+            # Clients may split Cookie so that it compresses well (RFC 9113 8.2.3).
             headers[name] = known + b"; " + value
         elif isinstance(known, list):
             known.append(value)
@@ -189,11 +189,11 @@ def _check_field(name: bytes, value: bytes) -> None:
     if not _NAME.fullmatch(name):
         if name[:1] == b":":
             raise Malformed(f"the pseudo-header field {_shown(name)} is out of place")
-        raise Malformed(f"the header name {_shown(name)} is no token in lower case")
+        raise Malformed(f"the header name {_shown(name)} is not a token in lower case")
     if not _VALUE.fullmatch(value):
-        raise Malformed(f"the value of {_shown(name)} has control bytes, or blanks around it")
+        raise Malformed(f"the value of {_shown(name)} has control characters, or blanks around it")
     if name in _OF_CONNECTION or (name == b"te" and value.lower() != b"trailers"):
-        raise Malformed(f"{_shown(name)} is a header of HTTP/1.1's connections, which HTTP/2 forbids")
+        raise Malformed(f"{_shown(name)} is a connection header of HTTP/1.1, which HTTP/2 forbids")
 
 
 def _length_of(given: bytes | list[bytes] | None) -> int | None:

@@ -1,4 +1,4 @@
-"""An answer on its way out of a stream: what is queued of it, and which frame comes next."""
+"""The output of a stream: the queued parts of an answer, and the next frame."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ Fields = list[tuple[bytes, bytes]]
 
 
 class OutputPhase(IntEnum):
-    """How much of an answer there is."""
+    """How much of an answer was written."""
 
     OPEN = 0
-    """More of it is to be written."""
+    """More of the answer is to be written."""
     ENDED = 1
-    """All of it is written, and some waits to be sent."""
+    """The whole answer is written, and some of it waits to be sent."""
     SENT = 2
 
 
 class Outcome(Enum):
-    """What follows from an attempt to send."""
+    """The outcome of an attempt to send."""
 
     MORE = "more"
     """There is more to send."""
     EMPTY = "empty"
-    """Everything so far is sent."""
+    """Everything written so far is sent."""
     BLOCKED = "blocked"
-    """The client has left no window."""
+    """The client's window is used up."""
     COMPLETE = "complete"
     """The end of the answer is sent."""
     RESET = "reset"
-    """The stream is to be reset with :attr:`Output.code`."""
+    """The stream must be reset with :attr:`Output.code`."""
 
 
 class Output:
@@ -55,9 +55,9 @@ class Output:
         self._informs: list[int] = []
         self.phase = OutputPhase.OPEN
         self.is_begun = False
-        """Whether there is a head."""
+        """Whether the head was written."""
         self.code: ErrorCodes | None = None
-        """With which error the stream ends behind what is queued."""
+        """Error code with which the stream ends after the queued parts."""
         self.queued = 0
         """Bytes of the body that wait to be sent."""
         self.sent = 0
@@ -78,7 +78,7 @@ class Output:
         self.queued += len(data)
 
     def drop(self) -> None:
-        """Forget what is queued."""
+        """Forget the queued parts."""
         self._queue.clear()
         self.queued = 0
 
@@ -94,7 +94,7 @@ class Output:
         )
 
     def send(self, core: Core) -> tuple[Outcome, int]:
-        """Send one frame, or the head; returns what follows, and the bytes of the body in that frame."""
+        """Send one frame, or the head; returns the outcome, and the number of body bytes in that frame."""
         for status in self._informs:
             core.send_headers(self._number, [(b":status", b"%d" % status)])
         self._informs.clear()

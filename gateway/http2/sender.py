@@ -1,4 +1,4 @@
-"""The way out of a connection: frames of all streams, one of each in turn, while the client reads."""
+"""Sends the frames of a connection: one frame of each stream in turn, while the client reads."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 __all__ = ["FRAMES_A_TURN", "Sender"]
 
 FRAMES_A_TURN = 64
-"""Most frames of one connection that are sent, or read, in one turn of the reactor: others have theirs."""
+"""Largest number of frames that one connection sends or reads in one reactor turn, so that others get their
+turn."""
 
 _FRAMES_A_WRITE = 4
 
@@ -30,7 +31,7 @@ class Sender:
         self._write = write
         # Streams with something to send, in order.
         self._ready: dict[Stream, None] = {}
-        # Requests whose answers are complete, and not yet accepted by the kernel.
+        # Requests whose answers are complete, but not yet accepted by the kernel.
         self._unsent: list[CountedRequest] = []
         self.is_stalled = False
         """Whether the kernel has no room."""
@@ -53,7 +54,7 @@ class Sender:
         self._unsent.append(request)
 
     def flush(self) -> None:
-        """Send frames of one turn."""
+        """Send the frames of one turn."""
         ready = self._ready
         for number in range(1, FRAMES_A_TURN + 1):
             if not ready or self.is_stalled:
@@ -70,9 +71,9 @@ class Sender:
             self.count_sent()
 
     def write(self, more: bytes = b"") -> None:
-        """Send the frames that are made.
+        """Send the frames that h2 has made.
 
-        :param more: a frame that h2 does not make.
+        :param more: a further frame, not made by h2.
         """
         data = self._core.data_to_send() + more
         if data:

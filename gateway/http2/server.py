@@ -1,4 +1,4 @@
-"""What all connections of HTTP/2 of one server share."""
+"""The state that all HTTP/2 connections of a server share."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ __all__ = ["HTTP2"]
 
 
 class HTTP2:
-    """Takes over the connections whose clients speak HTTP/2.
+    """Takes over connections whose clients speak HTTP/2.
 
-    :param factory: has accepted them, and goes on to enforce their deadlines and to end them.
+    :param factory: has accepted them, and continues to enforce their deadlines and to end them.
     """
 
     def __init__(self, factory: Server) -> None:
@@ -50,6 +50,6 @@ class HTTP2:
 
 
 def hand_over(transport: Any, protocol: HTTP2Connection) -> None:
-    """Have a transport deliver what it receives to another protocol from now on."""
+    """Make a transport deliver received bytes to another protocol from now on."""
     name = "wrappedProtocol" if hasattr(transport, "wrappedProtocol") else "protocol"
     setattr(transport, name, protocol)

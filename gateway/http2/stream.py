@@ -1,7 +1,7 @@
-"""One stream of a connection: to its exchange what a whole connection is in HTTP/1.1.
+"""One stream of a connection; for its exchange it is what a whole connection is in HTTP/1.1.
 
-A stream has its own phases, its own deadlines and its own back-pressure in both directions, so that it is
-served like a connection by everything above it: :mod:`gateway.http.exchange`, :mod:`gateway.http.body` and
+A stream has its own phases, its own deadlines and its own back-pressure in both directions, so the modules
+above it treat it like a connection: :mod:`gateway.http.exchange`, :mod:`gateway.http.body` and
 :mod:`gateway.http.deadlines`.
 """
 
@@ -57,7 +57,7 @@ class Stream(TimedStream):
     _is_ended_by_client = False
     _is_feeding = False
     _length: int | None = None
-    """Bytes of the body, as announced."""
+    """Announced length of the body in bytes."""
 
     def __init__(self, connection: HTTP2Connection, number: int) -> None:
         self.connection = connection
@@ -69,15 +69,15 @@ class Stream(TimedStream):
         self._output = Output(number)
         self._received = 0
         self._unread: deque[tuple[bytes, int]] = deque()
-        # Bytes of the body that were read, and whose place in the window the client has not got back.
+        # Bytes of the body that were read, but not yet returned to the client's window.
         self._owed = 0
         self._window = FIRST_WINDOW
-        # Bytes that were dropped behind the answer.
+        # Bytes that were dropped after the answer.
         self._discarded = 0
 
     @property
     def cut_by(self) -> str:
-        """Whose doing it is if the stream ends before its time."""
+        """Which side is responsible if the stream ends early."""
         return self.connection.cut_by
 
     # ---- the request -----------------------------------------------------------------------------
@@ -85,8 +85,8 @@ class Stream(TimedStream):
     def serve(self, head: StreamHead, body: bytes | None, *, is_complete: bool) -> None:
         """Serve a request.
 
-        :param body: what has arrived with its head; ``None`` if nothing has.
-        :param is_complete: whether nothing more will come.
+        :param body: the bytes of the body that have arrived with its head; ``None`` if none have.
+        :param is_complete: whether the body is complete.
         """
         rest = head.rest
         exchange = StreamExchange(self, head.method, head.path, head.query_string, rest.headers)
@@ -116,16 +116,16 @@ class Stream(TimedStream):
     def refuse_head(self, error: Malformed | Refusal, fields: Fields, *, is_complete: bool) -> None:
         """Answer a request whose head cannot be read.
 
-        :param fields: as they were received.
-        :param is_complete: whether nothing more of it will come.
+        :param fields: the header fields as they were received.
+        :param is_complete: whether the request is complete.
         """
         self._is_ended_by_client = is_complete
         origins = [value for name, value in fields if name == b"origin"]
-        # Without it, a browser would hide the answer from its page.
+        # Without this header, a browser would hide the answer from its page.
         self.refuse(error, {b"origin": origins[0]} if len(origins) == 1 else {})
 
     def take(self, event: Any) -> None:
-        """Take what h2 has found for this stream."""
+        """Handle an event of h2 for this stream."""
         kind = type(event)
         if kind is DataReceived:
             self.received(event.data, event.flow_controlled_length)
@@ -142,7 +142,7 @@ class Stream(TimedStream):
     def received(self, data: bytes, size: int) -> None:
         """Take a part of the body.
 
-        :param size: bytes that it takes from the windows, with its padding.
+        :param size: number of bytes that it takes from the windows, with its padding.
         """
         body = self._body
         if body is None:
@@ -158,7 +158,7 @@ class Stream(TimedStream):
             self._feed(body, data, size)
 
     def ended(self) -> None:
-        """The client has sent the whole request."""
+        """Note that the client has sent the whole request."""
         self._is_ended_by_client = True
         if self._body is not None and self._length is not None and self._received != self._length:
             self.refuse(_wrong_length(self._length, self._received))
@@ -177,7 +177,7 @@ class Stream(TimedStream):
         self._give_back(size)
 
     def _go_on(self) -> None:
-        """Read what was kept."""
+        """Read the bytes that were kept."""
         while self._unread and self._body is not None and not self._body.must_wait(1):
             data, size = self._unread.popleft()
             self.connection.keep(-size)
@@ -198,7 +198,7 @@ class Stream(TimedStream):
                 self._give_back(size)
 
     def _give_back(self, size: int) -> None:
-        """Open the window again for bytes that were read."""
+        """Reopen the window by the bytes that were read."""
         if not self._is_ended_by_client and self.phase is not CLOSED:
             self._owed += size
             if self._owed >= self._window // 2:
@@ -206,7 +206,7 @@ class Stream(TimedStream):
                 self._owed = 0
 
     def widen(self) -> None:
-        """Let more of the body come at once: it is wanted."""
+        """Open the window of the body, which is wanted."""
         missing = STREAM_WINDOW - self._window
         if missing > 0 and not self._is_ended_by_client and self.phase is not CLOSED:
             if self._length is not None and self._length <= self._window:
@@ -217,7 +217,7 @@ class Stream(TimedStream):
     # ---- what exchanges and bodies ask for -------------------------------------------------------
 
     def settle_reading(self) -> None:
-        """Decide again whether to read on."""
+        """Decide again whether to read."""
         if (
             not self._is_feeding
             and self._unread
@@ -251,7 +251,7 @@ class Stream(TimedStream):
         self.settle_reading()
 
     def done(self, exchange: ExchangePort) -> None:
-        """Request and answer are complete, up to what is queued."""
+        """Note that request and answer are complete, except for queued parts."""
         self._exchange = self._body = None
         self._drop_unread()
         if self._output.phase is OutputPhase.SENT and self.phase is not CLOSED:
@@ -338,9 +338,9 @@ class Stream(TimedStream):
         elif self._is_ended_by_client:
             self._leave()
         elif self.phase is not DRAINING:
-            # The rest of the request is not wanted. RST_STREAM says so, but a client that gets it at once may
-            # drop the answer with it (curl 7), and some read only when they have sent all (httpx): as in
-            # HTTP/1.1, the rest is read and dropped for a while.
+            # The rest of the request is not wanted, which RST_STREAM would say. But a client that gets it at
+            # once may drop the answer (curl 7), and some clients read only after they have sent everything
+            # (httpx). So, as in HTTP/1.1, the rest is read and dropped for a while.
             self.linger()
             self.connection.open_window(self.number, STREAM_WINDOW)
 
@@ -349,19 +349,19 @@ class Stream(TimedStream):
     def refuse(self, error: Malformed | Refusal, headers: HeaderTable = NO_HEADERS) -> None:
         """Answer a request that cannot be read to its end.
 
-        :param headers: what is known of a head that cannot be read.
+        :param headers: the known headers of a head that cannot be read.
         """
         if self.phase is CLOSED:
             return
         refusal = error if isinstance(error, Refusal) else bad_request(str(error))
         broken, body = self._exchange, self._body
         if broken is None and self._output.is_begun:
-            # It is answered already.
+            # The request is answered already.
             self.reset(ErrorCodes.PROTOCOL_ERROR)
             return
         if isinstance(error, Malformed):
             self.connection.police.reset(self.factory.clock.seconds())
-            # It is answered, too, as in HTTP/1.1 (RFC 9113 8.1.1).
+            # A malformed request is answered, too, as in HTTP/1.1 (RFC 9113 8.1.1).
             self._output.code = ErrorCodes.PROTOCOL_ERROR
         if body is not None and body.waits:
             body.refuse(refusal)
@@ -378,7 +378,7 @@ class Stream(TimedStream):
         self.application.refuse(exchange, refusal)
 
     def close(self) -> None:
-        """End the stream behind what was written; without its end, the client sees that it is incomplete."""
+        """End the stream after the written parts; without its end, the client sees that it is incomplete."""
         if self.phase is not CLOSED:
             exchange = self._exchange
             complete = exchange is None or exchange.is_answered
@@ -409,7 +409,7 @@ class Stream(TimedStream):
             exchange.lose(reason)
 
     def client_has_closed(self) -> None:
-        """The client sends nothing more, but reads."""
+        """Note that the client sends nothing more, but may still read."""
         if not self._is_ended_by_client:
             self.lose(Failure(ConnectionDone()))
 
@@ -435,12 +435,12 @@ class Stream(TimedStream):
     # ---- deadlines (gateway.http.ports.Timed) ----------------------------------------------------
 
     def count_unsent(self) -> int:
-        """Return a number that becomes smaller with each byte that is sent."""
+        """Return a number that decreases with each byte that is sent."""
         return -self._output.sent
 
     @property
     def allowance(self) -> float:
-        """Extra seconds that the phase may take."""
+        """Extra seconds that the current phase may take."""
         return self._body.allowance if self.phase is BODY and self._body is not None else 0.0
 
 

@@ -1,4 +1,4 @@
-"""What a stream has in common with a connection to :mod:`gateway.http.deadlines`, and needs not."""
+"""The members of a stream that :mod:`gateway.http.deadlines` expects but a stream does not need."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ class TimedStream:
     """Deadline for dropping the bytes that still arrive."""
 
     def probe(self) -> None:
-        """A client that has closed its half is probed once for all streams."""
+        """Do nothing: the connection probes the client once for all streams."""
 
     def all_is_sent(self) -> None:
-        """A stream has no phase that waits for it."""
+        """Do nothing: a stream has no phase that waits for this."""
 
     def stop_lingering(self) -> None:
-        """A stream has no phase that waits for it."""
+        """Do nothing: a stream has no phase that waits for this."""
 
     def close_if_idle(self) -> None:
-        """A stream never is idle."""
+        """Do nothing: a stream is never idle."""

@@ -1,1 +1,2 @@
-"""``couchgateway-load`` and ``couchgateway-export``: clients of the gateway, not parts of it."""
+"""``couchgateway-load`` and ``couchgateway-export``: programs that are clients of the gateway, not parts of
+it."""

@@ -22,12 +22,12 @@ _RESUMES = " 130 interrupted. After the last two, the same command resumes."
 
 
 def parse_load(argv: list[str] | None) -> argparse.Namespace:
-    """Return the options of ``couchgateway-load``; a wrong one ends the process with status 2."""
+    """Return the options of ``couchgateway-load``; an invalid option ends the process with status 2."""
     return _parsed(load_parser(), argv)
 
 
 def parse_export(argv: list[str] | None) -> argparse.Namespace:
-    """Return the options of ``couchgateway-export``; a wrong one ends the process with status 2."""
+    """Return the options of ``couchgateway-export``; an invalid option ends the process with status 2."""
     return _parsed(export_parser(), argv)
 
 
@@ -39,11 +39,11 @@ def load_parser() -> argparse.ArgumentParser:
         epilog="Exit status: 0 all stored, 1 some lines failed (each is reported by its number),"
         " 2 the load stopped," + _RESUMES,
     )
-    parser.add_argument("file", type=Path, help="JSON lines, plain or compressed by gzip")
-    parser.add_argument("--bucket", required=True, help="where the documents go")
-    parser.add_argument("--scope", help="scope of all documents (default: that of the line, else _default)")
+    parser.add_argument("file", type=Path, help="file of JSON lines, plain or compressed by gzip")
+    parser.add_argument("--bucket", required=True, help="bucket to store the documents in")
+    parser.add_argument("--scope", help="scope of all documents (default: the line's scope, else _default)")
     parser.add_argument(
-        "--collection", help="collection of all documents (default: that of the line, else _default)"
+        "--collection", help="collection of all documents (default: the line's collection, else _default)"
     )
     _add_gateway(parser)
     parser.add_argument("--key-field", default="id", metavar="NAME", help="member with the key (default: id)")
@@ -64,28 +64,28 @@ def export_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "file", type=Path, help="the file to write; compressed by gzip if its name ends in .gz"
     )
-    parser.add_argument("--bucket", required=True, help="where the documents are")
+    parser.add_argument("--bucket", required=True, help="bucket to read the documents from")
     parser.add_argument("--scope", help="only this scope (default: all)")
     parser.add_argument(
         "--collection", help="only this collection, of --scope or else of _default (default: all)"
     )
     parser.add_argument("--designs", action="store_true", help="write the bucket's design documents, too")
     _add_gateway(parser)
-    _add_progress(parser, "write the file anew")
+    _add_progress(parser, "start again and replace the file")
     return parser
 
 
 def _add_gateway(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--url", default="http://127.0.0.1:8080", help="the gateway (default: %(default)s)")
     parser.add_argument("--user", help="name for HTTP Basic; needs --password-file")
-    parser.add_argument("--password-file", type=Path, metavar="FILE", help="its first line is the password")
+    parser.add_argument("--password-file", type=Path, metavar="FILE", help="file with the password in line 1")
 
 
 def _add_progress(parser: argparse.ArgumentParser, anew: str) -> None:
     parser.add_argument(
-        "--resume", type=Path, metavar="STATEFILE", help="where progress is noted (default: FILE.progress)"
+        "--resume", type=Path, metavar="STATEFILE", help="file for the progress (default: FILE.progress)"
     )
-    parser.add_argument("--restart", action="store_true", help=f"ignore noted progress and {anew}")
+    parser.add_argument("--restart", action="store_true", help=f"ignore recorded progress and {anew}")
 
 
 def _parsed(parser: argparse.ArgumentParser, argv: list[str] | None) -> argparse.Namespace:
@@ -94,7 +94,7 @@ def _parsed(parser: argparse.ArgumentParser, argv: list[str] | None) -> argparse
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
         parser.error(f"--url: {options.url!r} is not of the form http://host:port")
     if (options.user is None) != (options.password_file is None):
-        parser.error("--user and --password-file need each other")
+        parser.error("--user and --password-file must be given together")
     for name in ("bucket", "scope", "collection"):
         if getattr(options, name) == "":
             parser.error(f"--{name}: the name is empty")
@@ -102,13 +102,13 @@ def _parsed(parser: argparse.ArgumentParser, argv: list[str] | None) -> argparse
 
 
 def note_path(options: argparse.Namespace) -> Path:
-    """Return where progress is noted."""
+    """Return the path of the progress file."""
     path: Path = options.resume or options.file.with_name(options.file.name + ".progress")
     return path
 
 
 def password_of(path: Path | None) -> str:
-    """Return the first line of the password's file.
+    """Return the first line of the password file.
 
     :raises LoadError: it cannot be read.
     """

@@ -1,4 +1,4 @@
-"""The gateway, as the programs that load and export documents see it."""
+"""The gateway's client in the programs that load and export documents."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ LOST = (ConnectError, ConnectionDone, ConnectionLost, ResponseFailed, ResponseNe
 
 
 class Gateway(Protocol):
-    """What a load needs of it."""
+    """The methods of a gateway's client that a load needs."""
 
     def post_batch(self, body: bytes) -> Awaitable[tuple[int, bytes]]:
         """Send one batch; fires with the HTTP status and the whole answer."""
@@ -54,7 +54,7 @@ class Gateway(Protocol):
 
 @implementer(IAgent)
 class _Uncompressed:
-    """Asks for answers as they are: to compress them costs a gateway near by more than it saves."""
+    """Requests uncompressed answers: for a nearby gateway, compression costs more than it saves."""
 
     def __init__(self, agent: Agent) -> None:
         self._agent = agent
@@ -66,7 +66,7 @@ class _Uncompressed:
         headers: Headers | None = None,
         bodyProducer: IBodyProducer | None = None,
     ) -> Deferred[IResponse]:
-        """Send a request without the header by which treq offers compression."""
+        """Send a request without the header with which treq asks for compression."""
         if headers is not None:
             headers.removeHeader(b"Accept-Encoding")
         return self._agent.request(method, uri, headers, bodyProducer)
@@ -75,7 +75,7 @@ class _Uncompressed:
 class Client:
     """Sends requests about one bucket, over a few persistent connections.
 
-    :param options: of :func:`gateway.loader.arguments.add_gateway`.
+    :param options: options of :func:`gateway.loader.arguments.add_gateway`.
     """
 
     def __init__(self, options: argparse.Namespace, reactor: Any) -> None:
@@ -95,7 +95,7 @@ class Client:
         return closed
 
     def path_of(self, scope: str, collection: str) -> str:
-        """Return the beginning of the addresses of a collection's resources."""
+        """Return the prefix of the URLs of a collection's resources."""
         if (scope, collection) == (DEFAULT_NAME, DEFAULT_NAME):
             return self._bucket
         return f"{self._bucket}/scopes/{quote(scope, safe='')}/collections/{quote(collection, safe='')}"
@@ -125,19 +125,19 @@ class Client:
     async def listing(self, place: tuple[str, str], query: str) -> Any:
         """Begin to read a listing; fires with the response, whose body is not read yet."""
         url = f"{self.path_of(*place)}/documents?{query}"
-        # Buffered, it would keep the whole body.
+        # A buffered response would hold the whole body.
         accept = Headers({"Accept": [LINES]})
         return await self._http.get(url, headers=accept, unbuffered=True, **self._options)
 
 
 def pause_seconds(attempt: int, jitter: Callable[[], float]) -> float:
-    """Return how long to wait before an attempt, counted from 1."""
+    """Return the seconds to wait before an attempt; attempts are counted from 1."""
     pause = min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2 ** (attempt - 1))
     return pause * (0.5 + 0.5 * jitter())
 
 
 def code_and_message(body: bytes) -> tuple[str, str] | None:
-    """Return what the body of a refusal says, ``None`` if no gateway wrote it."""
+    """Return code and message in the body of a refusal, ``None`` if no gateway wrote the body."""
     try:
         decoded = json.loads(body)
         return str(decoded["code"]), str(decoded["message"])
@@ -146,7 +146,7 @@ def code_and_message(body: bytes) -> tuple[str, str] | None:
 
 
 def refusal(status: int, body: bytes) -> str:
-    """Return the words for an answer that is a refusal."""
+    """Return the message for an answer that is a refusal."""
     found = code_and_message(body)
     if found is not None:
         return f"the gateway answered {status} {found[0]}: {found[1]}"
@@ -154,6 +154,6 @@ def refusal(status: int, body: bytes) -> str:
 
 
 def lost(error: BaseException) -> str:
-    """Return the words for a lost connection."""
+    """Return the message for a lost connection."""
     reasons = getattr(error, "reasons", None)  # ResponseFailed and similar errors wrap the cause
     return f"the gateway cannot be reached: {reasons[0].value if reasons else error}"

@@ -2,8 +2,8 @@
 
 Lines are sent in small batches (``POST /v1/buckets/{bucket}/batch``), a few at a time, so memory use does not
 depend on the file's length. A document's text is sent exactly as it is in the file. Batches that share a key
-never overtake each other: the last line with a key wins, as if sent one by one. Progress is noted beside the
-file, so that an interrupted load resumes where it stopped.
+never overtake each other: the last line with a key wins, as if lines were sent one by one. Progress is
+recorded in a file next to the input, so that an interrupted load resumes where it stopped.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ async def _load(options: argparse.Namespace, reactor: IReactor) -> int:
     progress = Progress(note_path(options), identity)
     if options.restart:
         progress.forget()
-    # disable=None: the bar is for terminals only.
+    # disable=None: show the bar on terminals only.
     bar = tqdm(total=source.size_bytes, unit="B", unit_scale=True, disable=None, file=sys.stderr)
 
     def report(number: int, key: str, code: str, message: str) -> None:
@@ -68,7 +68,7 @@ async def _load(options: argparse.Namespace, reactor: IReactor) -> int:
     try:
         await loader.run()
     finally:
-        # The run has ended by now: the note was written or removed.
+        # The run has ended: its progress file was written or removed.
         reactor.removeSystemEventTrigger(interruption)
         bar.close()
         source.close()

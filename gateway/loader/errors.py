@@ -1,4 +1,4 @@
-"""Failures of the programs that load and export documents."""
+"""Errors of the programs that load and export documents."""
 
 from __future__ import annotations
 
@@ -10,4 +10,4 @@ class LoadError(Exception):
 
 
 class LineError(ValueError):
-    """One line cannot be a document; the message says what it lacks."""
+    """A line is not a document; the message says why."""

@@ -1,8 +1,9 @@
 """``couchgateway-export``: write the documents of a bucket to a file of JSON lines, through a gateway.
 
-Documents are read from the gateway's listings, part by part, so memory use does not depend on their number.
-Progress is noted beside the file, so that an interrupted export resumes where it stopped, without a document
-twice. The lines are those of :mod:`gateway.loader.exportlines`; ``couchgateway-load`` reads them.
+Documents are read from the gateway's listings in parts, so memory use does not depend on their number.
+Progress is recorded in a file next to the output, so that an interrupted export resumes where it stopped,
+without repeating a document. The lines are those of :mod:`gateway.loader.exportlines`; ``couchgateway-load``
+reads them.
 """
 
 from __future__ import annotations
@@ -76,7 +77,7 @@ async def _export(options: argparse.Namespace, reactor: IReactor) -> int:
 async def _ask(client: Client, path: str, reactor: IReactor) -> tuple[int, bytes]:
     """Read a resource of the bucket; temporary failures are retried.
 
-    :raises LoadError: they last.
+    :raises LoadError: the failures persist.
     """
     attempt = 0
     while True:

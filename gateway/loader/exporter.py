@@ -1,4 +1,4 @@
-"""Writes the documents of a bucket to a file of lines, as they are listed by a gateway."""
+"""Writes the documents of a bucket, read from a gateway's listings, to a file of lines."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ Place = tuple[str, str]
 
 
 class Gateway(Protocol):
-    """What an export needs of it."""
+    """The methods of a gateway's client that an export needs."""
 
     async def listing(self, place: Place, query: str) -> Any:
         """Begin to read a listing."""
@@ -43,15 +43,15 @@ _DONE = Failure(ConnectionDone())
 
 
 class _Broken(Exception):
-    """The answer ended early; the listing can go on from the last cursor."""
+    """The answer ended early; the listing can continue from the last cursor."""
 
 
 class State(NamedTuple):
     """How far an export has come.
 
-    :ivar finished: collections that are written.
-    :ivar cursor: place in the next one; ``None`` for its beginning.
-    :ivar designs: whether the design documents are written.
+    :ivar finished: collections that were written completely.
+    :ivar cursor: position in the next collection; ``None`` for its beginning.
+    :ivar designs: whether the design documents were written.
     """
 
     finished: tuple[Place, ...] = ()
@@ -62,33 +62,33 @@ class State(NamedTuple):
     size_bytes: int = 0
 
     def as_note(self) -> dict[str, Any]:
-        """Return it for JSON."""
+        """Return the state as values for JSON."""
         return self._asdict()
 
     @classmethod
     def of_note(cls, noted: dict[str, Any]) -> State:
-        """Return what was noted.
+        """Return the state in a note.
 
-        :raises LoadError: it is malformed.
+        :raises LoadError: the note is malformed.
         """
         try:
             state = cls(**noted)
             return state._replace(finished=tuple((str(scope), str(name)) for scope, name in state.finished))
         except (TypeError, ValueError):
-            raise LoadError("the progress file is of another version; --restart ignores it") from None
+            raise LoadError("the progress file is from another version; --restart ignores it") from None
 
 
 class Exporter:
     """Writes collections, one after the other.
 
-    Only whole parts of a listing, each of which ends with a cursor, are written; what is noted has been
-    written before. So a resumed export neither misses nor repeats a document.
+    Only whole parts of a listing, each of which ends with a cursor, are written; progress is recorded after
+    the write. So a resumed export neither misses nor repeats a document.
 
-    :param output: the file.
+    :param output: the output file.
     :param on_part: called after each part.
     """
 
-    # Many parameters: all that it works with.
+    # Many parameters: everything that the exporter works with.
     def __init__(
         self,
         gateway: Gateway,
@@ -114,9 +114,9 @@ class Exporter:
         self._noted_at = clock.seconds()
 
     def write_designs(self, designs: Sequence[tuple[str, bytes]]) -> None:
-        """Write design documents, unless that was done before.
+        """Write design documents, unless they were written before.
 
-        :param designs: name and text of each.
+        :param designs: name and text of each design document.
         """
         if self.state.designs:
             return
@@ -130,7 +130,7 @@ class Exporter:
     async def write(self, place: Place) -> None:
         """Write the documents of a collection, or the rest of them.
 
-        :raises LoadError: the export cannot continue; progress is noted.
+        :raises LoadError: the export cannot continue; its progress is recorded.
         """
         if place in self.state.finished:
             return
@@ -150,13 +150,13 @@ class Exporter:
             self.save()
 
     def save(self) -> None:
-        """Note the progress."""
+        """Record the progress."""
         self.state = self.state._replace(size_bytes=self._output.mark())
         self._note.write(self.state.as_note())
         self._noted_bytes, self._noted_at = self._output.written, self._clock.seconds()
 
     async def _try(self, place: Place) -> str:
-        """Write what a listing returns; returns what went wrong, if that may be temporary."""
+        """Write the rows of a listing; returns a description of the failure, if that may be temporary."""
         query = {"include_docs": "true", "include_xattrs": "true", "verbatim": "true", "cursors": "true"}
         if self.state.cursor is not None:
             query["cursor"] = self.state.cursor
@@ -179,8 +179,8 @@ class Exporter:
     def take(self, place: Place, lines: list[bytes], skipped: int, cursor: str | None) -> None:
         """Write one part of a collection's listing.
 
-        :param skipped: number of rows that are left out.
-        :param cursor: the place after it; ``None`` at the end.
+        :param skipped: number of rows that were left out.
+        :param cursor: the position after the part; ``None`` at the end.
         """
         if lines:
             self._output.write(b"\n".join(lines) + b"\n")
@@ -213,7 +213,7 @@ class _Reader(Receiver):
         self._skipped = 0
 
     def dataReceived(self, data: bytes) -> None:
-        """Take some of the answer."""
+        """Take a part of the answer."""
         if b"\n" not in data:
             self._tail.append(data)
             return
@@ -237,7 +237,7 @@ class _Reader(Receiver):
                 add(line)
 
     def _take_other(self, row: bytes) -> None:
-        """Take a row that is no document: a cursor, or a failure."""
+        """Take a row that is not a document: a cursor, or a failure."""
         try:
             (name, content), *more = json.loads(row).items()
             if name == "cursor" and not more and isinstance(content, str | None):

@@ -5,9 +5,9 @@ One document is one line, a JSON object::
     {"id": "beer", "scope": "shop", "collection": "stock",
      "export": {"meta": {"flags": 33554432, "expiry": 1800000000, "xattrs": {"a": 1}}, "json": {"abv": 5.2}}}
 
-``id_base64`` takes the place of ``id`` for a key that is not UTF-8, ``base64`` that of ``json`` for a value
-that is not JSON, or that a line cannot hold as it is stored. ``scope`` and ``collection`` are missing in
-lines of the default collection, ``expiry`` (Unix time in seconds) and ``xattrs`` where there is none.
+``id_base64`` replaces ``id`` for a key that is not UTF-8; ``base64`` replaces ``json`` for a value that is
+not JSON, or that a line cannot contain unchanged. ``scope`` and ``collection`` are missing in lines of the
+default collection; ``expiry`` (Unix time in seconds) and ``xattrs`` are missing if there are none.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ import re
 __all__ = ["EXPORT", "is_of_transaction", "line_of", "place_members", "plain_line"]
 
 EXPORT = "export"
-"""The member that only lines of exports have."""
+"""The member that only exported lines have."""
 
-# A row of a listing with documents. Key and version are in it twice, or of no use to another bucket.
+# A row of a listing with documents. Key and version are redundant there, or useless for another bucket.
 _ROW = re.compile(
     rb'\{("id(?:_base64)?":"(?:[^"\\]|\\.)*"),"doc":\{"meta":\{\1,"cas":"[0-9a-f]*",', re.DOTALL
 ).match
@@ -31,29 +31,29 @@ plain_line = re.compile(
     rb'((?:"scope":"[\w%-]{1,251}","collection":"[\w%-]{1,251}",)?)'
     rb'"export":\{"meta":\{"flags":(0|[1-9][0-9]{0,8})(?:,"expiry":([1-9][0-9]{0,8}|[1-3][0-9]{9}))?\},"json":)'
 ).match
-"""Match the beginning of a line whose key is plain, up to its document; the rest is not checked.
+"""Matches the beginning of a line with a plain key, up to its document; the rest is not checked.
 
-Its groups are the key as JSON and, in lines of exports without attributes, the members of the collection with
-a comma behind each, flags, and expiry or ``None``.
+Its groups are the key as JSON and, in exported lines without attributes, the members of the collection, each
+followed by a comma, the flags, and the expiry or ``None``.
 """
 
 
 def place_members(scope: str, collection: str) -> bytes:
-    """Return the members of all lines of a collection, with a comma behind each."""
+    """Return the members that name a collection in its lines, each followed by a comma."""
     if (scope, collection) == ("_default", "_default"):
         return b""
     return b'"scope":%b,"collection":%b,' % (json.dumps(scope).encode(), json.dumps(collection).encode())
 
 
 def is_of_transaction(row: bytes) -> bool:
-    """Return whether a row is a record that transactions keep about their attempts."""
+    """Return whether a row is a record of transaction attempts."""
     return row.startswith(_OF_TRANSACTION)
 
 
 def line_of(row: bytes, place: bytes) -> bytes | None:
-    """Return the line for a row of a listing with documents, ``None`` if it is no such row.
+    """Return the line for a row of a listing with documents, ``None`` if the text is not such a row.
 
-    :param place: as of :func:`place_members`.
+    :param place: the result of :func:`place_members`.
     """
     match = _ROW(row)
     if match is None:

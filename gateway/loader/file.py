@@ -15,16 +15,17 @@ from gateway.loader.errors import LoadError
 __all__ = ["LINE_BYTES", "Source"]
 
 LINE_BYTES = 32 * 2**20
-"""Longest line. A document has at most 20 MiB; the rest is room for escapes, attributes and the key."""
+"""Longest line in bytes. A document has at most 20 MiB; the rest is room for escapes, attributes and the
+key."""
 
 READ_BYTES = 2**20
-"""Bytes to read at once."""
+"""Number of bytes to read at a time."""
 
 
 class Source:
-    """The lines of a file, plain or compressed by gzip (told apart by content, not by name).
+    """The lines of a file, plain or compressed by gzip (detected from the content, not from the name).
 
-    :raises LoadError: it cannot be opened.
+    :raises LoadError: the file cannot be opened.
     """
 
     def __init__(self, path: Path) -> None:
@@ -49,11 +50,11 @@ class Source:
         :raises LoadError: the file cannot be read to its end.
         """
         number = 0
-        # The beginning of the line that is not complete yet.
+        # The beginning of the incomplete line.
         begun: list[bytes] = []
         begun_bytes = 0
         try:
-            # One read of the file at a time: what comes before a damaged place is read.
+            # One read of the file at a time, so that the lines before a damaged place are read.
             while data := self._file.read1(READ_BYTES):  # type: ignore[attr-defined]
                 first, *lines = data.split(b"\n")
                 if begun_bytes <= LINE_BYTES:

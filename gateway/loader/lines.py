@@ -1,8 +1,8 @@
 """The lines of a file of documents, read and turned into operations of a batch.
 
-An ordinary line is ``{"id": key, "doc": document}``. A line of ``couchgateway-export`` has no ``doc``, but
-``export``, with all that belongs to the document (see :mod:`gateway.loader.exportlines`). So no line can be
-both.
+An ordinary line is ``{"id": key, "doc": document}``. A line of ``couchgateway-export`` has ``export`` instead
+of ``doc``, with everything that belongs to the document (see :mod:`gateway.loader.exportlines`). So no line
+can be of both kinds.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from gateway.loader.file import LINE_BYTES
 __all__ = ["DESIGN_PREFIX", "Line", "LineReader"]
 
 DESIGN_PREFIX = "_design/"
-"""Beginning of a design document's id; its name follows."""
+"""Prefix of a design document's id; the name follows."""
 
 SPECS_AT_ONCE = 16
-"""Most attributes that one operation writes."""
+"""Largest number of attributes that one operation writes."""
 
 _DESIGN = b'"' + DESIGN_PREFIX.encode()
 _RESTORE = b'{"op":"set",%b"key":%b,"flags":%b,"ttl":%b,"value":%b}'
@@ -42,7 +42,7 @@ class Line(NamedTuple):
     number: int
     key: str
     operation: bytes
-    """Its lines of the batch, without the last newline; of a design document, its text."""
+    """Lines of the batch, without the last newline; for a design document, its text."""
     place: str = ""
     """The scope and the collection that the line names, as JSON; empty if it names none."""
     operation_count: int = 1
@@ -53,7 +53,7 @@ class LineReader:
     """Reads lines.
 
     :param seconds: returns the Unix time.
-    :param overridden: those of ``scope`` and ``collection`` that do not count in a line.
+    :param overridden: the names among ``scope`` and ``collection`` that are ignored in a line.
     """
 
     def __init__(
@@ -75,15 +75,14 @@ class LineReader:
 
         :param number: counts from 1.
         :param data: one JSON object in UTF-8, with a string under the key's field and any JSON under the
-            value's; strings under ``scope`` and ``collection`` name where the document goes. Or a line of an
-            export.
-        :raises LineError: it has another form.
+            value's; strings under ``scope`` and ``collection`` name the collection. Or an exported line.
+        :raises LineError: the line has another form.
         """
         if len(data) > LINE_BYTES:
             raise LineError(f"longer than {LINE_BYTES} bytes")
         match = plain_line(data) if self._usual else None
         if match is not None:
-            # If its value is JSON, the whole line is, and has no other members.
+            # If the value is JSON, so is the whole line, and it has no other members.
             key_json, place, flags, expiry = match.groups()
             if flags is None:
                 value = data[match.end() : -1].strip(b" \t\r\n")
@@ -190,7 +189,7 @@ def _object(text: bytes, name: str) -> dict[str, bytes]:
 def _only(members: dict[str, bytes], known: set[str], where: str) -> None:
     unknown = members.keys() - known
     if unknown:
-        raise LineError(f"{where} has the unknown member {min(unknown)[:80]!r}; is it of a newer version?")
+        raise LineError(f"{where} has the unknown member {min(unknown)[:80]!r}; is it from a newer version?")
 
 
 def _text(members: dict[str, bytes], name: str) -> str:

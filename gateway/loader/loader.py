@@ -48,7 +48,7 @@ _STORED = Answer(True, "", "", False)
 
 
 class _Batch:
-    """Lines to send in one request: no document twice, or one design document."""
+    """Lines to send in one request: either different documents, or one design document."""
 
     def __init__(self) -> None:
         self.lines: list[Line] = []
@@ -60,7 +60,7 @@ class _Batch:
         self._waiting: list[Deferred[None]] = []
 
     def take(self, line: Line) -> bool:
-        """Add a line; returns whether it had room."""
+        """Add a line; returns whether there was room for it."""
         _, key, operation, place, count = line
         document, size = (place, key), len(operation)
         if self.lines and (
@@ -93,8 +93,8 @@ class _Batch:
 class Loader:
     """Sends every line of a source, and reports the outcome.
 
-    :param lines: (number, content) as of :meth:`Source.lines`.
-    :param reader: makes documents of them.
+    :param lines: (number, content) pairs, as from :meth:`Source.lines`.
+    :param reader: parses the lines.
     :param gateway: sends batches and design documents.
     :param on_failure: called with (line number, key or ``""``, code, message) for each line not stored.
     :param on_batch: called after each batch.
@@ -139,9 +139,9 @@ class Loader:
     async def run(self) -> None:
         """Send everything; afterwards ``stored``, ``failed``, ``expired`` and ``skipped`` count lines.
 
-        Those skipped were done before.
+        Skipped lines were done before.
 
-        :raises LoadError: the load cannot continue; the progress is noted.
+        :raises LoadError: the load cannot continue; its progress is recorded.
         """
         self.lines_done = self._progress.load()
         workers = [ensureDeferred(self._work()) for _ in range(self._under_way)]
@@ -177,14 +177,14 @@ class Loader:
 
     async def _wait_for_earlier(self, batch: _Batch) -> None:
         earlier = [one for one in self._order if one is not batch and not one.done]
-        # While one batch is stuck, the others may only run ahead so far: progress is a prefix of the file.
+        # While one batch is stuck, the others must not run too far ahead: progress is a prefix of the file.
         too_far = len(self._order) > 16 * self._under_way
         for one in earlier:
             if too_far or not one.documents.isdisjoint(batch.documents):
                 await one.wait()
 
     def _take(self) -> _Batch | None:
-        """Return the next batch, registered in order; ``None`` at the end of the file."""
+        """Return the next batch, registered in file order; ``None`` at the end of the file."""
         batch = _Batch()
         while (line := self._next_line or self._read()) is not None:
             if not batch.take(line):
@@ -221,7 +221,7 @@ class Loader:
         self._on_failure(number, key, code, message)
 
     async def _send(self, batch: _Batch) -> None:
-        """Send one batch until each line is stored or finally refused."""
+        """Send one batch repeatedly until each line is stored or definitely refused."""
         remaining = batch.lines
         latest: dict[int, Answer] = {}
         trouble = ""
@@ -269,7 +269,7 @@ class Loader:
 
 
 async def _all(workers: list[Deferred[None]]) -> None:
-    """Wait for every worker; then raise the error of the first that failed."""
+    """Wait for every worker; then raise the error of the first one that failed."""
     failures: list[Any] = []
     for worker in workers:
         worker.addErrback(failures.append)
@@ -281,7 +281,7 @@ async def _all(workers: list[Deferred[None]]) -> None:
 def read_answers(body: bytes) -> list[Answer]:
     """Return the answers of one batch, in the order of its lines.
 
-    :raises LoadError: they are not a gateway's answers.
+    :raises LoadError: the text is not a gateway's answer.
     """
     count = body.count(b"\n")
     # In a string, a backslash would be in front of the quotation mark.
@@ -303,7 +303,7 @@ def read_answers(body: bytes) -> list[Answer]:
 
 
 def answers_by_line(lines: list[Line], answers: list[Answer]) -> list[Answer]:
-    """Return one answer for each line, as far as there are: the first failure counts."""
+    """Return one answer for each answered line; of a line's answers, the first failure counts."""
     if len(lines) == len(answers) and all(line.operation_count == 1 for line in lines):
         return answers
     found, at = [], 0
@@ -317,7 +317,7 @@ def answers_by_line(lines: list[Line], answers: list[Answer]) -> list[Answer]:
 
 
 def design_answer(status: int, body: bytes) -> Answer:
-    """Return what the answer to a request for a design document says."""
+    """Return the result in the answer to a request for a design document."""
     if status < 300:
         return Answer(True, "", "", False)
     code, message = code_and_message(body) or (f"HTTP {status}", body[:200].decode("utf-8", "replace"))

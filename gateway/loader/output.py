@@ -21,9 +21,9 @@ class Output:
 
     A compressed file gets a new member after each :meth:`mark`, so that it can be cut there.
 
-    :param size_bytes: what is known to be written of it; the rest is cut off.
-    :ivar written: number of bytes written to it now, before compression.
-    :raises LoadError: it cannot be opened, or is shorter than that.
+    :param size_bytes: number of bytes that are known to be written; the rest of the file is cut off.
+    :ivar written: number of bytes written by this run, before compression.
+    :raises LoadError: the file cannot be opened, or is shorter than ``size_bytes``.
     """
 
     def __init__(self, path: Path, size_bytes: int = 0) -> None:
@@ -34,11 +34,11 @@ class Output:
         self._unwritten_bytes = 0
         self._compressor: Any = None
         try:
-            # Not emptied, as "wb" would do.
+            # Unlike "wb", this does not empty the file.
             self._file: IO[bytes] = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | BINARY, 0o666), "r+b")
             there = self._file.seek(0, os.SEEK_END)
             if there >= size_bytes:
-                # What was written after the note, perhaps half a line.
+                # The part that was written after the progress was recorded, possibly with half a line.
                 self._file.truncate(size_bytes)
                 self._file.seek(size_bytes)
         except OSError as error:
@@ -50,15 +50,15 @@ class Output:
 
     @staticmethod
     def check_new(path: Path) -> None:
-        """Make sure that there is no such file yet.
+        """Check that the file does not exist yet.
 
-        :raises LoadError: there is.
+        :raises LoadError: it exists.
         """
         if path.exists():
             raise LoadError(f"{path} exists; --restart replaces it")
 
     def write(self, data: bytes) -> None:
-        """Write some lines; they are safe after the next :meth:`mark`.
+        """Write some lines; they are on disk after the next :meth:`mark`.
 
         :raises LoadError: they cannot be written.
         """

@@ -1,4 +1,4 @@
-"""What the programs that load and export documents have in common: running, and the exit status."""
+"""Common parts of the programs that load and export documents: running, and the exit status."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ def run_program(
 ) -> NoReturn:
     """Run a program, and exit with its status.
 
-    :param name: of the program, for messages.
+    :param name: name of the program, for messages.
     :param parse: reads the command line.
-    :param work: gets what was read; fires with the status.
+    :param work: takes the parsed options; fires with the exit status.
     """
     with console():
         _run(name, parse(), work)

@@ -1,4 +1,4 @@
-"""Notes of how far a load or an export has come, kept in a small file beside the documents."""
+"""Progress of a load or an export, kept in a small file next to the documents."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ __all__ = ["Note", "Progress"]
 
 
 class Note:
-    """What is noted about work on a file.
+    """The recorded progress of work on a file.
 
-    :param path: of the small file; ``None`` to keep nothing.
-    :param identity: properties that a note must match to be used: the file's size, the bucket, ...
+    :param path: path of the progress file; ``None`` to record nothing.
+    :param identity: properties that must match for the progress to be used: the file's size, the bucket, ...
     """
 
     def __init__(self, path: Path | None, identity: dict[str, Any]) -> None:
@@ -24,9 +24,9 @@ class Note:
         self._identity = identity
 
     def read(self) -> dict[str, Any] | None:
-        """Return what was noted, ``None`` if there is no note.
+        """Return the recorded progress, ``None`` if there is none.
 
-        :raises LoadError: the note is about another file or bucket.
+        :raises LoadError: the progress file is about another file or bucket.
         """
         if self._path is None or not self._path.exists():
             return None
@@ -40,9 +40,9 @@ class Note:
         return dict(noted)
 
     def write(self, noted: dict[str, Any]) -> None:
-        """Note this; a crash leaves either the old note or the new one.
+        """Record the progress; a crash leaves either the old record or the new one.
 
-        :param noted: for JSON; any names but ``of``.
+        :param noted: values for JSON, under any names but ``of``.
         :raises LoadError: the folder cannot be written to.
         """
         if self._path is None:
@@ -52,21 +52,21 @@ class Note:
             scratch.write_text(json.dumps({"of": self._identity, **noted}), encoding="utf-8")
             os.replace(scratch, self._path)
         except OSError as error:
-            raise LoadError(f"cannot note the progress in {self._path}: {error.strerror}") from None
+            raise LoadError(f"cannot record the progress in {self._path}: {error.strerror}") from None
 
     def forget(self) -> None:
-        """Remove the note: everything is done."""
+        """Remove the progress file: everything is done."""
         if self._path is not None:
             self._path.unlink(missing_ok=True)
 
 
 class Progress(Note):
-    """The number of lines done of a file."""
+    """The number of finished lines of a file."""
 
     def load(self) -> int:
-        """Return the number of the last line done, 0 to start from the beginning.
+        """Return the number of the last finished line, 0 to start from the beginning.
 
-        :raises LoadError: the note is about another file or bucket.
+        :raises LoadError: the progress file is about another file or bucket.
         """
         noted = self.read()
         if noted is None:
@@ -77,7 +77,7 @@ class Progress(Note):
         return done
 
     def save(self, lines_done: int) -> None:
-        """Save it.
+        """Save the number of the last finished line.
 
         :raises LoadError: the folder cannot be written to.
         """

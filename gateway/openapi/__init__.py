@@ -1,1 +1,1 @@
-"""The description of the endpoints for machines and readers: OpenAPI 3.1, made from what they declare."""
+"""The OpenAPI 3.1 description of the endpoints, generated from their declarations."""

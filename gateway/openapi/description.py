@@ -7,8 +7,9 @@ The description stands above the handler, under its ``@endpoint``::
     def get_size(self, request: Request) -> Any:
         '''Return the document's size.'''
 
-The rest is known from elsewhere: the path and its parameters, the headers in ``takes``, the codes that every
-request can meet (:mod:`gateway.openapi.errors`), the first sentence of the docstring as the summary.
+Everything else comes from other sources: the path and its parameters, the headers in ``takes``, the error
+codes that any request can get (:mod:`gateway.openapi.errors`), the first sentence of the docstring as the
+summary.
 :func:`gateway.openapi.document.document` puts them together; no request pays for it.
 """
 
@@ -43,10 +44,10 @@ LINES = "application/x-ndjson"
 EVENTS = "text/event-stream"
 
 DOCUMENT: Mapping[str, Schema] = {JSON: ANY, PLAIN: TEXT, BYTES: BINARY}
-"""The content of a document: bytes of any type, of which these three are known."""
+"""The content of a document in an answer: bytes of any type; three types are known."""
 
 ANY_DOCUMENT: Mapping[str, Schema] = {JSON: ANY, PLAIN: TEXT, "*/*": BINARY}
-"""The same of one that is sent: other types are stored, too."""
+"""The content of a document in a request: other types are stored, too."""
 
 NO_CONTENT: Mapping[str, Schema] = {}
 
@@ -56,10 +57,10 @@ class Parameter(NamedTuple):
 
     name: str
     text: str
-    """What it means, in a sentence."""
+    """Its meaning, in one sentence."""
     schema: Schema = TEXT
     example: object = None
-    """A real value; ``None`` if there is none to show."""
+    """A real value to show; ``None`` if there is none."""
     required: bool = False
 
 
@@ -76,15 +77,15 @@ class Answer(NamedTuple):
     """The answer with one status."""
 
     text: str
-    """What it says, in a sentence."""
+    """Its content, in one sentence."""
     content: Mapping[str, Schema] = NO_CONTENT
     """Media type -> schema; empty if there is no body."""
     headers: tuple[str | Parameter, ...] = ()
-    """Headers that it has: those of the dialect by their names, see :mod:`gateway.openapi.headers`."""
+    """Names of the dialect's headers that it has; see :mod:`gateway.openapi.headers`."""
 
 
 class Given(NamedTuple):
-    """A request that makes an example possible."""
+    """A request that prepares an example."""
 
     method: str
     path: str
@@ -92,7 +93,7 @@ class Given(NamedTuple):
 
 
 class Example(NamedTuple):
-    """A request and its answer, both real: a test sends the one and compares the other."""
+    """A real request and its real answer: a test sends the request and compares the answer."""
 
     summary: str
     status: int = 200
@@ -103,17 +104,17 @@ class Example(NamedTuple):
     query: Mapping[str, str] = {}
     headers: Mapping[str, str] = {}
     path: Mapping[str, str] = {}
-    """Values of the path's parameters, where they are not the usual ones."""
+    """Values of path parameters that differ from the usual ones."""
     given: tuple[Given, ...] = ()
-    """Requests to send before."""
+    """Requests to send first."""
 
 
 @dataclass(frozen=True)
 class Description:
-    """What an endpoint says about itself beside its ``@endpoint``."""
+    """An endpoint's description, in addition to its ``@endpoint``."""
 
     tag: str
-    """The heading under which readers look for it."""
+    """The heading under which the endpoint is listed."""
     answers: Mapping[int, Answer]
     query: tuple[Parameter, ...] = ()
     path: tuple[Parameter, ...] = ()
@@ -142,19 +143,19 @@ def described(
     credentials: bool = True,
     text: str = "",
 ) -> Callable[[_F], _F]:
-    """Describe the endpoint that it decorates.
+    """Describe the decorated endpoint.
 
     :param tag: heading under which it is listed, for instance ``Documents``.
-    :param answers: status -> answer, of all below 400.
-    :param query: all parameters of the query string that it takes.
+    :param answers: status -> answer, for all statuses below 400.
+    :param query: all query parameters that it takes.
     :param path: parameters of the path that :data:`gateway.openapi.paths.PARAMETERS` lacks.
-    :param headers: request headers that it takes beside those in its ``takes``.
-    :param body: ``None`` if it takes none.
-    :param errors: error codes, separated by blanks, beside those that :mod:`gateway.openapi.errors` adds:
-        those of HTTP and, where the path has a bucket, of the caller, the bucket and the cluster.
+    :param headers: request headers that it takes in addition to those in its ``takes``.
+    :param body: the request's body; ``None`` if it takes none.
+    :param errors: error codes, separated by blanks, in addition to those that :mod:`gateway.openapi.errors`
+        adds: those of HTTP and, where the path has a bucket, of the caller, the bucket and the cluster.
     :param examples: the first of them is shown first.
-    :param credentials: whether the caller has to say who it is, where the gateway asks for that.
-    :param text: more than the docstring's first sentence, in Markdown.
+    :param credentials: whether the endpoint requires credentials, if the gateway does.
+    :param text: further text after the docstring's first sentence, in Markdown.
     """
     description = Description(
         tag, answers, query, path, headers, body, tuple(errors.split()), examples, credentials, text
@@ -168,6 +169,6 @@ def described(
 
 
 def description_of(handler: Callable[..., Any]) -> Description | None:
-    """Return what a handler says about itself; ``None`` if it says nothing."""
+    """Return a handler's description; ``None`` if it has none."""
     found = getattr(handler, "description", None)
     return found if isinstance(found, Description) else None

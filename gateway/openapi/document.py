@@ -28,13 +28,13 @@ Couchbase's Data API v1 where it has the feature.
 `HEAD` works wherever `GET` does, and `OPTIONS` answers 204 with `Allow`. An unsupported method is 405 with
 the same `Allow`, an unknown query parameter 400; `/health`, `/live`, `/ready`, `/metrics`, `/_p` and
 `/v1.alpha/enabled` take any. Every path under `/v1` also works under `/v1.alpha`. All errors have the same
-form, whose `code` says what happened.
+form, whose `code` identifies the error.
 """
 
 TAGS = {
     "Documents": "Documents by their keys: read, store, remove, append.",
     "Counters": "Documents that are a number.",
-    "Sub-documents": "Parts of JSON documents by their paths.",
+    "Sub-documents": "Parts of JSON documents, by path.",
     "Expiry and locks": "Touch, lock, unlock.",
     "Copies": "Where the copies of a document are.",
     "Batches": "Many operations in one request.",
@@ -42,20 +42,20 @@ TAGS = {
     "Views": "Queries of views.",
     "Design documents": "The definitions of views.",
     "Statements": "Statements of SQL++ (N1QL).",
-    "Other services": "Query, search, analytics and management of the cluster, passed on.",
+    "Other services": "The cluster's query, search, analytics and management services, proxied.",
     "Buckets": "Buckets, their statistics, and the caller.",
     "Operations": "Health, metrics and this description.",
 }
-"""Headings, in their order, with what is under them; endpoints may have others."""
+"""Headings in their order, with descriptions; endpoints may have others."""
 
 
 class About(NamedTuple):
-    """What the document says about the gateway as a whole."""
+    """The document's information about the gateway as a whole."""
 
     version: str
-    """That of the gateway."""
+    """The gateway's version."""
     schemes: Mapping[str, Mapping[str, object]]
-    """Ways to say who calls: name -> security scheme of OpenAPI; empty if nobody has to."""
+    """Authentication methods: name -> OpenAPI security scheme; empty if no credentials are required."""
 
 
 class Route(NamedTuple):
@@ -72,7 +72,7 @@ class Route(NamedTuple):
 
     @property
     def is_twin(self) -> bool:
-        """Whether it is the same as a path below ``/v1``."""
+        """Whether the route duplicates a path below ``/v1``."""
         if self.endpoint is None or not self.rule.startswith(_ALPHA):
             return False
         return "/v1/" + self.rule[len(_ALPHA) :] in self.endpoint.paths
@@ -89,7 +89,8 @@ def routes_of(app: Klein) -> Iterator[Route]:
 
 
 def _name(endpoint: Endpoint, rule: str) -> str:
-    """Return a name for one path of an endpoint: its own for the first, one that says where for others."""
+    """Return a name for one path of an endpoint: the endpoint's name for the first path, one with the
+    location for others."""
     first = endpoint.paths[0]
     if rule == first:
         return endpoint.name
@@ -101,7 +102,7 @@ def _name(endpoint: Endpoint, rule: str) -> str:
 def document(routes: Iterable[Route], about: About) -> dict[str, Any]:
     """Return the document, ready to be written as JSON.
 
-    :param routes: those that are not described are shown with what is known of them.
+    :param routes: routes; those without a description are shown with the known facts only.
     """
     paths: dict[str, dict[str, Any]] = {}
     tags: list[str] = []
@@ -138,7 +139,7 @@ def document(routes: Iterable[Route], about: About) -> dict[str, Any]:
 
 
 class _Parts:
-    """What many operations have in common: written once, and referred to."""
+    """The parts that many operations share: written once, and referred to."""
 
     def __init__(self) -> None:
         self._parts: dict[str, dict[str, dict[str, Any]]] = {}
@@ -146,7 +147,7 @@ class _Parts:
     def refer(self, kind: str, name: str, part: dict[str, Any]) -> dict[str, Any]:
         """Return a reference to a part.
 
-        :param name: the part is found under it, with a number behind if others have it, too.
+        :param name: the part's name, to which a number is appended if another part has it, too.
         """
         known = self._parts.setdefault(kind, {})
         number = 1
@@ -174,7 +175,7 @@ def _index(known: tuple[str, ...], one: str) -> int:
 
 
 def _referred(found: object) -> dict[str, Any]:
-    """Return the named schemas to which a document refers, and those to which they refer."""
+    """Return the named schemas that a document refers to, directly or through others."""
     schemas: dict[str, Any] = {}
     left = json.dumps(found)
     while True:
@@ -214,7 +215,7 @@ def _operation(route: Route, about: About, parts: _Parts) -> dict[str, Any]:
     }
     codes = codes_of(route.rule, endpoint, description, has_callers=bool(about.schemes))
     for status, problems in statuses_of(codes).items():
-        # An endpoint may have another form of it, as /ready has for 503.
+        # An endpoint may have an error of another form, as /ready has for 503.
         if str(status) not in responses:
             part = _errors(status, problems)
             responses[str(status)] = parts.refer("responses", f"Error{status}", part)
@@ -239,7 +240,7 @@ def _parameters(
         else:
             yield parts.refer("parameters", one.name, _parameter(one, "path"))
     for one in description.query:
-        # A batch has its collection in the path or in the query.
+        # A batch names its collection in the path or in the query.
         if one.name not in names_in(rule):
             yield _parameter(one, "query")
     headers = {one: TAKEN[one] for one in TAKEN if one.lower().encode("ascii") in endpoint.takes}

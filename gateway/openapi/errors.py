@@ -1,4 +1,4 @@
-"""Which error codes an endpoint may answer with."""
+"""The error codes that an endpoint may answer with."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ _CLUSTER = (
 _COPIES = ("DurabilityImpossible", "DurabilityAmbiguous", "DurableWriteInProgress")
 
 _MEMBERS = {
-    "code": text("Programs should decide by it and by the status."),
-    "message": text("For people; it may change."),
+    "code": text("The error; programs should use it and the status."),
+    "message": text("A text for people, which may change."),
     "rc": {
         "type": "integer",
         "description": "The SDK's result code, if the SDK reported the failure.",
@@ -51,9 +51,9 @@ ERROR = named(
     thing(
         {
             **_MEMBERS,
-            "resource": text("What is at fault, or empty."),
+            "resource": text("The resource concerned, or empty."),
             "rule": text("The rule that comes nearest to allowing it; only with `AccessDenied`."),
-            "requestId": text("As in the header `X-Request-Id` and in the log."),
+            "requestId": text("The request's id, as in the header `X-Request-Id` and in the log."),
         },
         "code message retry resource requestId",
         more=True,
@@ -68,7 +68,7 @@ LINE_ERROR = named("BatchError", thing(_MEMBERS, "code message retry", more=True
 def codes_of(rule: str, endpoint: Endpoint, description: Description, *, has_callers: bool) -> list[str]:
     """Return the codes of the errors that one path of an endpoint may answer with, in the table's order.
 
-    :param has_callers: whether the gateway asks callers who they are.
+    :param has_callers: whether the gateway requires credentials.
     """
     names = names_in(rule)
     found = {*_HTTP, *_PAGES, *description.errors}
@@ -101,7 +101,7 @@ def statuses_of(codes: Iterable[str]) -> dict[int, list[Problem]]:
 
 
 def example_of(problem: Problem) -> Schema:
-    """Return the answer to a request that meets a problem."""
+    """Return the answer to a request that fails with a problem."""
     return {
         "code": public_code(problem),
         "message": problem.text,

@@ -51,7 +51,7 @@ TAKEN = _table(
     ),
     Parameter(
         "X-CB-DurabilityLevel",
-        "The cluster answers when the write has reached this level.",
+        "The durability level that the write must reach before the cluster answers.",
         DURABILITY_LEVEL,
     ),
     Parameter(
@@ -94,17 +94,17 @@ TAKEN = _table(
 """Request headers by name."""
 
 ONE_VERSION = Parameter("If-Match", "One ETag.", _ONE_TAG)
-"""The condition of operations that take exactly one version."""
+"""``If-Match`` of operations that take exactly one version."""
 
 FILE_TAG = Parameter("ETag", "Names this version of the page or file, in this coding.")
-"""The validator of answers that are no documents."""
+"""The validator of answers that are not documents."""
 
 FILE_TAGS = Parameter("If-None-Match", "ETags of versions that the caller has.")
-"""The condition on them."""
+"""``If-None-Match`` for these answers."""
 
 UNDESCRIBED = frozenset({"Authorization", "X-API-Key", "Accept", "Content-Type", "traceparent", "tracestate"})
 """Request headers that OpenAPI describes by other means (security schemes and media types), and those that
-instrumentation sets, not programs."""
+are set by instrumentation, not by programs."""
 
 ANSWERED = _table(
     Parameter("ETag", "The document's CAS in hexadecimal.", _CAS, "18d2f3a4c5e60000"),
@@ -120,19 +120,17 @@ ANSWERED = _table(
     Parameter("X-CB-TotalRows", "Number of rows in the view's index.", whole(0)),
     Parameter("X-CB-Revision", "The design document's revision, as counted by the node.", TEXT),
     Parameter("X-Request-Id", "The request's id, as in the log.", TEXT, required=True),
-    Parameter("X-Accel-Buffering", "`no`: a proxy should pass the answer on as it comes.", TEXT),
-    Parameter("Location", "The path of what was created.", TEXT),
+    Parameter("X-Accel-Buffering", "`no`: a proxy should forward the answer as it arrives.", TEXT),
+    Parameter("Location", "The path of the created resource.", TEXT),
     Parameter("Content-Encoding", "The coding of the body.", TEXT),
     Parameter("Vary", "The request headers on which the answer depends.", TEXT),
     Parameter("Allow", "The methods of the resource.", TEXT),
-    Parameter("WWW-Authenticate", "The schemes by which a caller may say who it is.", TEXT),
-    Parameter(
-        "RateLimit-Policy", "Each limit on requests: its quota `q`, and the window `w` in seconds.", TEXT
-    ),
-    Parameter("RateLimit", "What is left of each limit, `r`, and seconds until it is whole, `t`.", TEXT),
+    Parameter("WWW-Authenticate", "The accepted authentication schemes.", TEXT),
+    Parameter("RateLimit-Policy", "Each rate limit: its quota `q`, and the window `w` in seconds.", TEXT),
+    Parameter("RateLimit", "Each rate limit: `r` requests are left, and all again after `t` seconds.", TEXT),
     Parameter("Retry-After", "Seconds after which the request may be repeated.", whole(0)),
 )
 """Response headers by name."""
 
 EVERYWHERE = ("X-Request-Id",)
-"""Headers that every request may have, and every answer has."""
+"""Headers that every request may have, and headers that every answer has."""

@@ -27,11 +27,11 @@ _COPIES: Schema = whole(-1, 4, default=-1, about="Number of copies, -1 for all."
 _DURATION = r"^([0-9]+(\.[0-9]*)?(ns|us|µs|ms|s|m|h))+$"
 
 
-_PATH = text("`a.b`, `list[0]`, `list[-1]`; a name with other characters goes in backticks.")
+_PATH = text("A path such as `a.b`, `list[0]` or `list[-1]`; other names are put in backticks.")
 _FLAGS = {
-    "xattr": nullable({**BOOLEAN, "description": "The path is that of an extended attribute."}),
-    "createParents": nullable({**BOOLEAN, "description": "Create missing objects on the way."}),
-    "expandMacros": nullable({**BOOLEAN, "description": "The value is a macro, which the cluster replaces."}),
+    "xattr": nullable({**BOOLEAN, "description": "Whether the path is that of an extended attribute."}),
+    "createParents": nullable({**BOOLEAN, "description": "Whether to create missing parent objects."}),
+    "expandMacros": nullable({**BOOLEAN, "description": "Whether the cluster expands a macro in the value."}),
 }
 _LOOKUP = named(
     "Lookup",
@@ -50,7 +50,7 @@ _MUTATION = named(
             ),
             "path": _PATH,
             "value": {"description": "Any JSON, stored exactly as written; `null` counts as missing."},
-            "values": nullable({**listed(ANY, 1), "description": "Several elements, in place of `value`."}),
+            "values": nullable({**listed(ANY, 1), "description": "Several elements, instead of `value`."}),
             **_FLAGS,
         },
         "operation",
@@ -64,23 +64,23 @@ _SEMANTIC = named(
     ),
 )
 _MEMBERS: dict[str, Schema] = {
-    "delta": whole(0, _MOST_COUNTED, default=1, about="What to add or subtract."),
-    "initial": whole(0, _MOST_COUNTED, about="Create the counter with this number if it does not exist."),
+    "delta": whole(0, _MOST_COUNTED, default=1, about="The number to add or subtract."),
+    "initial": whole(0, _MOST_COUNTED, about="Initial number; creates the counter if it does not exist."),
     "expiry": text("As the header `Expires`, or an RFC 3339 date; empty for never."),
-    "returnContent": {**BOOLEAN, "description": "Return the document."},
+    "returnContent": {**BOOLEAN, "description": "Whether to return the document."},
     "lockTime": whole(0, 2**32 - 1, default=15, about="Seconds; 0 stands for the default."),
     "persistTo": _COPIES,
     "replicateTo": _COPIES,
-    "checkRemoved": {**BOOLEAN, "description": "Wait for the removal."},
+    "checkRemoved": {**BOOLEAN, "description": "Whether to wait for the document's removal."},
     "timeout": text("A duration, at most `300s`.", pattern=_DURATION, default="5s"),
     "interval": text("A duration between polls, at most `60s`.", pattern=_DURATION, default="10ms"),
-    "masterOnly": {**BOOLEAN, "description": "Ask the active copy only."},
-    "accessDeleted": {**BOOLEAN, "description": "Also the attributes of a deleted document."},
-    "preserveExpiry": {**BOOLEAN, "description": "Keep the document's expiry."},
+    "masterOnly": {**BOOLEAN, "description": "Whether to ask the active copy only."},
+    "accessDeleted": {**BOOLEAN, "description": "Whether to access a deleted document's attributes."},
+    "preserveExpiry": {**BOOLEAN, "description": "Whether to keep the document's expiry."},
     "storeSemantic": _SEMANTIC,
     "replica": {"anyOf": [choice("any"), whole(0, 2)], "default": "any"},
     "maxTTL": whole(-1, 2**31 - 1, about="Longest time to live in seconds; 0 for the bucket's, -1 for none."),
-    # Those of lines.
+    # Members of batch lines.
     "key": text("The document's key."),
     "key_base64": text("The document's key, if it is not UTF-8."),
     "scope": text(),
@@ -105,9 +105,9 @@ def _member(name: str, operation: str) -> Schema:
 def body_of(name: str, names: Iterable[str], operation: str = "") -> Schema:
     """Return the schema of a JSON body.
 
-    :param name: of its type.
-    :param names: of its members; ``null`` stands for a missing one.
-    :param operation: the SDK's name of what it asks for.
+    :param name: name of its type.
+    :param names: names of its members; ``null`` counts as missing.
+    :param operation: the SDK's name of the operation.
     """
     members = {member: _member(member, operation) for member in sorted(names)}
     shown = {
@@ -119,11 +119,11 @@ def body_of(name: str, names: Iterable[str], operation: str = "") -> Schema:
 def line_of(name: str, members: Iterable[str]) -> Schema:
     """Return the schema of a line of a batch.
 
-    :param name: its operation.
+    :param name: name of its operation.
     """
     shown: dict[str, Schema] = {"op": {"const": name}}
     for member in sorted(set(members) - {"op"}):
-        # A line's own time limit, for all operations but endure, which has it as a member.
+        # A line's own time limit, for all operations except endure, which has its own member for it.
         shown[member] = nullable(_member(member, name))
     return thing(shown, "op")
 
@@ -134,7 +134,7 @@ LOOKED_UP = listed(
         about="A value or an error.",
     )
 )
-"""What a lookup answers."""
+"""The answer to a lookup."""
 
 MUTATED = listed(thing({"value": {"description": "A counter's number, else `null`."}}, "value"))
-"""What a mutation answers."""
+"""The answer to a mutation."""

@@ -1,4 +1,5 @@
-"""The OpenAPI document as a page, complete without scripts; a script adds search and requests to try."""
+"""The OpenAPI document as a web page, complete without scripts; a script adds search and a form to try
+requests."""
 
 from __future__ import annotations
 
@@ -39,23 +40,23 @@ _HEAD = """\
 def render(made: Mapping[str, Any]) -> str:
     """Return a document of :func:`gateway.openapi.document.document` as HTML.
 
-    Every text of it is escaped. All that the page needs lies below ``/docs/``.
+    Every text is escaped. All files that the page needs are below ``/docs/``.
     """
     return "".join(parts(made))
 
 
 def parts(made: Mapping[str, Any]) -> Iterator[str]:
-    """Do the same in parts, each of which takes a moment."""
+    """Yield the same HTML in parts, each of which takes little time."""
     return _Page(made).parts()
 
 
 def _text(words: object) -> str:
-    """Return words as HTML, with code between backticks."""
+    """Return text as HTML; text between backticks becomes code."""
     return _CODE.sub(r"<code>\1</code>", escape(str(words)))
 
 
 def _shown(value: object) -> str:
-    """Return a value as it is sent: a text as it is, anything else as JSON."""
+    """Return a value as it is sent: strings unchanged, anything else as JSON."""
     return value if isinstance(value, str) else json.dumps(value, indent=2, ensure_ascii=False)
 
 
@@ -111,9 +112,9 @@ class _Page:
     def _credentials(self) -> Iterator[str]:
         schemes = self._made["components"].get("securitySchemes", {})
         if not schemes:
-            yield "<p>This gateway asks nobody for credentials.</p>\n"
+            yield "<p>This gateway requires no credentials.</p>\n"
             return
-        yield "<p>Callers say who they are in one of these ways:</p>\n<ul>\n"
+        yield "<p>Callers authenticate in one of these ways:</p>\n<ul>\n"
         for name, scheme in schemes.items():
             what = " ".join(str(scheme[key]) for key in ("type", "scheme", "in", "name") if key in scheme)
             about = _text(scheme.get("description", ""))
@@ -132,7 +133,7 @@ class _Page:
         if not fields:
             return
         yield '<form id="credentials" class="fields" hidden autocomplete="off">\n'
-        yield "<p>For requests from this page; they are forgotten when it is closed.</p>\n"
+        yield "<p>For requests from this page. The credentials are forgotten when the page is closed.</p>\n"
         yield from fields
         yield "</form>\n"
 
@@ -205,7 +206,7 @@ class _Page:
             return
         kinds = list(body["content"])
         first = body["content"][kinds[0]]
-        must = "" if body.get("required") else " It may be missing."
+        must = "" if body.get("required") else " It is optional."
         yield f'<p class="body">Body: {_text(body.get("description", ""))}{must} '
         yield f'<span class="quiet">{self._words(first["schema"])}</span></p>\n'
         kind, example = next(
@@ -268,7 +269,7 @@ class _Page:
             parts.append(f'<pre tabindex="0">{escape(_shown(example["value"]))}</pre></details>')
         return "".join(parts)
 
-    # ---- what all have in common -----------------------------------------------------------------
+    # ---- shared parts ----------------------------------------------------------------------------
 
     def _errors(self) -> Iterator[str]:
         yield '<section aria-labelledby="errors">\n<h2 id="errors">Error codes</h2>\n'
@@ -312,7 +313,7 @@ class _Page:
 
 
 def _typed(kind: str) -> str:
-    """Return a media type to send for one that may be a range."""
+    """Return a media type to send for a media type or range."""
     return "application/octet-stream" if kind == "*/*" else kind
 
 
@@ -320,7 +321,7 @@ _MUST = ' <span class="must">required</span>'
 
 
 def _table(*headings: str, label: str) -> str:
-    """Return the beginning of a table, up to its first row; it scrolls sideways where it is too wide."""
+    """Return the beginning of a table, up to its first row; a table that is too wide scrolls sideways."""
     cells = "".join(f'<th scope="col">{heading}</th>' for heading in headings)
     return (
         f'<div class="wide" role="group" aria-label="{label}" tabindex="0"><table>\n'
@@ -333,7 +334,7 @@ def _method(method: str) -> str:
 
 
 def _where(path: str) -> str:
-    """Return a mark for what is the same in any collection."""
+    """Return a mark for paths that exist in every collection."""
     return " <small>in a collection</small>" if "{collection}/" in path else ""
 
 

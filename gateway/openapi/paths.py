@@ -1,4 +1,4 @@
-"""The parameters of paths, and how rules of Klein become paths of OpenAPI."""
+"""The parameters of paths, and the conversion of Klein rules into OpenAPI paths."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ NEW_PLACE = (
     Parameter("scope", "The scope's name.", _NEW, "drinks"),
     Parameter("collection", "The collection's name.", _NEW, "beers"),
 )
-"""Names that can be given: those that begin with an underscore or a percent sign are the cluster's."""
+"""Names that callers can create: names that begin with an underscore or a percent sign are reserved for the
+cluster."""
 
 PARAMETERS: dict[str, Parameter] = {
     row.name: row
@@ -32,7 +33,7 @@ PARAMETERS: dict[str, Parameter] = {
         ),
         Parameter(
             "design",
-            "The design document's name; `dev_` at its beginning names a development form.",
+            "The design document's name; the prefix `dev_` marks a development form.",
             {"type": "string", "minLength": 1},
             "beers",
         ),
@@ -50,5 +51,5 @@ def names_in(rule: str) -> list[str]:
 
 
 def template_of(rule: str) -> str:
-    """Return a rule of Klein as a path of OpenAPI: ``/a/<path:b>`` as ``/a/{b}``."""
+    """Return a Klein rule as an OpenAPI path: ``/a/<path:b>`` as ``/a/{b}``."""
     return _PARAMETER.sub(r"{\1}", rule)

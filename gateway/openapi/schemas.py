@@ -1,4 +1,4 @@
-"""Short forms of JSON Schema (2020-12), in which endpoints declare what they take and answer."""
+"""Short forms of JSON Schema (2020-12), with which endpoints declare requests and answers."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ BINARY: Schema = {"type": "string", "format": "binary"}
 """Any bytes."""
 BOOLEAN: Schema = {"type": "boolean", "default": False}
 CSV: Schema = {"type": "string", "pattern": "^([^,]+(,[^,]+)*)?$"}
-"""Words separated by commas."""
+"""Values separated by commas."""
 
 COMPONENTS: dict[str, Schema] = {}
-"""Name -> the schema that :func:`named` put there."""
+"""Name -> the schema that :func:`named` was called with."""
 
 
 def named(name: str, schema: Schema) -> Schema:
-    """Return a reference to a schema with a name of its own, which generated clients give to its type.
+    """Return a reference to a named schema; generated clients use its name for the type.
 
     :param name: in CamelCase; it must be used for one schema only.
     """
@@ -50,9 +50,10 @@ def named(name: str, schema: Schema) -> Schema:
 
 
 def nullable(schema: Schema) -> Schema:
-    """Return the schema of a member that may be missing, for which ``null`` stands, too.
+    """Return the schema of an optional member, for which ``null`` counts as missing.
 
-    Its default becomes words of its description: generators require a member with a default, or send it.
+    Its default becomes a part of its description, because generators require a member with a default, or send
+    it.
     """
     schema = _in_words(schema)
     either = schema.get("anyOf") or ([schema] if "$ref" in schema else None)
@@ -73,7 +74,7 @@ def thing(
 ) -> Schema:
     """Return the schema of an object.
 
-    :param required: the names of the members that it always has, separated by blanks.
+    :param required: names of the required members, separated by blanks.
     :param more: whether it may have other members, or their schema.
     :param about: its description.
     """
@@ -114,7 +115,7 @@ def text(about: str = "", *, pattern: str = "", default: str | None = None) -> S
 
 
 def whole(low: int, high: int | None = None, *, default: int | None = None, about: str = "") -> Schema:
-    """Return the schema of a whole number between bounds, both included."""
+    """Return the schema of an integer between two inclusive bounds."""
     found: dict[str, object] = {"type": "integer", "minimum": low}
     if high is not None:
         found["maximum"] = high

@@ -1,4 +1,4 @@
-"""JSON Schemas in words, for readers."""
+"""JSON Schemas described in words, for readers."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Names:
         self._schemas = schemas
 
     def cut(self, words: str) -> Iterator[tuple[str, str]]:
-        """Cut words of :func:`words_of` into (words, name), of which one is empty."""
+        """Split the text of :func:`words_of` into pairs (words, name), of which one is empty."""
         for number, part in enumerate(words.split(_MARK)):
             if number % 2 and part in self._schemas:
                 yield "", part

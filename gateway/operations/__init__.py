@@ -1,4 +1,4 @@
-"""Operations on documents: one row each, shared by requests and lines of batches.
+"""Operations on documents: one table row each, shared by requests and batch lines.
 
-Parsing and formatting of HTTP and batches do not belong here, and no connection is opened here.
+This package neither parses nor formats HTTP or batches, and opens no connections.
 """

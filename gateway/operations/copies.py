@@ -1,4 +1,4 @@
-"""The copies of a document: observe, and endure, which waits for them."""
+"""The copies of a document: observe reports their state, and endure waits for them."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def _plan_observe(said: Observe, source: Source, now: float) -> Observe:
 
 
 class Endure(NamedTuple):
-    """Wait until so many copies have a document, or its removal."""
+    """Wait until a number of copies have a document, or its removal."""
 
     persist_to: int
     replicate_to: int

@@ -35,7 +35,7 @@ def _read_amounts(members: Mapping[str, Any], words: Words) -> _Amounts:
     initial = members.get("initial")
     if initial is not None:
         initial = checked_number(initial, "initial", 0, MAX_COUNTER)
-    # The protocol's way to say "do not create".
+    # In the protocol, this value means "do not create".
     return _Amounts(delta, None if initial == MAX_COUNTER else initial)
 
 
@@ -54,7 +54,7 @@ class Count(NamedTuple):
 
     @property
     def is_single(self) -> bool:
-        """Whether it does not wait for copies."""
+        """Whether the operation does not wait for copies."""
         return not self.waits.wants_copies
 
     def start(self, driver: Driver, key: bytes, about: Explained) -> Any:

@@ -1,4 +1,4 @@
-"""Documents: read, store, add to, remove."""
+"""Documents: read, store, append, prepend, remove."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ __all__ = [
 _NO_WAITS: dict[str, int] = {}
 
 MOST_REPLICAS = 3
-"""Most replicas of a bucket."""
+"""Largest number of replicas of a bucket."""
 
 
 def waiting(waits: Durability, about: Explained) -> dict[str, int]:
@@ -142,7 +142,7 @@ class Add(NamedTuple):
 
     @property
     def is_single(self) -> bool:
-        """Whether it does not wait for copies."""
+        """Whether the operation does not wait for copies."""
         return not self.waits.wants_copies
 
     def start(self, driver: Driver, key: bytes, about: Explained) -> Any:
@@ -165,13 +165,13 @@ class Store(NamedTuple):
     value: bytes
     flags: int
     expiry: int | None
-    """``None``: the expiry stays as it is."""
+    """New expiry; ``None`` to keep the old one."""
     condition: Condition
     waits: Durability
 
     @property
     def is_single(self) -> bool:
-        """Whether the cluster itself tests the condition, and there is no wait for copies."""
+        """Whether the cluster itself checks the condition, and the operation does not wait for copies."""
         return not self.waits.wants_copies and self.condition.cas() is not None
 
     def start(self, driver: Driver, key: bytes, about: Explained) -> Any:
@@ -224,7 +224,7 @@ class Store(NamedTuple):
 
 
 def _plan_add(_: None, source: Source, now: float) -> Add:
-    # If-None-Match always holds when the document is created, but must be well-formed.
+    # If-None-Match is always true when the document is created, but it must be well-formed.
     source.condition()
     source.look_at_value()
     expiry = source.expiry(now)
@@ -264,7 +264,7 @@ class Change(NamedTuple):
 
     @property
     def is_single(self) -> bool:
-        """Whether the cluster itself tests the condition, and there is no wait for copies."""
+        """Whether the cluster itself checks the condition, and the operation does not wait for copies."""
         return not self.waits.wants_copies and self.condition.cas() is not None
 
     def start(self, driver: Driver, key: bytes, about: Explained) -> Any:

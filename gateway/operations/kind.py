@@ -1,4 +1,4 @@
-"""The form of a row: an operation's parameters, how it is carried out, and how its result is shown."""
+"""The form of a table row: an operation's parameters, its execution, and the form of its result."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from gateway.operations.renderer import Renderer
 __all__ = ["Source", "Driver", "Explained", "Kind", "Plan", "Show", "Words", "kind"]
 
 Show = Callable[[Any, Request], "Response | Deferred[Response] | Refusal"]
-"""Makes the answer to a request of an operation's result, that of a missing document included."""
+"""Converts an operation's result, including that of a missing document, into the answer to a request."""
 
 
 class Words(NamedTuple):
@@ -29,7 +29,7 @@ class Words(NamedTuple):
     told_as: str
     """The CAS that a lock returned."""
     expiry: str
-    """The members that set an expiry, with a verb."""
+    """The members that set an expiry, followed by a verb."""
     add: str
     """The operation that adds to a counter."""
     subtract: str
@@ -80,11 +80,11 @@ class Explained(Protocol):
     """The facts about an operation that explain its failures."""
 
     operation: str
-    """The SDK's name of the operation carried out now."""
+    """The SDK's name of the current operation."""
     cas_given: bool
-    """Whether it has a CAS."""
+    """Whether the operation has a CAS."""
     durable: bool
-    """Whether it waits for copies, or for a durability level."""
+    """Whether the operation waits for copies, or for a durability level."""
 
 
 class Driver(Protocol):
@@ -139,8 +139,8 @@ class Driver(Protocol):
 
 
 class Plan(Protocol):
-    """The plan of one operation, with well-formed parameters. Plans without a value are used again for the
-    same operation on other documents."""
+    """The plan of one operation, with valid parameters. Plans without a value are reused for the same
+    operation on other documents."""
 
     @property
     def is_single(self) -> bool:
@@ -148,10 +148,10 @@ class Plan(Protocol):
         out."""
 
     def start(self, driver: Driver, key: bytes, about: Explained) -> Any:
-        """Carry it out; returns the driver's Deferred or call.
+        """Execute the plan; returns the driver's Deferred or call.
 
         :param about: updated with the facts about the operation.
-        :raises Refusal: 400 if the bucket does not support it.
+        :raises Refusal: 400 if the bucket does not support the operation.
         """
 
     def shown_by(self, renderer: Renderer) -> Show:
@@ -164,27 +164,29 @@ class Kind(NamedTuple):
     name: str
     """The SDK's name; ``op`` in a batch."""
     takes: tuple[str, ...]
-    """The headers that its request takes, among those that are refused elsewhere."""
+    """The headers that its request takes, among those that other endpoints refuse."""
     body: frozenset[str]
     """The members that the JSON body of its request may have, or the parameters of its query."""
     members: frozenset[str]
-    """The members that its line may have."""
+    """The members that its batch line may have."""
     read: Callable[[Mapping[str, Any], Words], Any]
-    """Members -> their parsed values; raises Refusal (400). It needs no permission, so it comes first."""
+    """Function: members -> parsed values; raises Refusal (400). Called first, because it needs no
+    permission."""
     plan: Callable[[Any, Source, float], Plan]
-    """(result of ``read``, source of the rest, Unix time) -> plan; raises Refusal (400, 413)."""
+    """Function: (result of ``read``, source of the other parameters, Unix time) -> plan; raises Refusal (400,
+    413)."""
     render: Callable[[Any], bytes]
-    """Result -> the rest of a line's object, beginning with a comma."""
+    """Function: result -> the rest of an answer line's object, beginning with a comma."""
     is_read: bool
-    """Whether the answer may be far larger than the operation."""
+    """Whether the answer may be much larger than the operation."""
     has_value: bool
     """Whether it takes a value."""
     success: tuple[str, str]
-    """Its name and "ok", for the count of successes."""
+    """The operation's name and "ok", to count successes."""
 
     @property
     def takes_timeout(self) -> bool:
-        """Whether the common time limits apply to it."""
+        """Whether the common time limits apply to the operation."""
         return TIMEOUT[0] in self.takes
 
 
@@ -209,8 +211,8 @@ def kind(
 ) -> Kind:
     """Return a row.
 
-    :param headers: those that a request takes; a line has a member for each.
-    :param members: in the body (or query) of a request, and in a line.
+    :param headers: headers that a request takes; a line has a member for each of them.
+    :param members: members in the body (or query) of a request, and in a line.
     :param value: members of a line that correspond to the body of a request.
     :param request_only: headers without a member in lines.
     :param body_only: members that a line does not take.

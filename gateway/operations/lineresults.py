@@ -1,4 +1,4 @@
-"""Results as the rest of a batch's line: from a comma to the end of the object."""
+"""Results as the rest of a batch's answer line: from a comma to the end of the object."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _STATES = {
 
 
 class LongValue(Exception):
-    """The value of a result is too long for one step: render the line in steps."""
+    """The value of a result is too long for one step: the line must be rendered in steps."""
 
 
 def with_cas(result: OperationResult) -> bytes:

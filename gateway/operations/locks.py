@@ -23,12 +23,12 @@ class Touch(NamedTuple):
     """Set a document's expiry."""
 
     expiry: int
-    """0 clears it."""
+    """New expiry; 0 clears it."""
     return_content: bool
 
     @property
     def is_single(self) -> bool:
-        """Whether it is not the get that follows a touch."""
+        """Whether the plan is a single operation, not a touch followed by a get."""
         return bool(self.expiry) or not self.return_content
 
     def start(self, driver: Driver, key: bytes, about: Explained) -> Any:
@@ -106,7 +106,7 @@ def _plan_unlock(_: None, source: Source, now: float) -> Unlock:
     cas = source.version()
     if not cas:
         version, told_as = source.words[:2]
-        raise bad_request(f"{version} is missing: it takes {told_as} that the lock returned")
+        raise bad_request(f"{version} is missing: expected {told_as} that the lock returned")
     return Unlock(cas)
 
 

@@ -29,7 +29,7 @@ _KNOWN_BLOCKS = 256
 _NO_TOKEN = (0, 0, 0)
 
 
-# Documents that were stored for an hour have at most 3,600 different expiries.
+# Documents that expire within an hour have at most 3,600 different expiries.
 @lru_cache(maxsize=4096)
 def _expires(expiry: int) -> bytes:
     return b"Expires: %b\r\n" % http_date(expiry)
@@ -48,10 +48,9 @@ class Renderer:
         self._steps = steps
         quote = b'"' if quoted else b""
         self._quote = quote
-        # For each value of the flags, the bytes around the CAS; there are as many as programs use different
-        # flags.
+        # Flags -> the bytes around the CAS; programs use few different flags.
         self._blocks: dict[int, tuple[bytes, bytes]] = {}
-        # The result of mutation_headers(), in the form that is sent.
+        # The result of mutation_headers(), as sent.
         self._mutation_with_json = (
             b"Content-Type: %b\r\nETag: %b%%08x%b\r\nX-CB-MutationToken: %%b:%%d:%%08x:%%d\r\n"
             % (JSON, quote, quote)
@@ -70,7 +69,7 @@ class Renderer:
         return [(b"ETag", self.etag(result.cas))] if result.cas else []
 
     def mutation_headers(self, result: OperationResult, bucket: bytes) -> list[tuple[bytes, bytes]]:
-        """Return ``ETag`` and ``X-CB-MutationToken`` of a mutation, as far as the cluster sent them."""
+        """Return ``ETag`` and ``X-CB-MutationToken`` of a mutation, if the cluster sent them."""
         headers = self.etag_header(result)
         token = result.mutation_token
         if token is not None:
@@ -82,7 +81,7 @@ class Renderer:
     ) -> RenderedResponse | Deferred[Response] | Refusal:
         """Return a document as it is stored, with its expiry.
 
-        :param result: an ExpiryResult whose value is bytes; or that of a missing document.
+        :param result: an ExpiryResult whose value is bytes, or the result for a missing document.
         """
         if result.rc:
             return MISSING
@@ -90,7 +89,7 @@ class Renderer:
             before, behind = self._blocks[result.flags]
         except KeyError:
             return self._unknown(result, result.expiry)
-        # The CAS as gateway.dialect.headers.etag shows it.
+        # The CAS in the format of gateway.dialect.headers.etag.
         block = b"%b%08x%b" % (before, result.cas, behind)
         expiry = result.expiry
         if expiry:
@@ -100,7 +99,7 @@ class Renderer:
     def document(self, result: ValueResult, request: Request) -> Response | Deferred[Response] | Refusal:
         """Return a document as it is stored.
 
-        :param result: a ValueResult whose value is bytes; or that of a missing document.
+        :param result: a ValueResult whose value is bytes, or the result for a missing document.
         """
         if result.rc:
             return MISSING
@@ -137,7 +136,7 @@ class Renderer:
             b"Content-Type: %b\r\nETag: %b" % (kind, self._quote),
             b"%b\r\nX-CB-Flags: %d\r\nCache-Control: %b\r\n" % (self._quote, flags, REVALIDATE[1]),
         )
-        # Flags that declare no format leave the type to the value.
+        # If flags declare no format, the type depends on the value.
         if format_of(flags) == kind and len(self._blocks) < _KNOWN_BLOCKS:
             self._blocks[flags] = block
         shown = b"%b%08x%b" % (block[0], result.cas, block[1])
@@ -150,7 +149,7 @@ class Renderer:
         return RenderedResponse(304, self._unmodified % cas)
 
     def changed(self, result: OperationResult, request: Request, body: bytes) -> Response:
-        """Return the answer to a mutation of a document that is there, with JSON in its body."""
+        """Return the answer to a mutation of an existing document, with JSON in its body."""
         token = result.mutation_token
         bucket = request.parameters["bucket"]
         if token is None:
@@ -171,13 +170,13 @@ class Renderer:
         return RenderedResponse(200, self._version_with_json % result.cas, body)
 
     def touched(self, result: OperationResult, request: Request) -> Response | Refusal:
-        """Return the answer of a version alone, if there is one."""
+        """Return an answer that has only the version, if there is one."""
         if result.rc:
             return MISSING
         return RenderedResponse(204, self._version % result.cas if result.cas else b"")
 
     def unlocked(self, result: OperationResult, request: Request) -> Response | Refusal:
-        """Return the answer to a mutation, but without an ETag."""
+        """Return the answer to a mutation, without an ETag."""
         if result.rc:
             return MISSING
         bucket = request.parameters["bucket"]
@@ -186,11 +185,12 @@ class Renderer:
         return RenderedResponse(200, b"X-CB-MutationToken: %b:%d:%08x:%d\r\n" % (bucket, *token))
 
     def created(self, result: OperationResult, request: Request) -> Response | Refusal:
-        """Return the answer to a mutation with the condition that there is no document."""
+        """Return the answer to a mutation with the condition that the document does not exist."""
         return EXCLUDED if result.rc else self.stored(result, request)
 
     def stored(self, result: OperationResult, request: Request) -> Response | Refusal:
-        """Return the answer to a mutation, or to one whose document was missing, or there."""
+        """Return the answer to a mutation, which may have failed because its document was missing or
+        existed."""
         if result.rc:
             return refusal_of(result.rc)
         token = result.mutation_token

@@ -41,7 +41,7 @@ class _Form(NamedTuple):
     has_value: bool = False
     takes_empty_path: bool = False
     takes_many: bool = False
-    """Whether it takes several values."""
+    """Whether the operation takes several values."""
 
 
 _LOOKUPS = {
@@ -82,11 +82,11 @@ _EXPANDS_MACROS = frozenset(
 _MEMBERS = frozenset({"operation", "path", *_FLAGS})
 
 
-# ---- reading what is asked -----------------------------------------------------------------------
+# ---- reading the request -------------------------------------------------------------------------
 
 
 class _Asked(NamedTuple):
-    """The members of a body, of the right types."""
+    """The members of a body, with checked types."""
 
     operations: list[PathOperation]
     semantics: str
@@ -125,13 +125,13 @@ def _check_types(operation: PathOperation, where: str) -> None:
 def _specs(operations: list[PathOperation], forms: Mapping[str, _Form]) -> list[Spec]:
     """Return the specs of operations.
 
-    :raises Refusal: 400: none, too many, an unknown one, or one that lacks something.
+    :raises Refusal: 400: there are none or too many operations, or one is unknown or incomplete.
     """
     if not operations:
         raise bad_request(f"operations: expected a list of 1 to {MAX_SPECS} operations")
     specs = [_spec(operation, f"operations[{n}]", forms) for n, operation in enumerate(operations)]
     if len(specs) > MAX_SPECS:
-        raise bad_request(f"operations: {len(specs)} are given; at most {MAX_SPECS} are allowed")
+        raise bad_request(f"operations: there are {len(specs)}; at most {MAX_SPECS} are allowed")
     return specs
 
 
@@ -278,7 +278,7 @@ class MutateIn(NamedTuple):
 
     @property
     def is_single(self) -> bool:
-        """Whether the cluster itself tests the condition, and there is no wait for copies."""
+        """Whether the cluster itself checks the condition, and the operation does not wait for copies."""
         return not self.waits.wants_copies and self.condition.cas() is not None
 
     def start(self, driver: Driver, key: bytes, about: Explained) -> Any:
@@ -304,7 +304,7 @@ class MutateIn(NamedTuple):
             about.cas_given = True
         if cas is not None:
             return write(cas)
-        # Any path: only the version is needed.
+        # Any path will do: only the version is needed.
         return compare_and_write(lambda: driver.lookup_in(key, [_ANY_PATH]), self.condition, write)
 
     def shown_by(self, renderer: Renderer) -> Show:
@@ -318,7 +318,7 @@ _ANY_PATH = Spec(Opcode.SUBDOC_EXISTS, 0, b"_")
 def usual_spec(name: bytes, path: bytes, value: bytes | None) -> Spec | None:
     """Return the spec of a single usual mutation (see :func:`gateway.dialect.subdocuments.one_mutation`).
 
-    ``None`` if it has to be refused, which the general way does.
+    ``None`` if it has to be refused, which is left to the general parser.
     """
     form = _USUAL.get(name)
     if form is None or form[1] is not (value is not None):
@@ -353,12 +353,12 @@ def _plan_mutate(asked: _Asked, source: Source, now: float) -> MutateIn:
                 raise bad_request(f"operations[{number}]: {name} needs a document that exists, not Upsert")
     if semantics is not StoreSemantics.REPLACE and condition != _NO_CONDITION:
         raise bad_request(
-            f"{source.words.version} names a document that exists: it excludes {asked.semantics}"
+            f"{source.words.version} applies to a document that exists: it excludes {asked.semantics}"
         )
     if asked.preserves_expiry and semantics is StoreSemantics.INSERT:
         raise bad_request("preserveExpiry: Insert creates the document, which has no expiry yet")
     if asked.preserves_expiry and expiry is not None and semantics is StoreSemantics.REPLACE:
-        raise bad_request("preserveExpiry keeps the expiry: no other can be given")
+        raise bad_request("preserveExpiry keeps the expiry, so no other expiry can be given")
     return MutateIn(
         specs,
         semantics,

@@ -1,1 +1,1 @@
-"""What the gateway's pages for browsers share: the headers that protect them, and their colors."""
+"""The shared parts of the gateway's web pages: the headers that protect them, and their colors."""

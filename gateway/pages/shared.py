@@ -16,7 +16,7 @@ POLICY = "; ".join(
         "default-src 'none'",
         *("script-src 'self'", "style-src 'self'", "connect-src 'self'", "img-src 'self'"),
         *("base-uri 'none'", "form-action 'none'", "frame-ancestors 'none'"),
-        # No string ever becomes markup or code: there is no policy that could make such a value.
+        # No string may become markup or code: no Trusted Types policy is allowed to create such values.
         *("require-trusted-types-for 'script'", "trusted-types 'none'"),
     )
 )

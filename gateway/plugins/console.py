@@ -1,7 +1,7 @@
-"""The console: pages at ``/`` in which people look at buckets, documents, views and figures.
+"""The console: web pages at ``/`` that show buckets, documents, views and metrics.
 
-It is a program for the browser, made of static files, that uses the gateway's own resources and nothing else:
-what it may do is what its user may do.
+It is a browser program made of static files, and uses only the gateway's own resources: it may do whatever
+its user may do.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Console:
         self._page = ""
 
     def attach(self, gateway: Gateway) -> None:
-        """Read the files, and become the page of ``/``."""
+        """Read the files, and set the page of ``/``."""
         self._gateway = gateway
         files = self._files = StaticFiles(FOLDER, _HEADERS, [COLORS])
         self._page = files.text(_PAGE).replace("{folder}", f"console/{files.version}")
@@ -72,7 +72,7 @@ class Console:
         mount(app, self, self._gateway.run_under_klein)
 
     def page(self, request: Request) -> Response:
-        """Return the page; its commands name the gateway as the browser does."""
+        """Return the page; its sample commands use the gateway's address in the browser."""
         host: Any = request.headers.get(b"host", b"")
         name = host.decode("latin-1") if isinstance(host, bytes) else ""
         if not _HOST.fullmatch(name):
@@ -87,7 +87,7 @@ class Console:
         "Operations",
         {
             200: Answer("The file.", _FILES, _SENT),
-            304: Answer("The caller has it.", headers=_SENT),
+            304: Answer("The caller has the current version.", headers=_SENT),
         },
         path=(
             Parameter("version", "The version of all files, as in the page's links.", text(), "current"),
@@ -97,7 +97,7 @@ class Console:
         errors="RouteNotFound",
         credentials=False,
         examples=(Example("The style sheet"),),
-        text="The page at `/` refers to them.",
+        text="A file that the page at `/` refers to.",
     )
     def file(self, request: Request) -> Response:
         """Return one of the console's files."""

@@ -1,6 +1,6 @@
 """``/metrics`` for Prometheus.
 
-A request costs one dictionary lookup; everything that Prometheus reads is computed when it asks.
+A request costs one dictionary lookup; the metrics are computed when Prometheus asks for them.
 """
 
 from __future__ import annotations
@@ -44,7 +44,8 @@ __all__ = ["BUCKETS", "Metrics", "metrics"]
 BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 """Upper bounds of the latency histogram, in seconds."""
 
-# Requests in each bucket and above the last, then their seconds, and the bytes of their bodies.
+# Number of requests in each bucket and above the last, then their total seconds and the bytes of their
+# bodies.
 _NUMBERS = len(BUCKETS) + 4
 SECONDS, RECEIVED, SENT = range(len(BUCKETS) + 1, _NUMBERS)
 
@@ -59,7 +60,7 @@ _GAUGES = {
     "buffered_bytes": "Memory held for requests, out of --max-buffered.",
     "buffered_limit_bytes": "The limit set by --max-buffered.",
     "unread_bytes": "Answers, without large documents, that wait because their clients read slowly.",
-    "workers": "Workers that take connections.",
+    "workers": "Workers that accept connections.",
 }
 
 
@@ -118,8 +119,8 @@ class Metrics:
             self._callers.count(_caller(request))
 
     def _counts(self, route: str, method: str, status: int) -> list[float]:
-        """Return the counts for a request that is the first of its kind, or whose method is made up."""
-        # Clients can make up methods, so unknown ones are counted together.
+        """Return the counts for a request that is the first of its kind, or has an unknown method."""
+        # Clients can send any method, so unknown ones are counted together.
         method = method if method in _METHODS else "other"
         return self._requests.setdefault((route, method, status), [0] * _NUMBERS)
 
@@ -135,8 +136,7 @@ class Metrics:
         examples=(Example("Always"),),
     )
     def show(self, request: Request) -> Response | Deferred[Response]:
-        """Serve everything counted, in Prometheus' text format; the totals of all workers, if there are
-        several."""
+        """Return all metrics in Prometheus' text format; totals over all workers, if there are several."""
         if self.gather is None:
             metrics = self.metrics()
             add_process(metrics)
@@ -172,7 +172,7 @@ class Metrics:
 
 
 class _Families(Collector):
-    """MetricValues in the form of Prometheus' library."""
+    """Metrics in the form of Prometheus' library."""
 
     def __init__(self, metrics: MetricValues) -> None:
         self._metrics = metrics
@@ -192,7 +192,7 @@ class _Families(Collector):
         yield requests
         latency = HistogramMetricFamily(
             "couchgateway_request_seconds",
-            "From a request's headers to the end of its answer.",
+            "Time from a request's headers to the end of its answer.",
             labels=["route"],
         )
         received = CounterMetricFamily(
@@ -214,7 +214,7 @@ class _Families(Collector):
         yield cut
         callers = CounterMetricFamily(
             "couchgateway_caller_requests",
-            "Requests by caller: those of --metrics-callers callers, and of all others.",
+            "Requests by caller: of up to --metrics-callers callers, and of all others together.",
             labels=["kind", "caller", "account"],
         )
         for labels, (count,) in self._metrics.named("caller_requests"):
@@ -229,7 +229,7 @@ class _Families(Collector):
         yield operations
         refused = CounterMetricFamily(
             "couchgateway_connections_refused",
-            "Connections closed at once: beyond --max-clients, or for lack of file descriptors.",
+            "Connections closed at once, because of --max-clients or for lack of file descriptors.",
             labels=["cause"],
         )
         for labels, (count,) in self._metrics.named("connections_refused"):
@@ -245,7 +245,7 @@ class _Families(Collector):
                 yield GaugeMetricFamily(f"couchgateway_{name}", text, value=value)
         build = GaugeMetricFamily(
             "couchgateway_build_info",
-            "Always 1, with versions as labels.",
+            "Always 1; the labels are versions.",
             labels=["version", "python", "twisted"],
         )
         build.add_metric([VERSION, platform.python_version(), twisted.__version__], 1)
@@ -254,9 +254,9 @@ class _Families(Collector):
 
 
 def _caller(request: Request) -> tuple[str, str, str]:
-    """Return who sent a request: the kind of caller, its name, and its account at the cluster.
+    """Return the caller of a request: its kind, its name, and its account at the cluster.
 
-    Only callers whom the cluster, or a check of their token, has admitted have a name.
+    Only callers that were admitted by the cluster, or by a check of their token, have a name.
     """
     caller = request.caller
     if caller is None:

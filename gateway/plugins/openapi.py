@@ -1,4 +1,4 @@
-"""``/openapi.json`` and ``/docs``: the description of all endpoints, those of other plugins included, for
+"""``/openapi.json`` and ``/docs``: the description of all endpoints, including those of other plugins, for
 programs and for readers."""
 
 from __future__ import annotations
@@ -56,14 +56,14 @@ _PROTECTED = (
     "Content-Encoding",
     *(Parameter(name.decode("ascii"), "Protects the page.") for name, _ in _PROTECTION),
 )
-_KNOWN = Answer("The caller has it.", headers=_SENT)
+_KNOWN = Answer("The caller has the current version.", headers=_SENT)
 
 
 @implementer(IPlugin, IGatewayPlugin)
 class Reference:
     """Describes the gateway's endpoints.
 
-    The document is made when it is first asked for: other plugins have declared their routes by then.
+    The document is made at its first request, when other plugins have declared their routes.
     """
 
     name = "openapi"
@@ -76,7 +76,7 @@ class Reference:
         self._steps: StepRunner | None = None
 
     def attach(self, gateway: Gateway) -> None:
-        """Describe another gateway from now on."""
+        """Attach to a gateway, which is described from now on."""
         self._gateway = gateway
         self._prepared = {}
         self._making = {}
@@ -104,7 +104,7 @@ class Reference:
         examples=(Example("Always"),),
     )
     def show(self, request: Request) -> Response | Deferred[Response]:
-        """Return this description of all endpoints."""
+        """Return the OpenAPI description of all endpoints."""
         request.query()
         return self._answer(request, b"", self._json)
 
@@ -117,7 +117,7 @@ class Reference:
         examples=(Example("Always"),),
     )
     def docs(self, request: Request) -> Response | Deferred[Response]:
-        """Return this description as a page, with requests to try."""
+        """Return the description as a web page, with a form to try requests."""
         request.query()
         return self._answer(request, b"docs", self._page)
 
@@ -160,7 +160,7 @@ class Reference:
     def _answer(
         self, request: Request, name: bytes, prepare: Callable[[], Preparing]
     ) -> Response | Deferred[Response]:
-        """Return a body, which is made in steps, once, when it is first asked for."""
+        """Return a body, which is made once, in steps, at its first request."""
         known = self._prepared.get(name)
         if known is not None:
             return known.response(request)

@@ -40,14 +40,14 @@ _DEFAULT = b"_default"
 _BUCKET = re.compile(rb"[A-Za-z0-9_.%-]{1,100}")
 
 
-# Names known to be well-formed; a cluster has few buckets, but clients can ask for any others.
+# A cache of well-formed names; a cluster has few buckets, but clients can ask for any name.
 _known_names: Known[bytes, str] = Known(1024)
 
 
 def bucket_name(request: Request) -> str:
     """Return the bucket's name.
 
-    :raises Refusal: 404 if it cannot be a bucket's name.
+    :raises Refusal: 404 if the name is not valid for a bucket.
     """
     name = request.parameters["bucket"]
     known = _known_names.get(name)
@@ -61,7 +61,7 @@ def bucket_name(request: Request) -> str:
 def document_key(request: Request) -> bytes:
     """Return the document's key.
 
-    :raises Refusal: 400 if it is too long.
+    :raises Refusal: 400 if the key is too long.
     """
     key = request.parameters["key"]
     if len(key) > MAX_COLLECTION_KEY_BYTES:
@@ -80,7 +80,7 @@ def in_default_collection(request: Request) -> bool:
 
 
 def check_collection(request: Request) -> None:
-    """Refuse names that no scope, or collection, can have; whether there is one, the cluster decides.
+    """Refuse invalid names of scopes and collections; whether these exist is checked by the cluster.
 
     :raises Refusal: 404 ScopeNotFound or CollectionNotFound.
     """
@@ -91,8 +91,8 @@ def check_collection(request: Request) -> None:
 def in_collection(connection: Any, request: Request) -> Any:
     """Return a connection for the collection that the path names.
 
-    :param connection: to the bucket, or already to that collection.
-    :raises Refusal: 404 ScopeNotFound or CollectionNotFound if no scope, or collection, can have such a name.
+    :param connection: a connection to the bucket, or already to that collection.
+    :raises Refusal: 404 ScopeNotFound or CollectionNotFound if a name is not valid.
     """
     if "scope" not in request.parameters:
         return connection
@@ -101,23 +101,23 @@ def in_collection(connection: Any, request: Request) -> Any:
 
 
 def document_place(request: Request) -> tuple[bytes, bytes]:
-    """Return what tells a document from all others of the cluster."""
+    """Return a text that identifies a document in the cluster."""
     parameters = request.parameters
     bucket = parameters["bucket"]
     if not in_default_collection(request):
-        # No slash is in the name of a bucket or a scope.
+        # Names of buckets and scopes have no slash.
         bucket = b"/".join((bucket, parameters["scope"], parameters["collection"]))
     return bucket, parameters["key"]
 
 
 def check_accepted(request: Request) -> None:
-    """Refuse a malformed ``Accept-Encoding`` before anything is begun; raises Refusal (400)."""
+    """Refuse a malformed ``Accept-Encoding`` before anything is started; raises Refusal (400)."""
     if b"accept-encoding" in request.headers:
         parse_accept_encoding(b",".join(request.header_values(b"Accept-Encoding")))
 
 
 class Asked(NamedTuple):
-    """The facts about a request that decide which error a failure is."""
+    """The facts about a request that determine the error code of a failure."""
 
     cas_given: bool = False
     """Whether the caller gave a CAS."""
@@ -137,7 +137,7 @@ _ASKED = {(given, durable): Asked(given, durable) for given in (False, True) for
 
 
 def note(request: Request, cas_given: bool, durable: bool) -> None:
-    """Note whether a CAS was given, and durability requested; see :class:`Asked`."""
+    """Record whether a CAS was given and durability was requested; see :class:`Asked`."""
     request.context = _ASKED[cas_given, durable]
 
 
@@ -153,7 +153,7 @@ class BucketResource:
 
     A handler works in three steps, which is also the order of checks of the Data API: it checks everything
     that needs no cluster (query, header syntax, JSON body), gets a confirmed connection (credentials,
-    bucket), and acts on it (the rest).
+    bucket), and executes the operation on it (the rest).
     """
 
     checks_first = True
@@ -204,10 +204,11 @@ class BucketResource:
 
 
 class ServiceResource(BucketResource):
-    """Base of the resources that ask the cluster over HTTP: the requests continue the caller's trace."""
+    """Base of the resources that use the cluster over HTTP: their requests continue the caller's trace."""
 
     def connected(self, request: Request, act: Callable[[Any, Request, _Plan], Any], plan: _Plan) -> Any:
-        """Do what :meth:`BucketResource.connected` does; requests over ``connection`` have the headers."""
+        """Do what :meth:`BucketResource.connected` does; requests over ``connection`` have the trace's
+        headers."""
 
         def act_in_trace(connection: Any, request: Request, plan: _Plan) -> Any:
             return act(connection.with_headers(forwarded(request)), request, plan)
@@ -216,9 +217,9 @@ class ServiceResource(BucketResource):
 
 
 class Admission(BucketResource):
-    """Checks who may use a bucket, where a resource's handler does not.
+    """Checks whether the caller may use a bucket, if the resource's handler does not.
 
-    That is so where a handler reads the body before it checks the caller, and in plugins.
+    This is needed if a handler reads the body before it checks the caller, and in plugins.
     """
 
     def open(self, request: Request, bucket: str) -> Deferred[Any]:

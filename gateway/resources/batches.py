@@ -36,7 +36,7 @@ _PLACE = frozenset({"scope", "collection"})
 
 
 def _line_name(operation: str) -> str:
-    """Return the name of the type of an operation's lines: ``BatchGetReplica``."""
+    """Return the type name of an operation's lines, such as ``BatchGetReplica``."""
     return "Batch" + operation.title().replace("_", "")
 
 
@@ -52,7 +52,7 @@ _RESULT = named(
     "BatchResult",
     thing(
         {
-            "index": whole(0, about="The operation's place in the batch, from 0."),
+            "index": whole(0, about="The operation's position in the batch, from 0."),
             "key": {"type": ["string", "null"], "description": "`null` if it is not UTF-8, or unknown."},
             "key_base64": text("The key, if it is not UTF-8."),
             "status": whole(200, 599),
@@ -61,9 +61,9 @@ _RESULT = named(
             "flags": whole(0, 2**32 - 1),
             "value": {"description": "The document, if it is JSON, or the counter."},
             "text": text("The document, if it is text."),
-            "base64": text("The document, if it is neither."),
+            "base64": text("The document, if it is neither JSON nor text."),
             "copies": listed(COPY),
-            "results": {"type": "array", "items": {}, "description": "Of `lookup_in` and `mutate_in`."},
+            "results": {"type": "array", "items": {}, "description": "For `lookup_in` and `mutate_in`."},
         },
         "index status",
         more=True,
@@ -92,19 +92,19 @@ class Batches(BucketResource):
         {
             200: Answer(
                 "The results, in the order of the operations.",
-                {JSON: listed(_RESULT), JSON_LINES: text("One result a line.")},
+                {JSON: listed(_RESULT), JSON_LINES: text("One result per line.")},
                 ("X-Accel-Buffering", "Content-Encoding", "Vary"),
             )
         },
         query=(
-            Parameter("scope", "The scope of operations that name none."),
-            Parameter("collection", "The collection of operations that name none."),
+            Parameter("scope", "The scope for operations that name none."),
+            Parameter("collection", "The collection for operations that name none."),
         ),
         headers=(
             "Accept-Encoding",
-            Parameter("Content-Encoding", "How the body is encoded.", choice("identity")),
+            Parameter("Content-Encoding", "The body's encoding.", choice("identity")),
         ),
-        body=Body({JSON: listed(_LINE), JSON_LINES: text("One operation a line.")}),
+        body=Body({JSON: listed(_LINE), JSON_LINES: text("One operation per line.")}),
         examples=(
             Example(
                 "Two operations",
@@ -128,13 +128,13 @@ class Batches(BucketResource):
         ),
     )
     def post_batch(self, request: Request) -> Any:
-        """Run the operations of the body, and answer each."""
+        """Run the operations in the body, and answer each of them."""
         place = _place(request)
         form = _answer_form(request.header(b"Accept"))
         check_encoding(request.header(b"Content-Encoding"))
         check_accepted(request)
         if request.stream is None:
-            raise bad_request("the request has no body; it takes operations: a JSON array, or one a line")
+            raise bad_request("the request has no body; it takes operations: a JSON array or JSON lines")
         return self.connected(request, self._run, (form, place))
 
     def _run(
@@ -142,7 +142,7 @@ class Batches(BucketResource):
     ) -> Deferred[Response]:
         form, place = plan
         bulk = connection.bulk
-        carries_out = bulk.connection  # the first step that may fail: there is nothing to release yet
+        carries_out = bulk.connection  # the first step that may fail: nothing has to be released yet
         context = self._context_of(request)
         self._pool.lease(connection)
         begun: Deferred[Response] = Deferred(lambda _: batch.cancel())
@@ -160,8 +160,8 @@ class Batches(BucketResource):
         return begun
 
     def _context_of(self, request: Request) -> BatchContext:
-        """Return the context of a request's batch: with what the caller may do, and where its operations are
-        counted."""
+        """Return the context of a request's batch, with the caller's rights and the counter of its
+        operations."""
         context = self._context
         count_operation = context.count_operation
         if request.record is not None:
@@ -173,9 +173,9 @@ class Batches(BucketResource):
 
 
 def _place(request: Request) -> Place:
-    """Return the collection of operations that name none.
+    """Return the collection for operations that name none.
 
-    :raises Refusal: 400, the path and the query both name it; 404, a name that no collection can have.
+    :raises Refusal: 400, the path and the query both name it; 404, a name is not valid.
     """
     if "scope" in request.parameters:
         request.query()
@@ -187,7 +187,7 @@ def _place(request: Request) -> Place:
 def _spending(
     spending: tuple[Callable[[int], object], ...], count_operation: CountOperation
 ) -> CountOperation:
-    """Return a function that counts operations towards the caller's limits, too."""
+    """Return a function that also counts operations towards the caller's rate limits."""
 
     def count(operation: str, outcome: str, number: int) -> None:
         count_operation(operation, outcome, number)

@@ -27,7 +27,7 @@ from gateway.resources.base import BucketResource, caller_of
 __all__ = ["Buckets"]
 
 MAX_GROUPS = 16
-"""Most groups of statistics in one request."""
+"""Largest number of groups of statistics in one request."""
 
 _STATS_QUERY = frozenset({"group"})
 
@@ -66,11 +66,7 @@ class Buckets(BucketResource):
     @endpoint("list_buckets", "GET", "/v1/buckets", "/v1.alpha/buckets", operation="open")
     @described(
         "Buckets",
-        {
-            200: Answer(
-                "Those that the caller may see.", {JSON: thing({"buckets": listed(_OF_BUCKET)}, "buckets")}
-            )
-        },
+        {200: Answer("The buckets.", {JSON: thing({"buckets": listed(_OF_BUCKET)}, "buckets")})},
         errors="NoReadAccess",
         examples=(Example("All"),),
     )
@@ -111,7 +107,7 @@ class Buckets(BucketResource):
 def _groups(text: str) -> list[str]:
     """Read the groups of statistics, separated by commas; without any, the general ones.
 
-    :raises Refusal: 400 if one is empty or given twice, or there are too many.
+    :raises Refusal: 400 if a group is empty or repeated, or there are too many.
     """
     groups = text.split(",") if text else []
     if "" in groups or len(set(groups)) < len(groups) or len(groups) > MAX_GROUPS:
@@ -141,7 +137,7 @@ def _listed(answer: tuple[int, Any, bytes], request: Request) -> Response:
     try:
         buckets = [_summary(bucket) for bucket in loads(body)]
     except (ValueError, KeyError, TypeError, AttributeError):
-        raise Refusal("ServerError", "The cluster's management service gave a malformed answer.") from None
+        raise Refusal("ServerError", "The answer of the cluster's management service is malformed.") from None
     caller = caller_of(request)
     shown = [bucket for bucket in buckets if caller.shows(str(bucket["name"]))]
     return json_response({"buckets": sorted(shown, key=lambda bucket: str(bucket["name"]))})

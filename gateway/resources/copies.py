@@ -1,4 +1,4 @@
-"""The copies of a document: observe, and endure, which waits for them."""
+"""The copies of a document: observe reports their state, and endure waits for them."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ COPY = named(
 
 
 class DurabilityChecks(DocumentResource):
-    """State of the copies of a document."""
+    """The state of a document's copies."""
 
     @endpoint("observe_document", "GET", "/observe", on=DOCUMENT, operation=OBSERVE.name, takes=OBSERVE.takes)
     @described(
@@ -47,7 +47,7 @@ class DurabilityChecks(DocumentResource):
                 {JSON: thing({"key": text(), "copies": listed(COPY)}, "key copies")},
             )
         },
-        query=(Parameter("masterOnly", "Ask the active copy only.", BOOLEAN),),
+        query=(Parameter("masterOnly", "Whether to ask the active copy only.", BOOLEAN),),
         examples=(Example("A document", given=(STORED_ALE,)),),
     )
     def observe_document(self, request: Request) -> Any:
@@ -60,14 +60,14 @@ class DurabilityChecks(DocumentResource):
     @endpoint("endure_document", "POST", "/endure", on=DOCUMENT, operation=ENDURE.name, takes=ENDURE.takes)
     @described(
         "Copies",
-        {204: Answer("That many copies have it.", headers=("ETag",))},
+        {204: Answer("The requested number of copies have the document, or its removal.", headers=("ETag",))},
         headers=(ONE_VERSION,),
         body=Body({JSON: body_of("EndureBody", ENDURE.body)}, required=False),
         errors="DocumentNotFound CasMismatch DurabilityImpossible",
         examples=(Example("In memory", 204, body={"persistTo": 0, "replicateTo": 0}, given=(STORED_ALE,)),),
     )
     def endure_document(self, request: Request) -> Any:
-        """Answer as soon as that many copies have the document, or its removal."""
+        """Wait until the requested number of copies have the document, or its removal."""
         return self.ask(request, ENDURE, _read_endure)
 
 

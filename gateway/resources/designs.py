@@ -29,7 +29,7 @@ __all__ = ["Designs"]
 MAX_SYNCWAIT_SECONDS = 300
 
 MAX_DESIGN_BYTES = 2**20
-"""Longest design document."""
+"""Largest design document, in bytes."""
 
 _READ_QUERY = frozenset({"dev"})
 _WRITE_QUERY = frozenset({"dev", "syncwait"})
@@ -38,14 +38,14 @@ _PUBLISH_QUERY = frozenset({"syncwait"})
 _REVALIDATE = (b"Cache-Control", b"private, no-cache")
 
 
-_DEV = Parameter("dev", "Put `dev_` before the name unless it is there.", BOOLEAN)
+_DEV = Parameter("dev", "Whether to put `dev_` before the name, unless it has this prefix.", BOOLEAN)
 _SYNCWAIT = Parameter(
     "syncwait",
-    "Seconds to wait until every node shows the change.",
+    "How long to wait until every node has the change, in seconds.",
     {"type": "number", "minimum": 0, "maximum": MAX_SYNCWAIT_SECONDS, "multipleOf": 0.001},
 )
 _OF_VIEW = thing(
-    {"map": text("A JavaScript function."), "reduce": text("The same, or the name of a built-in one.")},
+    {"map": text("A JavaScript function."), "reduce": text("A function, or a built-in one's name.")},
     "map",
     more=True,
 )
@@ -54,8 +54,8 @@ _NAMED = thing({"name": text()}, "name")
 _BEERS = {"views": {"by_name": {"map": "function (doc, meta) { emit(doc.name, null); }"}}}
 STORED_BEERS = Given("PUT", "/v1/buckets/default/designs/beers", dumps(_BEERS).decode())
 _STORED = {
-    200: Answer("It is replaced.", {JSON: _NAMED}, ("Location",)),
-    201: Answer("It is created.", {JSON: _NAMED}, ("Location",)),
+    200: Answer("The design document was replaced.", {JSON: _NAMED}, ("Location",)),
+    201: Answer("The design document was created.", {JSON: _NAMED}, ("Location",)),
 }
 
 
@@ -109,7 +109,7 @@ class Designs(ServiceResource):
         "Design documents",
         {
             200: Answer(
-                "All of them.",
+                "All design documents of the bucket.",
                 {
                     JSON: thing(
                         {"designs": listed(thing({"name": text(), "design": ANY}, "name design"))}, "designs"
@@ -151,7 +151,7 @@ class Designs(ServiceResource):
         examples=(Example("A view by name", answer={"name": "beers"}, body=_BEERS, given=(STORED_BEERS,)),),
     )
     def put_design(self, request: Request) -> Any:
-        """Store a design document, whether or not it exists."""
+        """Store a design document, which is created or replaced."""
         query = request.query(_WRITE_QUERY)
         change = _Change(_read_dev(query), _read_syncwait(query), _read_document(request))
         return self.connected(request, _put, change)
@@ -159,13 +159,13 @@ class Designs(ServiceResource):
     @endpoint("delete_design", "DELETE", "/designs/<design>", on=BUCKET, operation="design_delete")
     @described(
         "Design documents",
-        {204: Answer("It is removed.")},
+        {204: Answer("The design document was removed.")},
         query=(_DEV, _SYNCWAIT),
         errors="DesignDocumentNotFound",
         examples=(Example("A design document", 204, given=(STORED_BEERS,)),),
     )
     def delete_design(self, request: Request) -> Any:
-        """Remove a design document, and with it its indexes."""
+        """Remove a design document and its indexes."""
         query = request.query(_WRITE_QUERY)
         return self.connected(request, _delete, _Change(_read_dev(query), _read_syncwait(query)))
 
@@ -177,7 +177,7 @@ class Designs(ServiceResource):
         errors="DesignDocumentNotFound InvalidDesignDocument",
         examples=(
             Example(
-                "A tried one",
+                "A tested one",
                 201,
                 {"name": "ales"},
                 path={"design": "ales"},
@@ -254,7 +254,7 @@ def _copy(
 
 
 def _is_there(connection: GatewayConnection, name: str) -> Deferred[bool]:
-    """Return whether a design document exists: that decides between 200 and 201."""
+    """Return whether a design document exists, which decides between 200 and 201."""
 
     def missed(failure: Any) -> bool:
         failure.trap(HTTPError)

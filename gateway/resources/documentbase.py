@@ -1,4 +1,4 @@
-"""The common part of a document's resources: from a request to a plan, and from the plan to the answer."""
+"""The common part of the document resources: from a request to a plan, and from the plan to the answer."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ class Wanted(NamedTuple):
 
     kind: Kind
     said: object
-    """Parsed members of its body."""
+    """The parsed members of the body."""
     source: RequestSource
     form: _Form | None = None
-    """By which to remember its plan."""
+    """Cache key of the plan."""
 
 
 class DocumentResource(BucketResource):
-    """Base of the resources that carry out an operation on a document.
+    """Base of the resources that execute an operation on a document.
 
     :param now: gives the Unix time in seconds.
     """
@@ -52,7 +52,8 @@ class DocumentResource(BucketResource):
     def enter_large(
         self, connection: Any, request: Request, size: int, begin: Callable[[Any], Any]
     ) -> Deferred[Any]:
-        """Read of a document that is known to be large, when there is room for it here and in the window.
+        """Read a document that is known to be large, when there is room for it in the gateway's memory and in
+        the window.
 
         :param size: the document's size in bytes.
         :param begin: called with the connection for large operations; works and returns like a handler.
@@ -69,11 +70,11 @@ class DocumentResource(BucketResource):
     def ask(
         self, request: Request, kind: Kind, read: ReadMembers | None = None, *, early: bool = False
     ) -> Any:
-        """Carry out an operation without a value: read the parameters that need no permission, get a
+        """Execute an operation without a value: read the parameters that need no permission, get a
         connection, and do the rest.
 
-        What requests ask for is remembered by their bytes, so the same operation on other documents is not
-        planned again.
+        Plans are cached by the bytes of the requests, so the same operation on other documents is not planned
+        again.
 
         :param read: reads the members of the body, or of the query.
         :param early: whether all parameters are read before the caller is known.
@@ -98,9 +99,9 @@ class DocumentResource(BucketResource):
         *,
         early: bool = False,
     ) -> Any:
-        """Carry out an operation whose headers and members were looked up.
+        """Execute an operation whose headers and members were looked up.
 
-        :param form: by which to remember its plan.
+        :param form: cache key of its plan.
         """
         source = RequestSource(request, headers, members)
         wanted = Wanted(kind, kind.read(members, source.words), source, form)
@@ -111,7 +112,7 @@ class DocumentResource(BucketResource):
     def _plan(self, wanted: Wanted) -> Any:
         kind, said, source, form = wanted
         plan: Any = kind.plan(said, source, self._now())
-        # A time that was counted from now is another for the next request; a type may be as long as a head.
+        # A time relative to now differs for the next request; a content type may be as long as a head.
         if (
             form is not None
             and getattr(plan, "expiry", 0) <= RELATIVE_EXPIRY_MAX
@@ -121,21 +122,21 @@ class DocumentResource(BucketResource):
         return plan
 
     def act(self, connection: GatewayConnection, request: Request, wanted: Wanted) -> Any:
-        """Plan the operation, and carry it out on a connection."""
+        """Plan the operation, and execute it on a connection."""
         document_key(request)
         return self.carry_out(connection, request, self._plan(wanted))
 
     def carry_out(self, connection: Any, request: Request, plan: Plan) -> Any:
-        """Carry out a plan; returns the result for a handler."""
+        """Execute a plan; returns the result for a handler."""
         key = document_key(request)
         if len(request.parameters) != 2:
             # The path names scope and collection.
             connection = in_collection(connection, request)
         show = plan.shown_by(self._renderer)
         if plan.is_single:
-            # The connection has the SDK's methods, too, with other results.
+            # The connection itself also has the SDK's methods, but they return other results.
             call = plan.start(connection.operations, key, RequestSource(request))
-            # A missing document is a result, which costs less than an exception.
+            # A missing document is reported as a result, which costs less than an exception.
             call.quiet = True
             request.render = show
             call.receiver = request
@@ -145,14 +146,14 @@ class DocumentResource(BucketResource):
 
 
 _Form = tuple[str, Any, bytes]
-"""What tells requests with the same plan from all others: the operation, the content type and the body."""
+"""The cache key of requests with the same plan: the operation, the content type and the body."""
 
 _LONGEST_FORM = 512
 _KNOWN_PLANS = 512
 
 
 def _form_of(request: Request, kind: Kind, has_body: bool) -> _Form | None:
-    """Return the form of a request; ``None`` if it is not one to remember."""
+    """Return the form of a request; ``None`` if its plan is not cached."""
     if request.query_string or request.body_is_awaited or request.body_too_large:
         return None
     headers = request.headers

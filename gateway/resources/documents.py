@@ -61,7 +61,7 @@ WRITTEN_HEADERS = ("ETag", "X-CB-MutationToken")
 _QUERY = (
     Parameter(
         "project",
-        "Paths in a JSON document, separated by commas: the answer holds these parts only.",
+        "Paths in a JSON document, separated by commas: the answer has only these parts.",
         example="name,tags[0]",
     ),
     Parameter(
@@ -71,10 +71,10 @@ _QUERY = (
     ),
 )
 _BODY = Body(
-    ANY_DOCUMENT, "The document: any bytes, also none. The gateway does not check JSON.", required=False
+    ANY_DOCUMENT, "The document: any bytes, or none. The gateway does not check JSON.", required=False
 )
 _ADDITION = Body(ANY_DOCUMENT, "The bytes to add, at least one.")
-_WRITTEN = {200: Answer("It is done.", headers=WRITTEN_HEADERS)}
+_WRITTEN = {200: Answer("The change was made.", headers=WRITTEN_HEADERS)}
 _WRITE_ERRORS = "DocumentNotFound CasMismatch PreconditionFailed DocumentLocked"
 _TEXT = {"Content-Type": "text/plain"}
 _STORED_TEXT = Given("PUT", "/v1/buckets/default/documents/notes", "Brew")
@@ -88,14 +88,14 @@ class _Wanted(NamedTuple):
     """``None``: the active copy."""
     condition: Condition
     refusal: FixedRefusal | None = None
-    """What is wrong with the condition: for callers whose credentials were checked, as in the Data API."""
+    """The error in the condition, which only callers with confirmed credentials get, as in the Data API."""
 
 
 _WHOLE = _Wanted(None, None, NO_CONDITION)
 _READ_BY = frozenset({"get", "lookup_in"})
 """Operations whose large answers come from large documents."""
 
-# What was read before, by query and conditions: clients ask for the same parts of many documents, and again
+# A cache of parsed queries and conditions: clients ask for the same parts of many documents, and repeatedly
 # for the same versions.
 _known_reads: Known[tuple[Any, Any, Any], _Wanted | FixedRefusal] = Known(1024)
 _LONGEST_KNOWN = 256
@@ -153,11 +153,11 @@ class Documents(DocumentResource):
     ) -> None:
         super().__init__(authorizer, pool, renderer, now)
         self.large = LargeKeys()
-        # Read by every request, so without an indirection.
+        # Used by every request, so without an indirection.
         self._large_sizes = self.large.sizes
 
     def was_large(self, request: Request, size: int) -> None:
-        """Note that an answer was large."""
+        """Record that an answer was large."""
         if request.operation in _READ_BY:
             self.large.note(document_place(request), size)
 
@@ -165,7 +165,7 @@ class Documents(DocumentResource):
     @described(
         "Documents",
         {
-            200: Answer("The document, as it is stored.", CONTENT, READ_HEADERS),
+            200: Answer("The document, as stored.", CONTENT, READ_HEADERS),
             304: Answer("The caller has this version.", headers=("ETag", "Cache-Control")),
         },
         query=_QUERY,
@@ -173,10 +173,8 @@ class Documents(DocumentResource):
         errors="DocumentNotFound PreconditionFailed PathMismatch DocumentNotJson DocumentTooDeep",
         examples=(
             Example("A document", answer=ALE, given=(STORED_ALE,)),
-            Example(
-                "Parts of one", answer={"name": "Amber Ale"}, query={"project": "name"}, given=(STORED_ALE,)
-            ),
-            Example("A missing one", 404, path={"key": "nobody"}),
+            Example("Parts", answer={"name": "Amber Ale"}, query={"project": "name"}, given=(STORED_ALE,)),
+            Example("A missing document", 404, path={"key": "nobody"}),
         ),
     )
     def get_document(self, request: Request) -> Any:
@@ -193,7 +191,7 @@ class Documents(DocumentResource):
         parameters = request.parameters
         key = parameters["key"]
         if len(parameters) != 2 or len(key) > MAX_KEY_BYTES:
-            # Something is to be refused, or the path names scope and collection.
+            # The request must be refused, or the path names scope and collection.
             if len(key) > MAX_COLLECTION_KEY_BYTES:
                 document_key(request)
             connection = in_collection(connection, request)
@@ -207,7 +205,7 @@ class Documents(DocumentResource):
             call = connection.operations.get_with_expiry(key)
             # A missing document is a result, which costs less than an exception.
             call.quiet = True
-            # Large answers of the usual connection are noted when they are sent; see was_large().
+            # Large answers on the usual connection are recorded when they are sent; see was_large().
             request.render = self._renderer.whole if connection.bulk is not None else self._whole
             call.receiver = request
             return call
@@ -252,12 +250,12 @@ class Documents(DocumentResource):
     @endpoint("create_document", "POST", on=DOCUMENT, operation=ADD.name, takes=ADD.takes)
     @described(
         "Documents",
-        {200: Answer("It is stored.", headers=WRITTEN_HEADERS)},
+        {200: Answer("The document was stored.", headers=WRITTEN_HEADERS)},
         body=_BODY,
         errors="DocumentExists",
         examples=(
             Example("A new document", body=ALE, path={"key": "amber_ale_2"}),
-            Example("One that exists", 409, body=ALE, given=(STORED_ALE,)),
+            Example("An existing document", 409, body=ALE, given=(STORED_ALE,)),
         ),
     )
     def create_document(self, request: Request) -> Any:
@@ -267,7 +265,7 @@ class Documents(DocumentResource):
     @endpoint("put_document", "PUT", on=DOCUMENT, operation=SET.name, takes=SET.takes)
     @described(
         "Documents",
-        {200: Answer("It is stored.", headers=WRITTEN_HEADERS)},
+        {200: Answer("The document was stored.", headers=WRITTEN_HEADERS)},
         body=_BODY,
         errors=_WRITE_ERRORS,
         examples=(
@@ -282,7 +280,7 @@ class Documents(DocumentResource):
         ),
     )
     def put_document(self, request: Request) -> Any:
-        """Store the document; with If-Match only if it exists, or is that version."""
+        """Store the document; with If-Match only if it exists, or is the given version."""
         return self.connected(request, self._store, read_mutation(request))
 
     def _store(self, connection: Any, request: Request, headers: MutationHeaders) -> Any:
@@ -291,11 +289,11 @@ class Documents(DocumentResource):
         if form is None or (request.received_bytes >= LARGE_BYTES and connection.bulk is not None):
             kind = _STORES.get(method) or (SET if headers.if_match is None else REPLACE)
             return self.act(connection, request, Wanted(kind, None, RequestSource(request, headers)))
-        # One operation that takes the value as it is: the general case gives the same result.
+        # Fast path: one operation with the unchanged value; the general case gives the same result.
         parameters = request.parameters
         key = parameters["key"]
         if len(parameters) != 2 or len(key) > MAX_COLLECTION_KEY_BYTES:
-            # Something is to be refused, or the path names scope and collection.
+            # The request must be refused, or the path names scope and collection.
             if len(key) > MAX_COLLECTION_KEY_BYTES:
                 document_key(request)
             request.check_size()
@@ -310,7 +308,7 @@ class Documents(DocumentResource):
             if form.excludes:
                 request.render = self._renderer.created
         call = getattr(connection.operations, form.method)(key, value, **options)
-        # A document that is missing, or there, is a result, which costs less than an exception.
+        # A document that is missing or exists is reported as a result, which costs less than an exception.
         call.quiet = True
         call.receiver = request
         return call
@@ -351,14 +349,13 @@ class Documents(DocumentResource):
 
     def _extend(self, connection: Any, request: Request, headers: MutationHeaders) -> Any:
         if not request.raw_body and not request.body_is_awaited:
-            # Refused, after other faults.
+            # This is refused, but other errors come first.
             kind = _STORES[request.operation]
             return self.act(connection, request, Wanted(kind, None, RequestSource(request, headers)))
         return self._store(connection, request, headers)
 
     def act(self, connection: Any, request: Request, wanted: Wanted) -> Any:
-        """Plan the operation, and carry it out; a large body is sent on the connection for large
-        operations."""
+        """Plan the operation, and execute it; a large body is sent on the connection for large operations."""
         if wanted.kind.has_value and (request.received_bytes >= LARGE_BYTES or wanted.source.is_encoded):
             size = wanted.source.value_bytes
             if max(size, request.received_bytes) >= LARGE_BYTES and size and connection.bulk is not None:

@@ -42,7 +42,7 @@ class MutationHeaders:
     """The headers of a mutation, as sent: looked up early, because a repeated header is refused before
     anything else; parsed later, because the Data API checks credentials and bucket before them.
 
-    Requests that send the same share an object, so only what is parsed is added to it later. A version in
+    Requests with the same headers share an object, to which only parsed values are added later. A version in
     ``If-Match`` is another one each time, so it is not shared; see :meth:`of_version`.
     """
 
@@ -63,7 +63,7 @@ class MutationHeaders:
 
     def __init__(self) -> None:
         self.forms: dict[str, Any] = {}
-        """The operations that were found for them; see :func:`gateway.resources.stores.form_of`."""
+        """The operations for these headers; see :func:`gateway.resources.stores.form_of`."""
 
     def of_version(self, match: bytes) -> MutationHeaders:
         """Return the same headers with another version in ``If-Match``.
@@ -92,7 +92,7 @@ class MutationHeaders:
                 return None
             expiry = expiry_from_expires(self.expires, now)
             if expiry <= RELATIVE_EXPIRY_MAX or parse_duration(self.expires) is None:
-                # A longer duration ends at another time for each request, a date does not.
+                # A longer duration ends at a different time for each request; a date does not.
                 self._expiry = expiry
             return expiry
         if self.expires is not None:
@@ -102,11 +102,11 @@ class MutationHeaders:
 
     @property
     def lasts(self) -> bool:
-        """Whether what was parsed is the same for a later request."""
+        """Whether the parsed values are the same for a later request."""
         return self._expiry is not None or self.expires is None
 
     def durability(self) -> Durability:
-        """Return the durability that is asked for; raises Refusal (400)."""
+        """Return the requested durability; raises Refusal (400)."""
         if self._durability is None:
             self._durability = parse_durability(self.level, self.persist_to, self.replicate_to)
         return self._durability
@@ -137,7 +137,7 @@ _ATTRIBUTES = {
     )
 }
 MUTATION_HEADERS = frozenset(_ATTRIBUTES)
-"""The headers (lower case) that :func:`read_mutation` reads, besides the content type."""
+"""The headers (lower case) that :func:`read_mutation` reads, in addition to the content type."""
 
 _TEXTS = frozenset({"expires", "ttl"})
 _IF_MATCH = b"if-match"
@@ -152,7 +152,7 @@ _LONGEST_KNOWN = 128
 
 
 def read_mutation(request: Request) -> MutationHeaders:
-    """Look up the headers of a mutation; raises Refusal (400) for one given twice or bad flags."""
+    """Look up the headers of a mutation; raises Refusal (400) for repeated headers or invalid flags."""
     if request.query_string:
         request.query()
     headers = request.headers
@@ -166,7 +166,7 @@ def read_mutation(request: Request) -> MutationHeaders:
 
 
 def _by_type(declared: bytes | None) -> MutationHeaders:
-    """Return what requests without other headers say."""
+    """Return the parsed headers of requests that have only a content type."""
     known = _of_type.get(declared)
     if known is None:
         known = _of_flags(0 if declared is None else flags_of(declared))
@@ -228,7 +228,7 @@ class RequestSource:
         self._headers = headers
         self._members = members
 
-    # ---- what is asked ---------------------------------------------------------------------------
+    # ---- the parameters --------------------------------------------------------------------------
 
     def condition(self) -> Condition:
         """Return the condition of ``If-Match`` and ``If-None-Match``."""
@@ -261,18 +261,18 @@ class RequestSource:
         return self._headers.durability()
 
     def look_at_value(self) -> None:
-        """Refuse a body that is too large, or compressed in an unknown way."""
+        """Refuse a body that is too large, or has an unsupported encoding."""
         self._request.check_size()
         check_encoding(self._headers.encoding, is_document=True)
 
     @property
     def is_encoded(self) -> bool:
-        """Whether the document in the body has another size than the body."""
+        """Whether the size of the document differs from the size of the body."""
         return self._headers.encoding == _SNAPPY
 
     @property
     def value_bytes(self) -> int:
-        """The size of the document in the body, as far as it is known; 0 for an invalid one."""
+        """The size of the document in the body in bytes, if it is known; 0 if the body is invalid."""
         request = self._request
         if self._headers.encoding != _SNAPPY:
             return len(request.raw_body)
@@ -282,7 +282,7 @@ class RequestSource:
             return 0
 
     def value(self) -> tuple[bytes, int]:
-        """Return the body, inflated; a collection that cannot exist is refused first, before the body is
+        """Return the decompressed body; a collection that cannot exist is refused first, before the body is
         sent."""
         check_collection(self._request)
         body = self._request.body()
@@ -292,7 +292,7 @@ class RequestSource:
         """Return the body."""
         request = self._request
         if not request.body_is_awaited and not request.body():
-            raise bad_request(f"the request has no body: there is nothing to {how}")
+            raise bad_request(f"the request has no body; expected the bytes to {how}")
         check_collection(request)
         return request.body()
 

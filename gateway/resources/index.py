@@ -1,4 +1,4 @@
-"""``/``: a page for browsers, links for everything else."""
+"""``/``: a web page for browsers, links for all other clients."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ _DATA = (b"application/json", b"application/*", b"*/*")
 
 
 class Index:
-    """The entry of the gateway, which needs no credentials.
+    """The gateway's entry point, which needs no credentials.
 
-    :ivar page: the page for browsers; ``None`` if no plugin offers one: they get the links, too.
-    :ivar links: address by name.
+    :ivar page: the page for browsers; ``None`` if no plugin offers one: browsers get the links, too.
+    :ivar links: name -> path.
     """
 
     def __init__(self) -> None:
@@ -42,14 +42,14 @@ class Index:
         "Operations",
         {
             200: Answer(
-                "Name, version and addresses; or the page, for a caller that prefers HTML.",
+                "Name, version and links; or the page, for a client that prefers HTML.",
                 {
                     JSON: thing({"name": text(), "version": text(), "links": _LINKS}, "name version links"),
                     "text/html": TEXT,
                 },
                 ("Cache-Control", "Vary", FILE_TAG, "Content-Encoding"),
             ),
-            304: Answer("The caller has the page.", headers=("Cache-Control", "Vary", FILE_TAG)),
+            304: Answer("The caller has the current page.", headers=("Cache-Control", "Vary", FILE_TAG)),
         },
         headers=("Accept-Encoding", FILE_TAGS),
         credentials=False,
@@ -72,15 +72,14 @@ def prefers_page(accept: bytes) -> bool:
     """
     weights = dict(parse_accept(accept))
     page = max(weights.get(name, 0.0) for name in _PAGES)
-    # A wildcard counts only where the type is not named itself.
+    # A wildcard counts only if the type itself is not listed.
     data = next((weights[name] for name in _DATA if name in weights), 0.0)
     named = b"application/json" in weights
     return page > data or (page == data > 0 and not named)
 
 
 def links(app: Klein) -> dict[str, str]:
-    """Return where a client can begin: the addresses without parameters that answer GET, by their last
-    segment."""
+    """Return the paths where a client can begin: those without parameters that take GET, by last segment."""
     found = {}
     for declared in _declared(app):
         for path in declared.paths:

@@ -1,4 +1,4 @@
-"""``GET .../documents``: the keys of a collection, or its documents, as they are read."""
+"""``GET .../documents``: lists the keys of a collection, or its documents, while they are read."""
 
 from __future__ import annotations
 
@@ -46,14 +46,14 @@ DOCUMENT_OF_ROW = named(
                     "id_base64": text("The key, if it is not UTF-8."),
                     "cas": text("The CAS."),
                     "flags": whole(0, 2**32 - 1),
-                    "expiry": whole(0, about="Unix seconds, if the document has an expiry."),
+                    "expiry": whole(0, about="Expiry as a Unix time in seconds, if the document has one."),
                     "xattrs": thing({}, more=True, about="The extended attributes."),
                 },
                 "cas flags",
                 more=True,
             ),
             "json": {"description": "The document, if it is JSON."},
-            "base64": text("The document, if it is not."),
+            "base64": text("The document, if it is not JSON."),
         },
         "meta",
     ),
@@ -68,21 +68,21 @@ _ROW = named(
             "id_base64": text("The key, if it is not UTF-8."),
             "doc": nullable(DOCUMENT_OF_ROW),
             "doc_error": LINE_ERROR,
-            "cursor": {"type": ["string", "null"], "description": "With `cursors`; a row without a key."},
+            "cursor": {"type": ["string", "null"], "description": "With `cursors`, in rows without a key."},
         },
         more=True,
     ),
 )
 _QUERY = (
-    Parameter("prefix", "Only keys that begin with it."),
+    Parameter("prefix", "Only keys with this prefix."),
     Parameter("start", "Only keys from this one on."),
     Parameter("end", "Only keys up to this one, included."),
-    Parameter("limit", "At most that many rows.", whole(0, MOST_ROWS), 10),
-    Parameter("cursor", "Go on where an earlier answer to the same query ended."),
-    Parameter("include_docs", "Add its document to each row.", BOOLEAN),
-    Parameter("include_xattrs", "Add the extended attributes to each document.", BOOLEAN),
-    Parameter("verbatim", "Show documents with line breaks as base64.", BOOLEAN),
-    Parameter("cursors", "Add cursors between the rows.", BOOLEAN),
+    Parameter("limit", "Largest number of rows.", whole(0, MOST_ROWS), 10),
+    Parameter("cursor", "Continue where an earlier answer to the same query ended."),
+    Parameter("include_docs", "Whether to add the document to each row.", BOOLEAN),
+    Parameter("include_xattrs", "Whether to add the extended attributes to each document.", BOOLEAN),
+    Parameter("verbatim", "Whether to show documents with line breaks as base64.", BOOLEAN),
+    Parameter("cursors", "Whether to add cursors between the rows.", BOOLEAN),
 )
 
 
@@ -107,11 +107,11 @@ class Listings(BucketResource):
         "Collections",
         {
             200: Answer(
-                "The rows, in no order; a `cursor` if they end at `limit`.",
+                "The rows, in no particular order; with a `cursor` if they end at `limit`.",
                 {
                     JSON: thing({"rows": listed(_ROW), "cursor": text(), "errors": listed({})}, "rows"),
-                    LINES: text("One row a line."),
-                    EVENTS: text("An event `row` each, and `done` at the end."),
+                    LINES: text("One row per line."),
+                    EVENTS: text("One event `row` per row, and `done` at the end."),
                 },
                 ("Cache-Control", "Vary", "Content-Encoding", "X-Accel-Buffering"),
             )

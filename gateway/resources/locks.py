@@ -29,12 +29,12 @@ class Locks(DocumentResource):
         "Expiry and locks",
         {
             200: Answer("The document, with `returnContent`.", CONTENT, READ_HEADERS),
-            204: Answer("The expiry is set.", headers=("ETag",)),
+            204: Answer("The expiry was set.", headers=("ETag",)),
         },
         headers=("Accept-Encoding",),
         body=Body(
             {JSON: body_of("TouchBody", TOUCH.body)},
-            "It may be missing if `X-CB-TTL` is there.",
+            "The body may be missing if `X-CB-TTL` is given.",
             required=False,
         ),
         errors="DocumentNotFound DocumentLocked",
@@ -45,19 +45,19 @@ class Locks(DocumentResource):
     )
     def touch_document(self, request: Request) -> Any:
         """Set the document's expiry, and return the document if requested."""
-        # Nearly all parameters are in the body, so all are read with it.
+        # Nearly all parameters are in the body, so all are read together with it.
         return self.ask(request, TOUCH, _read_touch, early=True)
 
     @endpoint("lock_document", "POST", "/lock", on=DOCUMENT, operation=LOCK.name, takes=LOCK.takes)
     @described(
         "Expiry and locks",
-        {200: Answer("The document; its `ETag` is the lock's.", CONTENT, READ_HEADERS)},
+        {200: Answer("The document; its `ETag` is that of the lock.", CONTENT, READ_HEADERS)},
         headers=("Accept-Encoding",),
         body=Body({JSON: body_of("LockBody", LOCK.body)}, required=False),
         errors="DocumentNotFound DocumentLocked",
         examples=(
             Example(
-                "For half a minute",
+                "For 30 seconds",
                 answer={"n": 1},
                 body={"lockTime": 30},
                 path={"key": "locked"},
@@ -72,13 +72,11 @@ class Locks(DocumentResource):
     @endpoint("unlock_document", "POST", "/unlock", on=DOCUMENT, operation=UNLOCK.name, takes=UNLOCK.takes)
     @described(
         "Expiry and locks",
-        {200: Answer("The lock is released.", headers=("X-CB-MutationToken",))},
-        headers=(ONE_VERSION._replace(text="The lock's ETag.", required=True),),
+        {200: Answer("The lock was released.", headers=("X-CB-MutationToken",))},
+        headers=(ONE_VERSION._replace(text="The `ETag` that the lock returned.", required=True),),
         errors="DocumentNotFound CasMismatch DocumentNotLocked DocumentLocked",
         examples=(
-            Example(
-                "One that is not locked", 400, headers={"If-Match": "18d2f3a4c5e60000"}, given=(STORED_ALE,)
-            ),
+            Example("An unlocked one", 400, headers={"If-Match": "18d2f3a4c5e60000"}, given=(STORED_ALE,)),
         ),
     )
     def unlock_document(self, request: Request) -> Any:

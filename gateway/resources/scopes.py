@@ -38,14 +38,14 @@ _COLLECTIONS = {"collections": listed(_OF_COLLECTION)}
 _OF_SCOPE = named(
     "Scope", thing({"name": text(), "uid": text("Hexadecimal."), **_COLLECTIONS}, "name uid collections")
 )
-_DONE = {200: Answer("It is dropped; all nodes know.")}
+_DONE = {200: Answer("It was dropped on all nodes.")}
 _DRINKS = Given("PUT", "/v1/buckets/default/scopes/drinks")
 _BEERS = Given("PUT", "/v1/buckets/default/scopes/drinks/collections/beers")
 _PLACE = {"scope": "drinks", "collection": "beers"}
 
 
 class _Wanted(NamedTuple):
-    """What a request is about."""
+    """The scope and collection of a request."""
 
     place: Place
     max_ttl: int | None = None
@@ -54,7 +54,7 @@ class _Wanted(NamedTuple):
 class Scopes(ServiceResource):
     """The scopes of a bucket, and the collections in them.
 
-    Changes are answered when all nodes of the cluster know them.
+    A change is answered when all nodes of the cluster have it.
     """
 
     @endpoint("list_scopes", "GET", on=SCOPES, operation="scope_list")
@@ -85,7 +85,7 @@ class Scopes(ServiceResource):
     @endpoint("put_scope", "PUT", on=_SCOPE, operation="scope_create")
     @described(
         "Collections",
-        {200: Answer("The scope; all nodes know it.", {JSON: _OF_SCOPE})},
+        {200: Answer("The scope, which all nodes have.", {JSON: _OF_SCOPE})},
         path=NEW_PLACE[:1],
         body=Body({JSON: thing({})}, required=False),
         examples=(Example("A new one", path=_PLACE),),
@@ -113,7 +113,7 @@ class Scopes(ServiceResource):
     @described(
         "Collections",
         {200: Answer("All of them.", {JSON: thing(_COLLECTIONS, "collections")})},
-        examples=(Example("Those of the default scope"),),
+        examples=(Example("Collections of the default scope"),),
     )
     def list_collections(self, request: Request) -> Any:
         """Return the collections of a scope."""
@@ -134,7 +134,7 @@ class Scopes(ServiceResource):
     @endpoint("put_collection", "PUT", on=COLLECTION, operation="collection_create")
     @described(
         "Collections",
-        {200: Answer("The collection; all nodes know it.", {JSON: _OF_COLLECTION})},
+        {200: Answer("The collection, which all nodes have.", {JSON: _OF_COLLECTION})},
         path=NEW_PLACE[1:],
         body=Body({JSON: body_of("CollectionBody", _COLLECTION_BODY)}, required=False),
         examples=(Example("A new one", body={"maxTTL": 3600}, path=_PLACE, given=(_DRINKS,)),),
@@ -184,7 +184,7 @@ class Scopes(ServiceResource):
         manager = ScopeManager(connection)
         scope, name = wanted.place
         if name is NOT_USED:
-            # The name is invalid: this fails, and says whether the scope is missing, too.
+            # The name is invalid: this call fails, and reports whether the scope is missing, too.
             return self._delete_collection(connection, request, wanted)
 
         def there(failure: Any) -> Any:
@@ -217,7 +217,7 @@ def _done(_: object) -> Response:
 
 
 def _visible(found: Manifest, request: Request) -> Manifest:
-    """Return a manifest without what the caller may not know of."""
+    """Return a manifest without the scopes and collections that the caller may not know of."""
     caller = caller_of(request)
     bucket = bucket_name(request)
     if caller.shows(bucket, "*", "*"):

@@ -33,24 +33,24 @@ TAKES = (*CONDITIONS, *ENCODING, *PARTS)
 
 _TAG = "Other services"
 _TEXT = """\
-What the service answers is passed on: status, headers and body. Which services there are, and which requests
-pass, `--proxy-service` and `--proxy-admin` say; without them none."""
+The service's answer is passed on: status, headers and body. `--proxy-service` and `--proxy-admin` set the
+available services and the allowed requests; by default there are none."""
 _PATH = (
     Parameter("service", "The service: `query`, `fts`, `cbas` or `mgmt`.", choice(*KINDS), "query"),
-    Parameter("rest", "The path at the service.", TEXT, "query/service"),
+    Parameter("rest", "The path at the service, from its root.", TEXT, "query/service"),
 )
 _ANYTHING = {"*/*": ANY}
-_BODY = Body(_ANYTHING, "What the service takes.", required=False)
+_BODY = Body(_ANYTHING, "A body for the service.", required=False)
 _ANSWERS = {200: Answer("The answer of the service, whatever its status.", _ANYTHING)}
 _ERRORS = "RouteNotFound ServiceForbidden"
-_EXAMPLES = (Example("A service that is off", 404),)
+_EXAMPLES = (Example("A disabled service", 404),)
 
 MAX_STATEMENT_BYTES = 2**20
-"""Largest statement, with its parameters, that the gateway reads to check it."""
+"""Largest statement, with its parameters, that the gateway checks, in bytes."""
 
 
 class _Plan(NamedTuple):
-    """A request that may be passed on."""
+    """A request that may be proxied."""
 
     kind: Kind
     method: str
@@ -59,7 +59,7 @@ class _Plan(NamedTuple):
     is_read: bool
     caller: CallerCredentials
     must_be_read: bool
-    """Whether the body has to say that it changes nothing."""
+    """Whether the body must be a read-only statement."""
 
 
 class Services:
@@ -115,7 +115,7 @@ class Services:
         if must_be_read and request.method == "GET":
             if request.stream is not None:
                 raise bad_request(
-                    "GET with a statement takes its parameters in the query string, not in a body"
+                    "GET of a statement takes parameters in the query string only; expected no body"
                 )
             query, must_be_read = read_only_query(query), False
         is_read = request.method in ("GET", "HEAD") or kind.is_read(request.method, plain)
@@ -140,7 +140,9 @@ class Services:
         if not plan.must_be_read:
             return self._pass_on(session, request, plan, _body_of(request))
         if b"content-encoding" in request.headers:
-            raise bad_request("Content-Encoding: the gateway must read the statement; send it plain")
+            raise bad_request(
+                "Content-Encoding: the gateway must read the statement; send it without encoding"
+            )
         collector = _Collector(request.application.budget)
         if request.stream is None:
             collector.body_finished()
@@ -198,14 +200,14 @@ class _Collector:
         self._size = 0
 
     def body_received(self, data: bytes) -> None:
-        """Keep a part."""
+        """Keep a part of the body."""
         if self.done.called:
             return
         if self._size + len(data) > MAX_STATEMENT_BYTES:
             self.done.errback(
                 too_large(
-                    f"the statement has more than {MAX_STATEMENT_BYTES} bytes, the most that is read to "
-                    "check that it changes nothing"
+                    f"the statement has more than {MAX_STATEMENT_BYTES} bytes, too many to "
+                    "check that it is read-only"
                 )
             )
         elif not self._budget.take(len(data)):
@@ -215,7 +217,7 @@ class _Collector:
             self._parts.append(data)
 
     def body_finished(self) -> None:
-        """Deliver the whole."""
+        """Deliver the whole body."""
         if not self.done.called:
             self.done.callback(b"".join(self._parts))
 
@@ -223,7 +225,7 @@ class _Collector:
         """Do nothing: the client is gone, and its request is cancelled."""
 
     def release(self, outcome: Any) -> Any:
-        """Give the memory back."""
+        """Release the memory."""
         self._parts.clear()
         self._budget.adjust(-self._size)
         self._size = 0

@@ -1,4 +1,4 @@
-"""``POST .../query``: a statement of SQL++ (N1QL), its rows passed on as the query service sends them."""
+"""``POST .../query``: a SQL++ (N1QL) statement, whose rows are passed on as the query service sends them."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ __all__ = ["Statements"]
 CountOperation = Callable[[str, str, int], None]
 
 LATE_SECONDS = 5.0
-"""How long after a statement's own time limit the service may still report it."""
+"""How long after a statement's own time limit the service may still report the timeout, in seconds."""
 
 _SCHEMAS: dict[type, Schema] = {
     str: TEXT, bool: {"type": "boolean"}, int: {"type": "integer"}, float: {"type": "number"},
@@ -70,10 +70,10 @@ _ROWS = named(
     thing(
         {
             "requestID": text("The request's id at the query service."),
-            "clientContextID": text("The id that was sent along, or `X-Request-Id`."),
+            "clientContextID": text("The id given in the request, or `X-Request-Id`."),
             "signature": ANY,
             "rows": listed(ANY),
-            "status": text("`success`, or what happened after the first rows."),
+            "status": text("`success`, or the failure after the first rows."),
             "metrics": {"type": "object"},
             "errors": listed(ANY),
             "warnings": listed(ANY),
@@ -138,7 +138,7 @@ class Statements(BucketResource):
         "Statements", _ANSWERS, headers=("Accept-Encoding",), body=_BODY, errors=_ERRORS, examples=_EXAMPLES
     )
     def post_query(self, request: Request) -> Any:
-        """Run a statement of SQL++ (N1QL), which names buckets, scopes and collections in full."""
+        """Run a SQL++ (N1QL) statement, which names buckets, scopes and collections in full."""
         return self._run(request, None)
 
     @endpoint("post_scope_query", "POST", "/<scope>/query", on=SCOPES, operation=STATEMENT, takes=TIMEOUT)
@@ -146,7 +146,8 @@ class Statements(BucketResource):
         "Statements", _ANSWERS, headers=("Accept-Encoding",), body=_BODY, errors=_ERRORS, examples=_EXAMPLES
     )
     def post_scope_query(self, request: Request) -> Any:
-        """Run a statement of SQL++ (N1QL) in which names of collections are those of the scope."""
+        """Run a SQL++ (N1QL) statement in the scope, in which collections are named without bucket and
+        scope."""
         scope, _ = place_of(request.parameters["scope"].decode("utf-8", "replace"), "_default")
         return self._run(request, f"default:`{bucket_name(request)}`.`{scope}`")
 

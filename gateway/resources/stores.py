@@ -1,4 +1,4 @@
-"""How one operation stores a document: found once for all requests that send the same headers."""
+"""The operation that stores a document, chosen once for all requests with the same headers."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ __all__ = ["StoreForm", "form_of"]
 
 
 class StoreForm:
-    """The operation that stores a document, or adds to it, apart from its key and its value.
+    """An operation that stores a document, or appends or prepends to it, without key and value.
 
-    :ivar method: of the driver: ``set``, ``add``, ``replace``, ``append`` or ``prepend``.
+    :ivar method: method of the driver: ``set``, ``add``, ``replace``, ``append`` or ``prepend``.
     :ivar options: the method's other arguments.
     :ivar takes_cas: whether they lack the CAS, which differs from request to request.
     :ivar excludes: whether the document must not exist because of a condition (412, not 409).
-    :ivar is_special: whether it is another operation than without a condition, or what explains failures was
-        given: a CAS, or durability.
+    :ivar is_special: whether the operation differs from the unconditional one, or the request has a CAS or
+        durability, which explain failures.
     :ivar asked: what explains failures.
     """
 
@@ -39,9 +39,9 @@ class StoreForm:
 
 
 def form_of(name: str, headers: MutationHeaders, now: float) -> StoreForm | None:
-    """Return the form of a store; ``None`` if the headers are wrong, or ask for more than one operation.
+    """Return the form of a store; ``None`` if the headers are invalid, or need more than one operation.
 
-    :param name: of the operation: ``set``, ``add``, ``append`` or ``prepend``.
+    :param name: name of the operation: ``set``, ``add``, ``append`` or ``prepend``.
     :param now: Unix time in seconds.
     """
     form = headers.forms.get(name)
@@ -64,7 +64,7 @@ def _form_of(name: str, headers: MutationHeaders, now: float) -> StoreForm | Non
         expiry = headers.expiry(now)
         waits = headers.durability()
     except Refusal:
-        # The general way finds the first fault.
+        # The general case reports the first error.
         return None
     if waits.wants_copies:
         return None
@@ -92,7 +92,7 @@ def _on_condition(name: str, headers: MutationHeaders) -> tuple[str, int | None]
     if cas is None:
         condition = read_condition(headers.if_match, headers.if_none_match)
         if name == "add":
-            # A new document always fulfils a condition on others.
+            # A new document always fulfils a condition that excludes versions.
             return name, 0
         if name == "set" and condition == CREATE:
             return "add", 0

@@ -35,7 +35,7 @@ from gateway.resources.headers import MutationHeaders, read_mutation
 __all__ = ["Subdocuments"]
 
 USUAL_BYTES = 16 * 1024
-"""Longer bodies are left to the general parser."""
+"""Largest body for the fast path, in bytes; longer ones are left to the general parser."""
 
 _PLAIN_TYPES = frozenset({None, b"application/json", b"application/x-www-form-urlencoded", b"text/plain"})
 
@@ -99,7 +99,7 @@ class Subdocuments(DocumentResource):
     )
     @described(
         "Sub-documents",
-        {200: Answer("A counter's number, or `null`, for each path.", {JSON: MUTATED}, WRITTEN_HEADERS)},
+        {200: Answer("For each path, a counter's number, or `null`.", {JSON: MUTATED}, WRITTEN_HEADERS)},
         body=Body({JSON: body_of("MutateBody", MUTATE_IN.body, MUTATE_IN.name)}),
         errors=(
             "DocumentNotFound DocumentExists CasMismatch PreconditionFailed DocumentLocked PathExists "
@@ -165,7 +165,7 @@ class Subdocuments(DocumentResource):
         return parsed.addCallback(lambda members: self.ask_with(request, kind, headers, members))
 
     def carry_out(self, connection: Any, request: Request, plan: Plan) -> Any:
-        """Carry out a plan; a large body is sent, and a large document read, on the connection for large
+        """Execute a plan; a large body is sent, and a large document is read, on the connection for large
         operations."""
         if self._large_sizes and type(plan) is LookupIn and connection.bulk is not None:
             document_key(request)

@@ -1,7 +1,7 @@
-"""``GET|POST .../views/{design}/{view}``: rows of a view, passed on as the node sends them.
+"""``GET|POST .../views/{design}/{view}``: the rows of a view, passed on as the node sends them.
 
 The answer begins with the first rows. From then on the node, the gateway and the client run at the pace of
-the slowest: a client that does not read pauses the view, one that hangs up stops it.
+the slowest: a client that does not read pauses the view, and one that disconnects stops it.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ QUERY = "query"
 
 
 class _Relay(AsyncViewBase):
-    """A view whose rows go to a :class:`ViewAnswer`."""
+    """A view that passes its rows to a :class:`ViewAnswer`."""
 
     row_form = "blocks"
     answer: ViewAnswer
@@ -110,7 +110,7 @@ class ViewAnswer:
 
     @property
     def by_lines(self) -> bool:
-        """Whether rows are wanted one by one."""
+        """Whether the rows are needed one by one."""
         return self._form.by_lines or self._joiner is not None
 
     def follow(self, view: _Relay) -> None:
@@ -121,7 +121,7 @@ class ViewAnswer:
     # ---- from the view ---------------------------------------------------------------------------
 
     def take(self, rows: Iterable[bytes]) -> Deferred[None] | None:
-        """Take rows; a Deferred that is returned asks the view to wait for it."""
+        """Take rows; the view waits for a returned Deferred."""
         if self._is_over:
             return None
         taken = list(rows)
@@ -157,7 +157,7 @@ class ViewAnswer:
             return
         view = self._view
         if isinstance(error, ViewEngineError):
-            # The node reported them inside a complete answer; so does this one.
+            # The node reported the errors inside a complete answer; so does this answer.
             self._finish(_errors_of_node(view), is_cut=False)
             return
         begun = self._begun
@@ -179,7 +179,7 @@ class ViewAnswer:
             return
         view = self._view
         if self._begun is not None:
-            # The head first: the tail has only what the head does not.
+            # The head first: the tail has only the members that the head lacks.
             self._put(b"")
             if self._is_over:
                 return
@@ -248,8 +248,8 @@ class ViewAnswer:
         if self._is_over:
             return
         self._is_over = True
-        # A failure before the answer begins is counted elsewhere; an answer that is never started belongs to
-        # a HEAD.
+        # A failure before the answer begins is counted elsewhere; an answer that is never started is for a
+        # HEAD request.
         outcome = None if self._begun is not None else "ok" if self._sink is None else "RequestCanceled"
         self._begun = None
         self._view.stop()
@@ -292,12 +292,13 @@ def _counted_at_its_end(response: Response, request: Request) -> Response:
 
 
 def development_name(name: str, dev: bool) -> str:
-    """Return the full name of a design document: ``dev_`` is put before it unless it is there already."""
+    """Return the full name of a design document: ``dev_`` is added unless the name has this prefix."""
     return f"dev_{name}" if dev and not name.startswith("dev_") else name
 
 
 def name_of(request: Request, parameter: str, dev: bool = False) -> str:
-    """Return the name in the path, completed if ``dev`` is set, also for error messages."""
+    """Return the design document's name in the path, with ``dev_`` if ``dev`` is set; also for error
+    messages."""
     name = development_name(request.parameters[parameter].decode("utf-8"), dev)
     request.parameters[parameter] = name.encode("utf-8")
     return name
@@ -323,8 +324,8 @@ _ANSWERS = {
             JSON: thing(
                 {"total_rows": whole(0), "rows": listed(_ROW), "errors": listed({}), "debug_info": {}}, "rows"
             ),
-            LINES: text("One row a line."),
-            EVENTS: text("An event `row` each, and `done` at the end."),
+            LINES: text("One row per line."),
+            EVENTS: text("One event `row` per row, and `done` at the end."),
         },
         ("X-CB-TotalRows", "Cache-Control", "Vary", "Content-Encoding", "X-Accel-Buffering"),
     )

@@ -1,7 +1,7 @@
-"""The answer of the query service, cut into rows and members while it arrives.
+"""Splits the answer of the query service into rows and members while it arrives.
 
-Neither is parsed: rows leave as the bytes that the service sent, so numbers of any size stay. A broken row
-cannot break its neighbours as long as its strings and brackets are closed.
+Neither is parsed: rows are passed on as the bytes that the service sent, so numbers of any size are kept. An
+invalid row does not affect its neighbours if its strings and brackets are closed.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from gateway.batches.splitter import ArraySplitter, SplitError, TooLong
 __all__ = ["MOST_MEMBER_BYTES", "ROWS", "AnswerScanner", "BadAnswer"]
 
 MOST_MEMBER_BYTES = 4 * 2**20
-"""Largest size of everything but the rows: signature, errors, metrics, profile."""
+"""Largest size of everything except the rows (signature, errors, metrics, profile), in bytes."""
 
 ROWS = "results"
 
@@ -47,7 +47,7 @@ class AnswerScanner:
     """Rows and members of one answer.
 
     :param row_limit: largest row, in bytes.
-    :ivar members: name -> JSON text of all members but the rows, as far as they are complete.
+    :ivar members: name -> JSON text of all complete members except the rows.
     """
 
     def __init__(self, row_limit: int) -> None:
@@ -61,7 +61,7 @@ class AnswerScanner:
         self._parts: list[bytes] = []
         self._member_bytes = 0
         self._depth = 0
-        # Within a string of a member's value: 1, and 2 if a backslash came last.
+        # Within a string of a member's value: 1, or 2 if the last character was a backslash.
         self._string = 0
 
     @property
@@ -72,7 +72,7 @@ class AnswerScanner:
     def feed(self, data: bytes) -> list[bytes]:
         """Return the rows that ``data`` completes.
 
-        :raises BadAnswer: it is not an answer, or too large.
+        :raises BadAnswer: the bytes are not an answer, or too large.
         """
         rows: list[bytes] = []
         while data:
@@ -85,7 +85,7 @@ class AnswerScanner:
             raise BadAnswer("the answer ends too early")
 
     def _step(self, data: bytes, rows: list[bytes]) -> bytes:
-        """Take what belongs to the present phase; return the rest."""
+        """Take the bytes of the current phase; return the rest."""
         phase = self._phase
         if phase is _Phase.ROWS:
             return self._take_rows(data, rows)
@@ -102,7 +102,7 @@ class AnswerScanner:
         elif phase is _Phase.AFTER and sign in b",}":
             self._phase = _Phase.NAME if sign == b"," else _Phase.END
         elif phase is _Phase.END:
-            raise BadAnswer("there is something behind the answer")
+            raise BadAnswer("there is more data after the answer")
         else:
             raise BadAnswer("the answer is not a JSON object")
         return data[1:]
@@ -151,7 +151,7 @@ class AnswerScanner:
         self._parts.append(part)
         self._member_bytes += len(part)
         if self._member_bytes > MOST_MEMBER_BYTES:
-            raise BadAnswer(f"the answer has more than {MOST_MEMBER_BYTES} bytes beside its rows")
+            raise BadAnswer(f"the answer has more than {MOST_MEMBER_BYTES} bytes without its rows")
         if end is None:
             return b""
         self.members[self._name] = b"".join(self._parts).strip(_SPACE)
@@ -160,7 +160,7 @@ class AnswerScanner:
         return data[end:]
 
     def _value_end(self, data: bytes) -> int | None:
-        """Return the position of the comma or brace behind the value; ``None`` if that comes later."""
+        """Return the position of the comma or brace after the value; ``None`` if it has not arrived yet."""
         at = self._string_end(data, 0) if self._string else 0
         end = len(data)
         while at < end:
@@ -182,7 +182,7 @@ class AnswerScanner:
         return None
 
     def _string_end(self, data: bytes, at: int) -> int:
-        """Return the position behind the end of the string that is open at ``at``."""
+        """Return the position after the end of the string that is open at ``at``."""
         if self._string == 2:
             at += 1
         self._string = 1

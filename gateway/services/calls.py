@@ -35,7 +35,7 @@ class Asked(NamedTuple):
     target: bytes
     headers: WebHeaders
     is_read: bool
-    """Whether it changes nothing, so that it may be sent to another node after a loss."""
+    """Whether the request is read-only, so that it may be sent to another node after a connection is lost."""
 
 
 class Receiver(Protocol):
@@ -45,28 +45,28 @@ class Receiver(Protocol):
         """Take the next part."""
 
     def ended(self, error: CouchbaseError | None) -> None:
-        """The body is complete, or was cut."""
+        """Note that the body is complete, or was cut off."""
 
 
 class Phase(IntEnum):
-    """What a call waits for. Each is followed by a later one."""
+    """What a call waits for. The phases follow each other in this order."""
 
     ASKING = 0
-    """For a node to answer."""
+    """Waits for a node's answer."""
     ANSWERED = 1
-    """For the owner to take the body."""
+    """Waits for the owner to read the body."""
     READING = 2
-    """For the rest of the body."""
+    """Waits for the rest of the body."""
     OVER = 3
 
 
 class ServiceCall:
-    """A request that is under way.
+    """A running request.
 
-    :param agent: sends to one node.
+    :param agent: sends requests to one node.
     :param bases: URLs of the nodes to ask, in this order.
-    :param timeout: how long a node may send and take nothing, in seconds.
-    :param on_end: called once, when nothing of the call is left.
+    :param timeout: how long a node may neither send nor read anything, in seconds.
+    :param on_end: called once, when the call is over.
     """
 
     # Many parameters: everything that a call needs of the gateway.
@@ -106,10 +106,10 @@ class ServiceCall:
     # ---- for the owner ---------------------------------------------------------------------------
 
     def start(self) -> Deferred[IResponse]:
-        """Send it; fires with the head of the answer. Cancelling it ends the call.
+        """Send the request; fires with the head of the answer. Cancelling it ends the call.
 
-        It fails with CouchbaseError: no node could be reached, or the one that was asked did not answer.
-        ``ambiguous`` is set if the service may have carried the request out.
+        It fails with CouchbaseError if no node could be reached, or if the node that got the request did not
+        answer. ``ambiguous`` is set if the service may have executed the request.
         """
         self._ask(None)
         return self._answer
@@ -125,24 +125,24 @@ class ServiceCall:
         reader = self._reader
         response.deliverBody(reader)
         if self._is_paused:
-            # Twisted lets the connection flow when the delivery begins.
+            # Twisted resumes the connection when the delivery begins.
             reader.pause()
 
     def pause(self) -> None:
-        """Deliver nothing for now."""
+        """Stop delivering for now."""
         self._is_paused = True
         if self._reader is not None:
             self._reader.pause()
 
     def resume(self) -> None:
-        """Deliver on."""
+        """Continue to deliver."""
         self._is_paused = False
         self._progressed()
         if self._reader is not None:
             self._reader.resume()
 
     def cancel(self) -> None:
-        """End it, without a report: the connection to the service is closed, which stops its work."""
+        """End the call without a report: the connection to the service is closed, which stops its work."""
         self._end()
 
     # ---- asking ----------------------------------------------------------------------------------
@@ -204,13 +204,13 @@ class ServiceCall:
     # ---- the body --------------------------------------------------------------------------------
 
     def received(self, data: bytes) -> None:
-        """Take a part from the connection."""
+        """Take a part of the body from the connection."""
         self._progressed()
         if self._receiver is not None:
             self._receiver.received(data)
 
     def ended(self, reason: Failure) -> None:
-        """Take the end of the body."""
+        """Note the end of the body."""
         receiver = self._receiver
         if self.phase is Phase.OVER or receiver is None:
             return
@@ -221,7 +221,7 @@ class ServiceCall:
         self._nodes.failed(self.base)
         assert reason.value is not None
         error = http_error(self.base, reason.value)
-        error.message = f"the {self._asked.kind.title}'s answer was cut: {error.message}"
+        error.message = f"the {self._asked.kind.title}'s answer was cut off: {error.message}"
         error.ambiguous = not self._asked.is_read
         self._fail(error)
 
@@ -234,7 +234,7 @@ class ServiceCall:
         self._timer = None
         now = self._clock.seconds()
         if self._is_paused or self.phase is Phase.ANSWERED or self._waits_for_client:
-            # That time is the client's.
+            # The service waits for the client during that time.
             self._progress = now
         left = self._progress + self._timeout - now
         if left > 0:
@@ -299,7 +299,7 @@ class _BodyReader(TwistedProtocol):
             self._transport.resumeProducing()
 
     def drop(self) -> None:
-        """Receive nothing more, and close the connection unless the body is complete."""
+        """Stop receiving, and close the connection unless the body is complete."""
         self._call = None
         if self.transport is not None:
             abort(self.transport)
@@ -315,7 +315,7 @@ class _BodyReader(TwistedProtocol):
 
 
 def _nothing_was_sent(failure: Failure) -> bool:
-    """Return whether a service cannot have seen the request: there was no connection, or no TLS."""
+    """Return whether a service cannot have received the request: there was no connection, or no TLS."""
     if failure.check(RequestNotSent):
         return True
     reasons = getattr(failure.value, "reasons", None)
@@ -325,7 +325,7 @@ def _nothing_was_sent(failure: Failure) -> bool:
 
 
 def _is_of_handshake(error: BaseException | None) -> bool:
-    """Return whether TLS ended before anything could be sent over it; errors of later bytes look alike."""
+    """Return whether TLS failed before any byte could be sent over it; errors in later bytes look alike."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return True
     reason = getattr(error, "reason", None) if isinstance(error, ssl.SSLError) else None

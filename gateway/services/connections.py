@@ -1,4 +1,4 @@
-"""Connections to services: they are read in small pieces."""
+"""Connections to services, which are read in small pieces."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from txcouchbase.quiet import QuietPool
 __all__ = ["PIECE_BYTES", "ServicePool"]
 
 PIECE_BYTES = 2**14
-"""Bytes that are read from a service at once. To find the rows in them takes a millisecond, and ten for
+"""Number of bytes that are read from a service at a time. Finding their rows takes a millisecond, or ten for
 text made of brackets; meanwhile nothing else is served."""
 
 
@@ -21,7 +21,7 @@ class _Protocol(HTTP11ClientProtocol):
     def connectionMade(self) -> None:
         super().connectionMade()
         transport: Any = self.transport
-        # TLS has another transport below.
+        # TLS has another transport below it.
         getattr(transport, "transport", transport).bufferSize = PIECE_BYTES
 
 
@@ -47,5 +47,5 @@ class ServicePool(QuietPool):
         HTTPConnectionPool.__init__(self, reactor, persistent=True)
         self.maxPersistentPerHost = kept
         self.cachedConnectionTimeout = seconds
-        # A call decides itself what may be sent again.
+        # A call itself decides what may be sent again.
         self.retryAutomatically = False

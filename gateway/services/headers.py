@@ -1,8 +1,8 @@
 """Headers that pass through a proxy for the cluster's services, in both directions.
 
-Left out are those of one connection (RFC 9110 7.6.1), those that the gateway writes itself, and those that
-would let a caller act as another user, or let a service speak for the gateway: cookies, CORS, and the
-headers by which parts of the cluster trust each other.
+Three kinds are removed: headers about one connection (RFC 9110 7.6.1), headers that the gateway writes
+itself, and headers that would let a caller act as another user, or let a service speak for the gateway
+(cookies, CORS, and those by which parts of the cluster trust each other).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _NOT_SENT = _HOPS | frozenset(
     b"traceparent tracestate x-api-key x-real-ip".split()
 )
 
-# The first group lets one user act as another (cb-on-behalf-of), or a node prove that it is one.
+# The first group lets one user act as another (cb-on-behalf-of), or lets a node authenticate as a node.
 _NOT_SENT_PREFIXES = (b"cb-on-behalf", b"ns-server-", b"x-forwarded-", b"sec-", b"proxy-")
 
 _NOT_RETURNED = _HOPS | frozenset(
@@ -43,7 +43,8 @@ _INERT = (
     (b"Content-Security-Policy", b"sandbox"),
     (b"X-Content-Type-Options", b"nosniff"),
 )
-"""Make a page of the cluster inert: it would be of the gateway's origin, and could act for its reader."""
+"""Headers that make a page of the cluster inert: it would have the gateway's origin, and could act for its
+reader."""
 
 _BAD_VALUE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 _NAME = re.compile(rb"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
@@ -63,7 +64,7 @@ def request_headers(request: Request, authorization: bytes | None) -> WebHeaders
     named = _named_by_connection([connection] if isinstance(connection, bytes) else connection)
     sent = WebHeaders()
     for name, values in table.items():
-        # Some programs read '_' as '-'.
+        # Some programs treat '_' as '-'.
         plain = name.replace(b"_", b"-")
         if plain in _NOT_SENT or name in named or plain.startswith(_NOT_SENT_PREFIXES):
             continue
@@ -83,7 +84,7 @@ def answer_headers(
 
     :param base: URL of the node that answered.
     :param prefix: path of the gateway below which the service is.
-    :param is_anyone: whether the caller has no credentials of its own, so it must not be asked for any.
+    :param is_anyone: whether the caller has no credentials of its own, so that it must not be asked for any.
     :raises ValueError: a name or a value cannot be a header.
     """
     # Twisted has removed the headers of the connection.
@@ -109,7 +110,7 @@ def answer_headers(
 
 
 def _location(value: bytes, base: str, prefix: bytes) -> bytes | None:
-    """Return where a redirection of the service leads to at the gateway; ``None`` for any other place."""
+    """Return the gateway's path for a redirection by the service; ``None`` if it leads anywhere else."""
     try:
         place = urlsplit(value.decode("ascii"))
         node = urlsplit(base)

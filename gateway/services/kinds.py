@@ -1,4 +1,4 @@
-"""The services of a cluster, and what of each may be asked through the gateway."""
+"""The services of a cluster, and the requests that each of them may get through the gateway."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = [
 
 
 class Access(Enum):
-    """How much of a service may be asked."""
+    """The allowed requests to a service."""
 
     OFF = "off"
     READ_ONLY = "read-only"
@@ -35,19 +35,19 @@ class Kind(NamedTuple):
     """A service."""
 
     name: str
-    """In the gateway's paths, ``/_p/NAME/...``."""
+    """Its name in the gateway's paths, ``/_p/NAME/...``."""
     service: str
-    """In the cluster map; see :meth:`txcouchbase.http.HttpService.addresses`."""
+    """Its name in the cluster map; see :meth:`txcouchbase.http.HttpService.addresses`."""
     title: str
     usual: re.Pattern[bytes]
     """Paths that callers use; all others are for administrators."""
     reads: tuple[tuple[frozenset[str], re.Pattern[bytes]], ...]
-    """Methods and paths that change nothing."""
+    """Methods and paths of read-only requests."""
     checked: re.Pattern[bytes] | None = None
-    """Paths of statements, which change nothing if they say ``readonly``."""
+    """Paths of statements, which are read-only if they have ``readonly``."""
 
     def is_read(self, method: str, path: bytes) -> bool:
-        """Return whether a request changes nothing, whatever its body says."""
+        """Return whether a request is read-only, whatever its body."""
         return any(method in methods and pattern.fullmatch(path) for methods, pattern in self.reads)
 
     def is_usual(self, method: str, path: bytes) -> bool:
@@ -101,7 +101,7 @@ MANAGEMENT = Kind(
     "mgmt",
     "management",
     "cluster manager",
-    # Paths that begin with '_' are for the parts of the cluster, /diag runs code.
+    # Paths that begin with '_' are for the cluster's own parts; /diag runs code.
     _paths(rb"/(?!_|diag(?:/|\Z)).*"),
     ((_GET, _paths(rb"/(?!_|diag(?:/|\Z)).*")),),
 )
@@ -110,12 +110,12 @@ KINDS: Mapping[str, Kind] = {kind.name: kind for kind in (QUERY, SEARCH, ANALYTI
 
 
 class Policy(NamedTuple):
-    """What callers may ask of the cluster's services."""
+    """The requests that callers may send to the cluster's services."""
 
     proxied: Mapping[str, Access] = {}
-    """By :attr:`Kind.name`: access below ``/_p``; a service that is missing is off."""
+    """:attr:`Kind.name` -> access below ``/_p``; a missing service is disabled."""
     admin: bool = False
-    """Whether paths for administrators are passed on, too."""
+    """Whether paths for administrators are proxied, too."""
     statements: Access = Access.ON
     """Access to the dialect's own resource for statements."""
 
@@ -123,7 +123,8 @@ class Policy(NamedTuple):
     def of(cls, proxied: Iterable[str] | None, admin: bool | None, statements: str | None) -> Policy:
         """Return the policy of options.
 
-        :param proxied: ``NAME=ACCESS``; ``None``, as the others, from a supervisor that has no such options.
+        :param proxied: ``NAME=ACCESS``; this and the others are ``None`` if the supervisor has no such
+            options.
         """
         pairs = (text.split("=") for text in proxied or ())
         return cls(
@@ -135,12 +136,12 @@ class Policy(NamedTuple):
     def kind(self, name: bytes) -> tuple[Kind, Access]:
         """Return a service by its name in the path.
 
-        :raises Refusal: 404, there is none of this name, or it is off.
+        :raises Refusal: 404, there is no service with this name, or it is disabled.
         """
         known = KINDS.get(name.decode("utf-8"))
         if known is None:
             names = ", ".join(KINDS)
-            raise Refusal("RouteNotFound", f"The services below /_p are {names}.", resource="")
+            raise Refusal("RouteNotFound", f"Expected one of the services {names} below /_p.", resource="")
         access = self.proxied.get(known.name, Access.OFF)
         if access is Access.OFF:
             raise Refusal(
@@ -152,7 +153,7 @@ class Policy(NamedTuple):
         return known, access
 
     def check(self, kind: Kind, access: Access, method: str, path: bytes) -> bool:
-        """Refuse a request that may not be passed on; return whether its body must say ``readonly``.
+        """Refuse a request that must not be proxied; return whether its body must have ``readonly``.
 
         :param path: percent-decoded, from the service's root.
         :raises Refusal: 403.
@@ -178,30 +179,30 @@ class Policy(NamedTuple):
         )
 
 
-# RFC 3986 3.3, and nothing else: what is sent on is what was checked.
+# Only the characters of RFC 3986 3.3: exactly what was checked is sent on.
 _PLAIN_PATH = re.compile(rb"(?:/(?:[A-Za-z0-9._~!$&'()*+,;=:@-]|%[0-9A-Fa-f]{2})*)+")
 _QUERY = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+,;=:@/?\[\]{}|\"<>^`\\-]|%[0-9A-Fa-f]{2})*")
 _NOT_IN_SEGMENT = re.compile(rb"[/\\\x00-\x1f\x7f]")
 
 
 def checked_target(path: bytes, query: bytes) -> tuple[bytes, bytes]:
-    """Check a path and a query string that are sent on as they are.
+    """Check a path and a query string that are sent on unchanged.
 
     :param path: as sent, from the service's root; ``b""`` for that root.
     :returns: the target for the service, and the path percent-decoded, for rules.
-    :raises Refusal: 400 for a path that the service might read as another one.
+    :raises Refusal: 400 for a path that the service might read as a different one.
     """
     path = path or b"/"
     if _PLAIN_PATH.fullmatch(path) is None:
-        raise bad_request("the path has signs that must be percent-encoded (RFC 3986 3.3), or a broken '%'")
+        raise bad_request("the path has characters that must be encoded (RFC 3986 3.3), or an invalid '%'")
     segments = [unquote_to_bytes(segment) for segment in path.split(b"/")[1:]]
     for number, segment in enumerate(segments):
         if not segment and number < len(segments) - 1:
             raise bad_request("the path has an empty segment: '//'")
         if segment in (b".", b".."):
-            raise bad_request("the path has a segment '.' or '..'; send the path that they lead to")
+            raise bad_request("the path has a segment '.' or '..'; send the path without them")
         if _NOT_IN_SEGMENT.search(segment):
             raise bad_request("a segment of the path has an encoded slash, backslash or control character")
     if _QUERY.fullmatch(query) is None:
-        raise bad_request("the query string has signs that must be percent-encoded, or a broken '%'")
+        raise bad_request("the query string has characters that must be percent-encoded, or an invalid '%'")
     return (path + b"?" + query if query else path), b"/" + b"/".join(segments)

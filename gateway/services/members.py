@@ -1,4 +1,4 @@
-"""The members of one JSON object as the bytes in which they were sent."""
+"""The members of one JSON object, as the bytes that were sent."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ _SPACE = b" \t\n\r"
 
 
 def member_end(text: bytes, at: int) -> int:
-    """Return the position of the comma or bracket behind the value that begins at ``at``; the text's length
-    if there is none."""
+    """Return the position of the comma or bracket after the value that begins at ``at``; the text's length if
+    there is none."""
     depth = 0
     end = len(text)
     while at < end:
@@ -41,7 +41,7 @@ def member_end(text: bytes, at: int) -> int:
 
 
 def read_members(text: bytes) -> dict[str, bytes]:
-    """Return the members of a JSON object, each value as it was sent, so that numbers of any size stay.
+    """Return the members of a JSON object, each value as it was sent, so that numbers of any size are kept.
 
     :raises RepeatedName: a member is given twice.
     :raises ValueError: it is not a JSON object.

@@ -1,4 +1,4 @@
-"""Which node of a service is asked first: in turn, and those that failed lately last."""
+"""The order in which a service's nodes are tried: round robin, with nodes that failed recently at the end."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from gateway.http.known import Known
 __all__ = ["BAD_SECONDS", "NodeChoice"]
 
 BAD_SECONDS = 10.0
-"""How long a node that could not be reached is asked only if no other node is left."""
+"""How long a node that could not be reached is tried only after all others, in seconds."""
 
 _MOST_BAD = 1024
 
 
 class NodeChoice:
-    """The order in which the nodes of a service are asked.
+    """The order in which the nodes of a service are tried.
 
     :param seconds: the reactor's time.
-    :param first: number of the first turn; ``None`` for any, so that many gateways do not begin with the same
-        node.
+    :param first: number of the first turn; ``None`` for a random one, so that many gateways do not begin with
+        the same node.
     """
 
     def __init__(self, seconds: Callable[[], float], first: int | None = None) -> None:
@@ -31,14 +31,14 @@ class NodeChoice:
     def order(self, bases: Sequence[str]) -> list[str]:
         """Return base URLs in the order to try them.
 
-        :param bases: of all nodes that run the service.
+        :param bases: base URLs of all nodes that run the service.
         """
         self._turn += 1
         first = self._turn % len(bases)
         turned = [*bases[first:], *bases[:first]]
         if self._bad_until:
             now = self._seconds()
-            # A stable sort: in turn among the good ones, and among the bad ones.
+            # The sort is stable: round robin among the good nodes, and among the bad ones.
             turned.sort(key=lambda base: self._bad_until.get(base, now) > now)
         return turned
 

@@ -15,17 +15,18 @@ from gateway.http.request import BodyStream
 __all__ = ["KEPT_BYTES", "BodyLost", "StreamBody", "WholeBody", "stop_sending"]
 
 KEPT_BYTES = 2**16
-"""Bodies up to this size are kept until the service has answered, to be sent to another node."""
+"""Bodies up to this size in bytes are kept until the service has answered, so that they can be sent to
+another node."""
 
 
 class BodyLost(Exception):
-    """The client left before it had sent all of the body."""
+    """The client left before it had sent the whole body."""
 
 
 def stop_sending(consumer: object) -> None:
     """Close the connection to a service that a body is written to.
 
-    Twisted would wait for the end of the body, whatever the service has answered.
+    Twisted would wait for the end of the body, even if the service has already answered.
     """
     transport = getattr(consumer, "transport", None) or getattr(consumer, "_consumer", None)
     abort = getattr(transport, "abortConnection", None)
@@ -35,7 +36,7 @@ def stop_sending(consumer: object) -> None:
 
 @implementer(IBodyProducer)
 class WholeBody:
-    """A body that is there: written at once, as often as necessary."""
+    """A complete body: written at once, as often as necessary."""
 
     can_repeat = True
 
@@ -44,30 +45,30 @@ class WholeBody:
         self.length = len(body)
 
     def startProducing(self, consumer: IConsumer) -> Deferred[None]:
-        """Write it all."""
+        """Write the whole body."""
         consumer.write(self._body)
         done: Deferred[None] = Deferred()
         done.callback(None)
         return done
 
     def pauseProducing(self) -> None:
-        """Do nothing: it is written."""
+        """Do nothing: the whole body is written."""
 
     def resumeProducing(self) -> None:
-        """Do nothing: it is written."""
+        """Do nothing: the whole body is written."""
 
     def stopProducing(self) -> None:
-        """Do nothing: it is written."""
+        """Do nothing: the whole body is written."""
 
     def discard(self) -> None:
-        """Do nothing: nothing more comes."""
+        """Do nothing: nothing more will arrive."""
 
 
 @implementer(IBodyProducer)
 class StreamBody:
     """A body that is sent on while it arrives, at the pace of the slower side.
 
-    Nothing of it is read before a node is connected.
+    No part of it is read before a node is connected.
 
     :param length: in bytes; ``None`` if the client sends it in chunks.
     """
@@ -77,23 +78,23 @@ class StreamBody:
         self._stream = stream
         self._consumer: IConsumer | None = None
         self._done: Deferred[None] | None = None
-        # The parts that arrived, to send them again; None once there are too many.
+        # The parts that have arrived, kept to be sent again; None once there are too many.
         self._kept: list[bytes] | None = []
         self._kept_bytes = 0
         self._is_asked = self._is_paused = False
         self._end: Failure | bool = False
-        """Whether all of it has arrived; a failure if it never will."""
+        """Whether the whole body has arrived; a failure if it never will."""
         self.on_part: Any = None
-        """Called for each part that is sent on."""
+        """Called for each part that is sent to the service."""
 
     @property
     def can_repeat(self) -> bool:
-        """Whether it can be sent once more from its beginning."""
+        """Whether the body can be sent again from its beginning."""
         return self._kept is not None
 
     @property
     def waits_for_client(self) -> bool:
-        """Whether the next part has to come from the client, and the service takes it."""
+        """Whether the service waits for the next part, which the client has not sent yet."""
         return self._consumer is not None and not self._end and not self._is_paused
 
     # ---- for Twisted's client --------------------------------------------------------------------
@@ -127,7 +128,7 @@ class StreamBody:
             self._stream.resume()
 
     def stopProducing(self) -> None:
-        """Write no more into this connection, which is gone; another one may follow."""
+        """Stop writing to this connection, which is gone; another one may follow."""
         self._consumer = self._done = None
         if self._is_asked and not self._end:
             self._stream.pause()
@@ -135,7 +136,7 @@ class StreamBody:
     # ---- for the exchange ------------------------------------------------------------------------
 
     def body_received(self, data: bytes) -> None:
-        """Send a part on."""
+        """Send a part to the service."""
         if self._kept is not None:
             self._kept_bytes += len(data)
             if self._kept_bytes > KEPT_BYTES:

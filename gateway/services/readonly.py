@@ -1,7 +1,8 @@
-"""Statements that must change nothing: ``readonly`` is added to them, and nothing may contradict it.
+"""Enforces read-only statements: ``readonly`` is added to them, and no other parameter may contradict it.
 
-The query and the analytics service take a statement's parameters as JSON or as a form, by names in any case
-and with blanks around them, and in the form also from the query string. What is sent on has each name once.
+The query and the analytics service take a statement's parameters as JSON or as a form. Names may be in any
+case, with blanks around them; with a form, parameters may also be in the query string. The statement that is
+sent on has each name once.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ def _contradiction() -> Refusal:
 def read_only_query(query: bytes) -> bytes:
     """Return the query string of a GET with ``readonly=true``.
 
-    :raises Refusal: 403, it says otherwise.
+    :raises Refusal: 403, the query string contradicts it.
     """
     pairs = _pairs(query)
     if any(_plain(name) == _READONLY for name, _ in pairs):
@@ -43,10 +44,10 @@ def read_only_query(query: bytes) -> bytes:
 def read_only_body(body: bytes, content_type: bytes, query: bytes) -> bytes:
     """Return the body of a POST with ``readonly`` in it.
 
-    :raises Refusal: 403, it says otherwise; 400, it is neither JSON nor a form, or names a parameter twice.
+    :raises Refusal: 403, the body contradicts it; 400, it is neither JSON nor a form, or repeats a parameter.
     """
     if query:
-        raise bad_request("the query string must be empty: a statement's parameters belong into the body")
+        raise bad_request("the query string must be empty; expected a statement's parameters in the body")
     kind = content_type.split(b";")[0].strip().lower()
     if kind == FORM:
         pairs = _pairs(body)
@@ -55,7 +56,7 @@ def read_only_body(body: bytes, content_type: bytes, query: bytes) -> bytes:
         return urlencode(pairs).encode("ascii")
     if kind != _JSON:
         raise bad_request(
-            "Content-Type: a statement comes as application/json or application/x-www-form-urlencoded"
+            "Content-Type: expected application/json or application/x-www-form-urlencoded for a statement"
         )
     body = without_mark(body)
     try:

@@ -1,4 +1,4 @@
-"""A service's answer, passed on as it is."""
+"""A service's answer, passed on unchanged."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class _Relay:
     def __init__(self, call: ServiceCall) -> None:
         self._call = call
         self._sink: BodySink | None = None
-        # What arrived while the client did not read: the rest of one read from the socket at most.
+        # Bytes that arrived while the client did not read; at most the rest of one read from the socket.
         self._unsent: list[bytes] = []
         self._is_paused = False
         self._ended: CouchbaseError | bool = False
@@ -63,7 +63,7 @@ class _Relay:
     # ---- from the call ---------------------------------------------------------------------------
 
     def received(self, data: bytes) -> None:
-        """Pass a part on."""
+        """Pass on a part of the body."""
         if self._sink is None or not data:
             return
         if self._is_paused:

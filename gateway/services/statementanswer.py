@@ -29,11 +29,11 @@ _SUCCESS = (b'"success"', b'"completed"')
 
 
 class StatementAnswer:
-    """One answer. It begins with the first rows; a statement that fails before is an error.
+    """One answer, which begins with the first rows; if a statement fails before that, the answer is an error.
 
-    :param call: started, and answered by the service.
-    :param http_status: of the service's answer.
-    :param scanner: for this answer.
+    :param call: a started call, which the service has answered.
+    :param http_status: HTTP status of the service's answer.
+    :param scanner: a scanner for this answer.
     :param is_read: whether the statement cannot change anything.
     :param budget: memory for a row that is not complete.
     :param on_end: called once with the outcome, ``None`` if the failure became the response.
@@ -144,7 +144,7 @@ class StatementAnswer:
 
     def _broken(self, why: str) -> None:
         if self._http_status != 200 and self._begun is not None:
-            # The status says more: the service, or something in front of it, has no JSON to send.
+            # The status tells more: the service, or a proxy in front of it, has sent no JSON.
             self._call.cancel()
             self._refuse(refusal_of([], self._http_status, is_read=self._is_read))
             return
@@ -154,7 +154,7 @@ class StatementAnswer:
         self._fail(error)
 
     def _fail(self, error: CouchbaseError | Refusal) -> None:
-        """Report a failure on the way: as an error if nothing was sent, else as a part of the answer."""
+        """Report a failure: as an error if nothing was sent, else as a part of the answer."""
         if self._begun is not None:
             self._refuse(error)
             return
@@ -218,21 +218,21 @@ class StatementAnswer:
         self._write()
 
     def pause(self) -> None:
-        """Read no more from the service: the client reads slowly."""
+        """Stop reading from the service: the client reads slowly."""
         self._is_paused = True
         if not self._is_over:
             self._call.pause()
 
     def resume(self) -> None:
-        """Read on: the client has caught up."""
+        """Continue to read: the client has caught up."""
         self._is_paused = False
         self._write()
         if not self._is_paused and not self._is_over:
             self._call.resume()
 
     def cancel(self) -> None:
-        """End the statement: the client is gone, or wants no body. The service ends what loses its
-        connection."""
+        """End the statement: the client is gone, or needs no body. The service ends statements whose
+        connection is closed."""
         sink, self._sink = self._sink, None
         self._unsent.clear()
         if self._is_over:

@@ -1,7 +1,7 @@
 """Errors of the query service as errors of the dialect.
 
-The service answers ``{"code": 3000, "msg": "syntax error - ..."}``; its codes are those of the page "N1QL
-error codes" of Couchbase Server. The service's own errors come along as ``errors``.
+The service answers ``{"code": 3000, "msg": "syntax error - ..."}``; its codes are listed on the page "N1QL
+error codes" of Couchbase Server's documentation. The service's own errors are included as ``errors``.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from gateway.dialect.errors import Refusal, Retry
 __all__ = ["StatementRefusal", "refusal_of"]
 
 MOST_ERRORS = 16
-"""Errors of the service that an error of the dialect shows."""
+"""Largest number of the service's errors that an error of the dialect includes."""
 
 _LONGEST_TEXT = 2000
 
@@ -66,13 +66,13 @@ _OF_STATUS = {
     429: "TemporarilyUnavailable",
     503: "TemporarilyUnavailable",
 }
-"""HTTP status -> code, where the service gives no error of its own."""
+"""HTTP status -> code, if the service sends no error of its own."""
 
 _OF_WRITES = re.compile(
     r"\b(INSERT|UPSERT|UPDATE|DELETE|MERGE|CREATE|DROP|ALTER|BUILD|GRANT|REVOKE|write|manage)\b"
 )
 
-# Errors with which the service has done nothing, and may do it later.
+# Errors after which the service has done nothing, and may succeed later.
 _NOTHING_DONE = frozenset({"TemporarilyUnavailable"})
 
 
@@ -94,7 +94,7 @@ def refusal_of(errors: list[Any], http_status: int, *, is_read: bool) -> Stateme
     """Return the error of the dialect for a failed statement.
 
     :param errors: the service's errors, as it sent them.
-    :param http_status: of the service's answer.
+    :param http_status: HTTP status of the service's answer.
     :param is_read: whether the statement cannot have changed anything.
     """
     first = errors[0] if errors and isinstance(errors[0], dict) else {}
@@ -110,7 +110,7 @@ def refusal_of(errors: list[Any], http_status: int, *, is_read: bool) -> Stateme
     if code == "DeadlineExceeded":
         retry = Retry.SAFE if is_read else Retry.AMBIGUOUS
     elif code == "StatementFailed" and not is_read:
-        # It may have changed some documents before it failed.
+        # The statement may have changed some documents before it failed.
         retry = Retry.AMBIGUOUS
     elif first.get("retry") is True and code not in _NOTHING_DONE and is_read:
         retry = Retry.SAFE

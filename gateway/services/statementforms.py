@@ -1,4 +1,4 @@
-"""The formats of an answer to a statement: those of views, with the members of the query service.
+"""The formats of an answer to a statement: the same as for views, with the members of the query service.
 
 Members and rows are written as the service sent them.
 """
@@ -31,7 +31,7 @@ class StatementForm(Protocol):
         """Return the text of one or more rows."""
 
     def end(self, members: Members, errors: list[Any], count: int | None) -> bytes:
-        """Return the text behind the rows.
+        """Return the text after the rows.
 
         :param errors: the failures to report.
         :param count: number of rows sent; ``None`` if rows are missing.
@@ -71,7 +71,7 @@ class _Lines(LineForm):
         return b""
 
     def end(self, members: Members, errors: list[Any], count: int | None) -> bytes:
-        """Return the lines behind the rows."""
+        """Return the lines after the rows."""
         lines = [b'{"error":%b}\n' % any_json(error) for error in errors]
         return b"".join([*lines, b'{"meta":{%b}}\n' % b",".join(_one_line(members))])
 

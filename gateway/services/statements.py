@@ -1,7 +1,7 @@
-"""Statements as callers send them, and as the query service takes them.
+"""Statements: parsed from callers' requests, and converted for the query service.
 
 The members have the names of the query service's own parameters, with ``read_only`` for its ``readonly``.
-Values are sent on as the bytes that came.
+Values are sent on as the bytes that were received.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from gateway.services.members import read_members
 __all__ = ["MAX_SECONDS", "MEMBERS", "WORDS", "Statement", "read_statement"]
 
 MAX_SECONDS = 3600.0
-"""Longest time limit of a statement."""
+"""Longest time limit of a statement, in seconds."""
 
 _TEXT = (str,)
 _NUMBER = (int,)
@@ -26,7 +26,7 @@ _LIST = (list,)
 _OBJECT = (dict,)
 
 MEMBERS: dict[str, tuple[tuple[type, ...], str]] = {
-    "statement": (_TEXT, "The statement; or its name as `prepared`."),
+    "statement": (_TEXT, "The statement; or use `prepared`."),
     "prepared": (_TEXT, "The name of a prepared statement."),
     "args": (_LIST, "Values of the positional parameters `$1`, `$2`, ... and `?`."),
     "read_only": (_SWITCH, "Whether the service refuses statements that change anything."),
@@ -38,19 +38,19 @@ MEMBERS: dict[str, tuple[tuple[type, ...], str]] = {
     "query_context": (_TEXT, "Bucket and scope of names without them; not on the path of a scope."),
     "scan_consistency": (_TEXT, "`not_bounded`, `request_plus`, `statement_plus` or `at_plus`."),
     "scan_vector": ((list, dict), "Mutations that an index must have, with `at_plus`."),
-    "scan_vectors": (_OBJECT, "The same by bucket."),
+    "scan_vectors": (_OBJECT, "The same, by bucket."),
     "scan_wait": (_TEXT, "How long to wait for an index, as a duration."),
     "profile": (_TEXT, "`off`, `phases` or `timings`."),
     "metrics": (_SWITCH, "Whether the answer has metrics; true by default."),
     "signature": (_SWITCH, "Whether the answer has the statement's signature."),
     "controls": (_SWITCH, "Whether the answer has the parameters in force."),
     "auto_execute": (_SWITCH, "Whether `PREPARE` is executed, too."),
-    "max_parallelism": ((int, str), "How many of a statement's parts may run at once."),
-    "memory_quota": (_NUMBER, "Memory of the statement, in MiB."),
-    "pipeline_batch": (_NUMBER, "Documents that are fetched together."),
-    "pipeline_cap": (_NUMBER, "Items between two operators."),
-    "scan_cap": (_NUMBER, "Items between index and query."),
-    "error_limit": (_NUMBER, "Errors after which the statement ends."),
+    "max_parallelism": ((int, str), "Largest number of parts of a statement that run at once."),
+    "memory_quota": (_NUMBER, "Memory limit of the statement, in MiB."),
+    "pipeline_batch": (_NUMBER, "Number of documents that are fetched together."),
+    "pipeline_cap": (_NUMBER, "Number of items buffered between two operators."),
+    "scan_cap": (_NUMBER, "Number of items buffered between index and query."),
+    "error_limit": (_NUMBER, "Number of errors after which the statement ends."),
     "use_cbo": (_SWITCH, "Whether costs are estimated."),
     "use_fts": (_SWITCH, "Whether search indexes may be used."),
     "use_replica": ((bool, str), "Whether replicas may be read: `on`, `off` or `unset`."),
@@ -59,16 +59,16 @@ MEMBERS: dict[str, tuple[tuple[type, ...], str]] = {
     "kvtimeout": (_TEXT, "Timeout of a transaction's operations on documents, as a duration."),
     "tximplicit": ((bool, str), "Whether the statement is a transaction."),
     "txtimeout": (_TEXT, "How long a transaction may take, as a duration."),
-    "atrcollection": (_TEXT, "Where transactions keep their records."),
-    "numatrs": ((int, str), "Number of those records."),
+    "atrcollection": (_TEXT, "Collection of the transactions' records."),
+    "numatrs": ((int, str), "Number of these records."),
 }
-"""Member -> its types in Python, and its meaning. Further members ``$name`` are named parameters."""
+"""Member -> its Python types, and its meaning. Further members ``$name`` are named parameters."""
 
 WORDS = {
     "scan_consistency": ("not_bounded", "request_plus", "statement_plus", "at_plus"),
     "profile": ("off", "phases", "timings"),
 }
-"""Member -> the words that it takes."""
+"""Member -> the values that it takes."""
 _NAMES_OF_TYPES = {
     str: "a string",
     int: "a number",
@@ -86,11 +86,11 @@ class Statement(NamedTuple):
     """A statement for the query service."""
 
     body: bytes
-    """JSON."""
+    """The body for the service, as JSON."""
     is_read: bool
-    """Whether the service will refuse to change anything."""
+    """Whether the statement is read-only."""
     seconds: float | None
-    """Its own time limit."""
+    """The statement's own time limit, in seconds."""
 
 
 def read_statement(
@@ -98,10 +98,10 @@ def read_statement(
 ) -> Statement:
     """Return the statement in a request's body.
 
-    :param context: bucket and scope that the path names, as a query context; ``None`` for none.
-    :param must_be_read: whether statements may change nothing.
-    :param seconds: a time limit that a header gives.
-    :raises Refusal: 400, naming the member; 403, it must be read-only and says otherwise.
+    :param context: bucket and scope in the path, as a query context; ``None`` for none.
+    :param must_be_read: whether statements must be read-only.
+    :param seconds: the time limit in a header, in seconds.
+    :raises Refusal: 400, naming the member; 403, the statement must be read-only but says otherwise.
     """
     given = _members(body)
     values = {name: _value(name, text) for name, text in given.items()}
@@ -109,17 +109,17 @@ def read_statement(
         raise bad_request("the body must have one of the members 'statement' and 'prepared'")
     if "timeout" in values:
         if seconds is not None:
-            raise bad_request("timeout: X-CB-Timeout says it, too; send one of them")
+            raise bad_request("timeout: X-CB-Timeout sets it, too; send one of them")
         seconds = parse_seconds(str(values["timeout"]), "timeout", MAX_SECONDS)
     is_read = values.get("read_only", must_be_read)
     if must_be_read and not is_read:
         raise Refusal(
             "ServiceForbidden",
-            "read_only: the gateway runs statements that change nothing only (--query read-only).",
+            "read_only: the gateway runs only read-only statements (--query read-only).",
             resource="",
         )
     if context is not None and "query_context" in values:
-        raise bad_request("query_context: the path names the scope; send one of them")
+        raise bad_request("query_context: the path names the scope, too; send one of them")
     sent = {name: text for name, text in given.items() if name not in _REPLACED}
     sent["client_context_id"] = any_json(values.get("client_context_id", request_id))
     sent["pretty"] = b"false"
@@ -147,7 +147,7 @@ def _members(body: bytes) -> dict[str, bytes]:
 
 
 def _value(name: str, text: bytes) -> Any:
-    """Return the value of a member, checked; that of a named parameter is of no interest."""
+    """Return the checked value of a member; values of named parameters are not checked."""
     if name.startswith("$"):
         if _NAMED.fullmatch(name) is None:
             raise bad_request(f"{name[:80]}: a named parameter is '$' and letters, digits or '_'")
@@ -157,7 +157,7 @@ def _value(name: str, text: bytes) -> Any:
         if name == "txid":
             raise bad_request("txid: a transaction over several requests is not supported; use tximplicit")
         names = ", ".join(MEMBERS)
-        raise bad_request(f"{name[:80]!r} is not a member of a statement; there are {names}, and $NAME")
+        raise bad_request(f"{name[:80]!r} is not a member of a statement; expected {names}, or $NAME")
     value = loads(text)
     types = known[0]
     if type(value) not in types:
@@ -166,7 +166,7 @@ def _value(name: str, text: bytes) -> Any:
     if name in ("statement", "prepared") and not value.strip():
         raise bad_request(f"{name}: it is empty")
     if name in WORDS and value not in WORDS[name]:
-        raise bad_request(f"{name}: {value[:80]!r} is none of {', '.join(WORDS[name])}")
+        raise bad_request(f"{name}: {value[:80]!r} is not one of {', '.join(WORDS[name])}")
     if name == "client_context_id" and _CONTEXT_ID.fullmatch(value) is None:
-        raise bad_request("client_context_id: expected 1 to 64 signs without quotes and backslashes")
+        raise bad_request("client_context_id: expected 1 to 64 characters without quotes and backslashes")
     return value

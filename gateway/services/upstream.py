@@ -1,4 +1,4 @@
-"""The gateway's way to the services of its cluster: connections, callers' places, credentials."""
+"""Requests to the cluster's services: connections, limits per caller, credentials."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ __all__ = ["DEFAULT_TIMEOUT_SECONDS", "Session", "Upstream", "authorization_of"]
 DEFAULT_TIMEOUT_SECONDS = 75.0
 
 KEPT_SECONDS = 3
-"""How long an idle connection to a service is kept: less than servers keep it, since a request that is sent
-while the server closes may have been carried out, or not."""
+"""How long an idle connection to a service is kept, in seconds. Servers keep it longer: if a request is sent
+while the server closes, it is unknown whether it was executed."""
 
 KEPT_CONNECTIONS = 8
-"""Number of idle connections to one node that are kept."""
+"""Largest number of idle connections that are kept to one node."""
 
 _MOST_POLICIES = 64
 
 
 class Session(Protocol):
-    """A caller's connection to the cluster, as far as services need it."""
+    """The part of a caller's connection to the cluster that services need."""
 
     def service_addresses(self, service: str) -> list[str]:
         """Return the base URL of each node that runs a service; see
@@ -41,7 +41,7 @@ class Session(Protocol):
 
     @property
     def tls_policy(self) -> TlsPolicy:
-        """The certificates of TLS to its nodes."""
+        """The TLS certificates for its nodes."""
 
 
 def authorization_of(caller: CallerCredentials) -> bytes | None:
@@ -55,8 +55,8 @@ class Upstream:
     """Sends requests to services.
 
     :param reactor: connects.
-    :param timeout: how long a node may send and take nothing, in seconds.
-    :param most: number of requests that may be under way; half of them for one caller.
+    :param timeout: how long a node may neither send nor read anything, in seconds.
+    :param most: largest number of concurrent requests; one caller may have half of them.
     """
 
     def __init__(self, reactor: Any, timeout: float = DEFAULT_TIMEOUT_SECONDS, most: int = 256) -> None:
@@ -64,7 +64,8 @@ class Upstream:
         self._timeout = timeout
         self.shares = Shares(most)
         self._choices: dict[str, NodeChoice] = {}
-        # By TLS policy, so that no caller uses a connection on which another one's certificate was shown.
+        # One agent per TLS policy, so that no caller uses a connection that was opened with another's
+        # certificate.
         self._agents: dict[Any, tuple[Agent, ServicePool]] = {}
 
     def call(
@@ -77,7 +78,8 @@ class Upstream:
     ) -> ServiceCall:
         """Return a call that is ready to start.
 
-        :param timeout: how long a node may send and take nothing, in seconds; ``None`` for the usual time.
+        :param timeout: how long a node may neither send nor read anything, in seconds; ``None`` for the
+            default.
         :raises Refusal: 501, no node of the cluster runs the service; 503, too many requests are under way.
         """
         bases = session.service_addresses(asked.kind.service)
@@ -125,6 +127,6 @@ def absent(kind: Kind) -> Refusal:
     return Refusal(
         "NotSupported",
         f"No node of the cluster runs the {kind.title} ({kind.service} in its map). Add it to a node of a "
-        "Couchbase Server cluster; the embedded node has documents and views only.",
+        "Couchbase Server cluster; the embedded node has only documents and views.",
         resource="",
     )

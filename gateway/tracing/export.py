@@ -1,4 +1,4 @@
-"""The export of spans, as the standard ``OTEL_*`` environment variables set it up."""
+"""The export of spans, configured by the standard ``OTEL_*`` environment variables."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from reactor.sparselog import SparseLog
 __all__ = ["STOP_SECONDS", "Export", "check"]
 
 STOP_SECONDS = 5.0
-"""Longest time that spans may take to be sent at the stop."""
+"""Timeout for sending spans at shutdown, in seconds."""
 
 _GROUP = "opentelemetry_traces_exporter"
 _PROTOCOLS = {"http/protobuf": "otlp_proto_http", "grpc": "otlp_proto_grpc"}
@@ -66,10 +66,10 @@ def _exporters(environment: Mapping[str, str]) -> list[Callable[[], SpanExporter
 
 
 class Export:
-    """The library's provider of tracers, and the thread that sends what they record.
+    """The library's tracer provider, and the thread that sends the recorded spans.
 
     Start it in the process that serves requests: the thread does not survive a fork. At most
-    ``OTEL_BSP_MAX_QUEUE_SIZE`` spans (2048 by default) wait for it; further ones are dropped.
+    ``OTEL_BSP_MAX_QUEUE_SIZE`` spans (2048 by default) wait for the thread; further ones are dropped.
     """
 
     log = Logger()
@@ -81,7 +81,7 @@ class Export:
         self.provider = TracerProvider(resource=_resource(), shutdown_on_exit=False)
 
     def start(self) -> None:
-        """Begin to send."""
+        """Begin to send spans."""
         self._handler.begin()
         for exporter in self._exporters:
             self.provider.add_span_processor(BatchSpanProcessor(exporter()))
@@ -92,7 +92,7 @@ class Export:
         return self.provider.get_tracer("couchgateway", VERSION)
 
     def stop(self) -> Deferred[None]:
-        """Send what is left, in a thread; fires when that is done, and at the latest after
+        """Send the remaining spans, in a thread; fires when they are sent, at the latest after
         :data:`STOP_SECONDS`."""
         stopped: Deferred[None] = Deferred()
 
@@ -112,13 +112,13 @@ class Export:
                 self._reactor.callFromThread(finish)
 
         late = self._reactor.callLater(STOP_SECONDS, give_up)
-        # Not of the reactor's pool, whose threads the process would wait for.
+        # Not a thread of the reactor's pool, for which the process would wait.
         threading.Thread(target=shut_down, name="spans", daemon=True).start()
         return stopped.addCallback(lambda _: self._handler.end())
 
 
 def _resource() -> Resource:
-    """Return what the environment says of this program, and defaults for the rest."""
+    """Return the resource attributes in the environment, with defaults for missing ones."""
     found = Resource.create()
     given = found.attributes
     defaults = {"service.version": VERSION, "service.instance.id": str(uuid4())}
@@ -139,12 +139,12 @@ class _LibraryLog(logging.Handler):
         self._waiting = 0
 
     def begin(self) -> None:
-        """Take the library's records."""
+        """Begin to receive the library's log records."""
         self._logger.addHandler(self)
         self._logger.propagate = False
 
     def end(self) -> None:
-        """Take no more of them."""
+        """Stop receiving log records."""
         self._logger.removeHandler(self)
         self._logger.propagate = True
 

@@ -1,4 +1,4 @@
-"""What is noted of a traced request while it runs."""
+"""The notes about a traced request while it runs."""
 
 from __future__ import annotations
 
@@ -10,19 +10,20 @@ from gateway.http.request import Request
 __all__ = ["MOST_COUNTS", "Record"]
 
 MOST_COUNTS = 64
-"""Most pairs of operation and outcome that one request's span counts separately; all others are one pair."""
+"""Largest number of pairs of operation and outcome that one request's span counts separately; all others
+count as one pair."""
 
 _OTHERS = ("other", "other")
 
 
 class Record:
-    """A traced request: its span, and when its operations at the cluster began and ended.
+    """A traced request: its span, and the times at which its operations at the cluster began and ended.
 
-    Times are those of the gateway's clock, in seconds; ``None`` until then.
+    Times are those of the gateway's clock, in seconds; ``None`` until they are known.
 
-    :param seconds: that clock.
-    :param offset: what to add to its times for the Unix time. It is the same for all times of a request, so
-        that its spans are as long as they took even if the system's clock is set meanwhile.
+    :param seconds: returns the time of that clock.
+    :param offset: number of seconds to add to these times to get the Unix time. It is the same for all times
+        of a request, so that spans have the right length even if the system's clock is changed meanwhile.
     """
 
     __slots__ = ("_offset", "_seconds", "begun", "counts", "ended", "request", "span")
@@ -32,11 +33,11 @@ class Record:
         self._seconds = seconds
         self._offset = offset
         self.request: Request | None = None
-        """The request whose handler uses the cluster: the traced one, or what Klein made of it."""
+        """The request whose handler uses the cluster: the traced one, or Klein's request for it."""
         self.begun: float | None = None
         self.ended: float | None = None
         self.counts: dict[tuple[str, str], int] = {}
-        """Operations of a batch: (operation, outcome) -> how many."""
+        """Operations of a batch: (operation, outcome) -> number."""
 
     def begin(self, request: Request) -> None:
         """Note that the operations begin now, for a request."""
@@ -48,11 +49,11 @@ class Record:
         self.ended = self._seconds()
 
     def nanoseconds(self, seconds: float) -> int:
-        """Return the Unix time of a moment, as spans have it."""
+        """Return a time as Unix time in nanoseconds, as spans need it."""
         return int((seconds + self._offset) * 1e9)
 
     def counting(self, count_operation: Callable[[str, str, int], None]) -> Callable[[str, str, int], None]:
-        """Return a function that counts operations here, too."""
+        """Return a function that also counts operations here."""
 
         def count(operation: str, outcome: str, number: int) -> None:
             counts = self.counts

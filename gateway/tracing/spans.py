@@ -1,9 +1,9 @@
-"""A span for each request, and one for what it asks of the cluster.
+"""A span for each request, and one for its operations at the cluster.
 
 Attributes follow OpenTelemetry's stable semantic conventions for HTTP servers and for database clients. Spans
-are begun late: that of a request when something needs its context or when the request is over, that of its
-operations only then; both have the times at which their work began and ended. So a request that is not
-sampled costs the sampler's decision and no more.
+are started late: a request's span when something needs its context or when the request is over, the
+operations' span only when the request is over. Both have the times at which their work began and ended. So a
+request that is not sampled costs only the sampler's decision.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ _CLIENT_LEFT = 499
 class Tracing:
     """Makes the spans.
 
-    :param tracer: of the OpenTelemetry API.
+    :param tracer: a tracer of the OpenTelemetry API.
     :param trusted: proxies trusted to report the client's address.
     """
 
@@ -66,11 +66,11 @@ class Tracing:
         gateway.begin_trace = self.begin
         for resource in gateway.resources:
             if hasattr(resource, "connected"):
-                # This object alone is changed: without tracing, requests pay nothing.
+                # Only this object is changed: without tracing, requests cost nothing more.
                 vars(resource)["connected"] = self._timed(resource.connected)
 
     def routes(self, app: object) -> None:
-        """Declare none."""
+        """Declare no routes."""
 
     # ---- the request's span ----------------------------------------------------------------------
 
@@ -109,7 +109,7 @@ class Tracing:
         )
 
     def on_response(self, request: Request, response: Response, seconds: float) -> None:
-        """Note the end of the operations whose result is an answer that is complete."""
+        """Note the end of the operations if the answer is already complete."""
         record: Record | None = request.record
         if record is not None and isinstance(response.body, bytes):
             record.end()
@@ -153,7 +153,7 @@ class Tracing:
     # ---- the span of its operations --------------------------------------------------------------
 
     def _timed(self, connected: Callable[..., Any]) -> Callable[..., Any]:
-        """Return ``BucketResource.connected`` so that it notes when the connection is used."""
+        """Return a ``BucketResource.connected`` that notes when the connection is used."""
 
         def timed(request: Request, act: Callable[[Any, Request, Any], Any], plan: Any) -> Any:
             outer = request.outer or request
@@ -162,7 +162,7 @@ class Tracing:
             if record is None:
                 return connected(request, act, plan)
             request.record = record
-            # Until the connection is there, this is the time of the attempt to open it.
+            # Until there is a connection, this is the time of the attempt to open it.
             record.begin(request)
 
             def begin(connection: Any, request: Request, plan: Any) -> Any:
@@ -172,7 +172,7 @@ class Tracing:
             try:
                 return connected(request, begin, plan)
             except BaseException:
-                # It was refused before the cluster was asked, or its body is read first.
+                # The request was refused before the cluster was used, or its body is read first.
                 record.begun = None
                 raise
 
@@ -209,7 +209,7 @@ class Tracing:
 
 
 def _of_request(request: Request) -> dict[str, Any]:
-    """Return the attributes by which a sampler may decide."""
+    """Return the attributes that a sampler may use for its decision."""
     attributes: dict[str, Any] = {
         "http.request.method": request.method,
         "url.path": _text(request.path, _LONGEST),
@@ -235,7 +235,7 @@ def _of_request(request: Request) -> dict[str, Any]:
 
 
 def _version(request: Request) -> str:
-    """Return HTTP's version as the conventions have it: ``2``, not ``2.0``."""
+    """Return the HTTP version in the conventions' format: ``2``, not ``2.0``."""
     version: bytes = getattr(request, "http_version", b"1.1")
     return "2" if version == b"2.0" else version.decode("ascii")
 
@@ -245,7 +245,7 @@ def _route(request: Request) -> str:
     assert request.endpoint is not None
     paths = request.endpoint.paths
     if len(paths) > 1:
-        # Those of one endpoint differ in the parameters that they name, or in the version in front.
+        # The routes of one endpoint differ in their parameters, or in the version prefix.
         names = set(request.parameters)
         version = request.path[: request.path.find(b"/", 1)].decode("latin-1")
         fitting = [path for path in paths if path.count("<") == len(names)] or list(paths)
@@ -254,12 +254,12 @@ def _route(request: Request) -> str:
 
 
 def _of_operations(record: Record, request: Request) -> tuple[str, dict[str, Any]]:
-    """Return the name of what was asked of the cluster, and its attributes."""
+    """Return the name of a request's operations at the cluster, and their attributes."""
     counts = record.counts
     endpoint = request.endpoint
     name = request.operation or ("" if endpoint is None else endpoint.operation) or "query"
     if name == "open" and endpoint is not None and not request.failure_code:
-        # Its endpoint asks the cluster, not a bucket.
+        # The endpoint uses the cluster, not a bucket.
         name = endpoint.name
     if not counts:
         return name, {}

@@ -1,6 +1,6 @@
 """``include_docs=true``: rows with their documents, fetched in batches, in order.
 
-A document is never parsed and serialized again: its stored bytes go into the row as they are.
+A document is never parsed and serialized again: its stored bytes are copied into the row.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from gateway.views.parameters import reduced_documents
 __all__ = ["MAX_BATCH", "DocumentJoiner"]
 
 MAX_BATCH = 100
-"""Largest number of documents fetched at once."""
+"""Largest number of documents that are fetched at once."""
 
 FIRST_BATCH = 8
 
 BATCH_BYTES = 8 * 2**20
-"""Target for the total size of a batch's documents in bytes, estimated from the documents before."""
+"""Target for the total size of a batch's documents in bytes, estimated from earlier documents."""
 
 
 class DocumentJoiner:
@@ -36,9 +36,9 @@ class DocumentJoiner:
     A document's size is unknown until it arrives, so batches begin small, grow, and shrink at once when
     documents turn out large.
 
-    :param lane: the lane on which documents are read: they may be large, and other operations must not wait
-        behind them.
-    :param budget: the gateway's; a batch's expected size is reserved in it while the batch is fetched.
+    :param lane: the lane on which documents are read: they may be large, and must not delay other operations.
+    :param budget: the gateway's budget, in which a batch's expected size is reserved while the batch is
+        fetched.
     :param steps: renders long documents.
     """
 
@@ -87,7 +87,7 @@ class DocumentJoiner:
         try:
             return await self._lane.ask(size, lambda bulk: bulk.get_multi(ids, quiet=True)), None
         except CouchbaseError as error:
-            # Some failed; the others have their results.
+            # Some operations failed; the others have results.
             return error.all_results or {}, error
 
     def _learn(self, found: dict[bytes, Any]) -> None:

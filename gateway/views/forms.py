@@ -1,7 +1,7 @@
 """The formats of an answer to a view query: JSON, lines of JSON, server-sent events.
 
-Rows pass as the bytes that the node sent. Only whole rows are ever sent, so that every format can report a
-failure, and end well-formed, at any time.
+Rows are passed on as the bytes that the node sent. Only whole rows are sent, so that every format can report
+a failure, and still be well-formed, at any time.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Form(Protocol):
     def head(self, total: int | None) -> bytes:
         """Return the text before the rows.
 
-        :param total: number of rows in the index; ``None`` for reduced rows, or if not known yet.
+        :param total: number of rows in the index; ``None`` for reduced rows, or if it is not known yet.
         """
 
     def rows(self, rows: list[bytes]) -> bytes:
@@ -60,7 +60,7 @@ class Form(Protocol):
 
 
 def streamed(form: Any) -> list[tuple[bytes, bytes]]:
-    """Return the headers of an answer in a form, which is sent while it is made.
+    """Return the headers of a streamed answer in a format.
 
     :param form: has ``content_type`` and ``by_lines``.
     """
@@ -88,9 +88,9 @@ class JsonForm:
         return b'{"total_rows":%d,"rows":[' % total
 
     def rows(self, rows: list[bytes]) -> bytes:
-        """Return some of its rows, with a comma in front if needed."""
+        """Return some rows, after a comma if needed."""
         separator, self._separator = self._separator, b",\n"
-        # A node may end lines with CR LF, which is never part of a string; blocks end anywhere.
+        # A node may end lines with CR LF, which cannot be a part of a string; a block may end anywhere.
         return separator + b",\n".join(rows).replace(b"\r", b"")
 
     def tail(self, meta: dict[str, Any], errors: list[Any], count: int | None) -> bytes:

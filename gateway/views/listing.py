@@ -1,4 +1,4 @@
-"""The rows of a listing: the keys of a collection, or its documents, page by page as a scan returns them."""
+"""The rows of a listing: a collection's keys or documents, in the pages that a scan returns."""
 
 from __future__ import annotations
 
@@ -36,22 +36,22 @@ SCAN = "scan"
 
 MOST_ROWS = 2**63 - 1
 
-# A key that is the same in JSON.
+# A key that JSON does not escape.
 _PLAIN = re.compile(rb"[ !#-\[\]-~]*")
 _ROW = b'{%b,"doc":{"meta":{%b,"cas":"%08x","flags":%d%b%b},%b}}'
 _USUAL_ROW = b'{"id":"%b","doc":{"meta":{"id":"%b","cas":"%08x","flags":%d},"json":%b}}'
 _BETWEEN = b'"}\n{"id":"'
 _BLANKS = (b" ", b"\t")
-# What the pages under way may take: a scan reads some vbuckets ahead.
+# Memory for the pages that are being read: a scan reads some vbuckets ahead.
 _EXPECTED_BYTES = 16 * PAGE_BYTES
 
 
 class ListingParameters(NamedTuple):
-    """What a listing returns.
+    """The parameters of a listing.
 
-    :ivar limit: most rows; ``None`` for all.
-    :ivar position: where it begins; ``None`` for the beginning.
-    :ivar verbatim: show as base64 what a line cannot show as it is stored.
+    :ivar limit: largest number of rows; ``None`` for all.
+    :ivar position: position to start at; ``None`` for the beginning.
+    :ivar verbatim: show documents as base64 if a line cannot show them unchanged.
     :ivar cursors: return cursors between the rows.
     """
 
@@ -73,7 +73,7 @@ def read_parameters(query: Mapping[str, str]) -> ListingParameters:
     if "limit" in query:
         text = query["limit"]
         if not text.isascii() or not text.isdigit():
-            raise bad_request(f"limit: {text[:80]!r} is not taken; it takes a whole number from 0")
+            raise bad_request(f"limit: {text[:80]!r} is invalid; expected a whole number, 0 or more")
         limit = checked_number(int(text[:20]), "limit", 0, MOST_ROWS)
     include_docs = _boolean(query, "include_docs")
     include_xattrs, verbatim = (_boolean(query, name) for name in _OF_DOCUMENTS)
@@ -84,7 +84,7 @@ def read_parameters(query: Mapping[str, str]) -> ListingParameters:
         try:
             position = position_of(query["cursor"])
         except Exception:  # noqa: BLE001  # of the SDK's arguments; it says no more
-            raise bad_request("cursor: this is no cursor of a listing") from None
+            raise bad_request("cursor: this is not the cursor of a listing") from None
     cursors = _boolean(query, "cursors")
     return ListingParameters(_range(query), limit, position, include_docs, include_xattrs, verbatim, cursors)
 
@@ -92,7 +92,7 @@ def read_parameters(query: Mapping[str, str]) -> ListingParameters:
 def _boolean(query: Mapping[str, str], name: str) -> bool:
     given = query.get(name, "false")
     if given not in ("true", "false"):
-        raise bad_request(f"{name}: {given[:80]!r} is not taken; it takes true or false")
+        raise bad_request(f"{name}: {given[:80]!r} is invalid; expected true or false")
     return given == "true"
 
 
@@ -118,10 +118,10 @@ def _key(query: Mapping[str, str], name: str) -> bytes | None:
 class ListingAnswer:
     """The answer to one listing, produced while it is sent.
 
-    Documents come by the lane for large operations, so that small ones do not wait behind a page.
+    Documents are read on the lane for large operations, so that small operations do not wait for a page.
 
-    :param begin: returns a scan on a connection; called again, with the position, if the connection is
-        another one.
+    :param begin: returns a scan on a connection; called again, with the position, if the connection has
+        changed.
     :param on_end: called once with the outcome (``"ok"`` or an error's code), ``None`` if the failure became
         the response.
     """
@@ -155,7 +155,7 @@ class ListingAnswer:
         self._work: Deferred[None] | None = None
 
     def begin(self) -> Deferred[Response]:
-        """Get the first page; fires with the response, or fails if it cannot be had."""
+        """Get the first page; fires with the response, or fails if the page cannot be read."""
         first = ensureDeferred(self._first())
         self._work = None
         return first
@@ -214,7 +214,7 @@ class ListingAnswer:
         """Return the next rows, rendered; ``None`` after the last."""
         if self._left == 0:
             if self._scan is not None:
-                # The answer need not wait until the servers know.
+                # The answer does not wait until the servers have closed the scan.
                 self._scan.close()
             return None
         if self._is_over:
@@ -286,7 +286,7 @@ class ListingAnswer:
         self._started.callback(sink)
 
     def pause(self) -> None:
-        """Read no more pages: the client reads slowly."""
+        """Stop reading pages: the client reads slowly."""
         if self._resumed is None:
             self._resumed = Deferred()
 
@@ -297,7 +297,7 @@ class ListingAnswer:
             resumed.callback(None)
 
     def cancel(self) -> None:
-        """Stop: the client is gone, or wants no body."""
+        """Stop: the client is gone, or needs no body."""
         work, self._work = self._work, None
         if work is not None:
             work.cancel()
@@ -306,7 +306,7 @@ class ListingAnswer:
 
 
 def fits_line(value: bytes) -> bool:
-    """Return whether a line shows JSON as it is: blanks around it, and line breaks, would be lost."""
+    """Return whether a line can show JSON unchanged: surrounding blanks and line breaks would be lost."""
     return (
         value.find(b"\n") < 0
         and value.find(b"\r") < 0
@@ -316,10 +316,10 @@ def fits_line(value: bytes) -> bool:
 
 
 def key_rows(keys: Sequence[bytes]) -> list[bytes]:
-    """Return rows ``{"id": key}``; a key that is no UTF-8 is ``{"id_base64": ...}``."""
+    """Return rows ``{"id": key}``; a key that is not UTF-8 becomes ``{"id_base64": ...}``."""
     text = b"".join(keys)
     if _PLAIN.fullmatch(text):
-        # All at once: a listing has millions.
+        # All keys at once: a listing has millions.
         return (b'{"id":"' + _BETWEEN.join(keys) + b'"}').split(b"\n")
     return [_key_row(key) for key in keys]
 
@@ -338,7 +338,8 @@ def _name(key: bytes) -> bytes:
 def usual_row(document: Document) -> bytes | None:
     """Return the row of a short JSON document with a plain key, without expiry and attributes, else ``None``.
 
-    A listing has millions of them, so this does at once what :func:`document_row` and its callers do.
+    A listing has millions of such rows, so this function does in one step what :func:`document_row` and its
+    callers do.
     """
     key, value, flags, expires, cas, _, attributes = document
     if (
@@ -357,7 +358,7 @@ def usual_row(document: Document) -> bytes | None:
 def document_row(document: Document, content: bytes) -> bytes:
     """Return the row of a document.
 
-    :param content: its value, as a member.
+    :param content: the document's value, as a JSON member.
     """
     key, _, flags, expires, cas, _, attributes = document
     name = b'"id":"%b"' % key if _PLAIN.fullmatch(key) else _name(key)

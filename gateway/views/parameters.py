@@ -1,8 +1,8 @@
 """The parameters of a view query, as HTTP callers send them.
 
-They come as text in the query string, or as JSON in the body of a POST, under the names of SDK 1.2 or those
-of the server. This module checks the value of each. What only the view engine knows (whether the view
-reduces, whether a range can match) is left to it, and its error messages are passed on.
+They are text in the query string, or JSON in the body of a POST, under the names of SDK 1.2 or those of the
+server. This module checks each value. Checks that only the view engine can make (whether the view reduces,
+whether a range can match) are left to the engine, and its error messages are passed on.
 """
 
 from __future__ import annotations
@@ -24,10 +24,11 @@ from gateway.http.request import Request
 __all__ = ["ABOUT", "ALIASES", "MAX_URL_BYTES", "PARAMETERS", "ViewParameters", "read_parameters"]
 
 MAX_URL_BYTES = 12_000
-"""Limit in bytes on all parameters but ``keys``, percent-encoded: they share one request line to the node."""
+"""Limit in bytes on all parameters except ``keys``, percent-encoded: they share one request line to the
+node."""
 
 MAX_BODY_BYTES = 2**20
-"""Largest body of a POST in bytes: it is parsed in one go, both here and at the node."""
+"""Largest body of a POST in bytes: it is parsed in one step, both here and at the node."""
 
 MAX_COUNT = 2**53 - 1
 MAX_MILLISECONDS = 2**31 - 1
@@ -43,7 +44,7 @@ class ViewParameters(NamedTuple):
     """The parameters of one query."""
 
     query: Query
-    """Parameters for the node."""
+    """The parameters to send to the node."""
     dev: bool
     """Whether to query the development form (``dev_...``) of the design document."""
     include_docs: bool
@@ -55,9 +56,10 @@ class _Kind(NamedTuple):
     form: str
     """Description of the accepted values, for the error message."""
     from_text: Callable[[str], Any]
-    """Text of the query string -> the text to send, or a pair of texts for a range; ``None`` refuses."""
+    """Function: text in the query string -> the text to send, or two texts for a range; ``None`` if
+    invalid."""
     from_json: Callable[[Any, bytes], Any]
-    """Value in the body, and its text there -> the same."""
+    """Function: value in the body, and its text there -> the same results."""
     schema: Schema = {}
     """JSON Schema of the value in the body."""
     query_schema: Schema = {"type": "string", "contentMediaType": "application/json"}
@@ -104,7 +106,7 @@ def _one_of(*words: str, booleans: dict[bool, str] | None = None) -> _Kind:
 
 
 def _json_text(text: str) -> str | None:
-    """Return JSON as it was written: serializing it again might change digits."""
+    """Return the JSON as it was written: serializing the value again might change digits."""
     return text if is_json(text.encode("utf-8")) else None
 
 
@@ -187,7 +189,7 @@ PARAMETERS: dict[str, _Kind] = {
     "reduce": _BOOLEAN,
     "group": _BOOLEAN,
     "group_level": _COUNT,
-    # SDK 1.2 takes a bool too; in the query string only the server's words are valid.
+    # SDK 1.2 also takes a bool; in the query string only the server's words are valid.
     "stale": _one_of("ok", "update_after", "false", booleans={True: "ok", False: "false"}),
     "on_error": _one_of("continue", "stop"),
     "connection_timeout": _number(1, MAX_MILLISECONDS),
@@ -208,21 +210,21 @@ ABOUT = {
     "endkey_docid": "Among the rows whose key is `endkey`, the id of the last document.",
     "dockey_range": "`startkey_docid` and `endkey_docid` in one: a JSON array.",
     "inclusive_end": "Whether the range includes rows whose key is `endkey`; default true.",
-    "descending": "Return the rows in descending order.",
-    "limit": "Return at most this many rows, or groups.",
-    "skip": "Skip this many rows, or groups, first.",
+    "descending": "Whether to return the rows in descending order.",
+    "limit": "Largest number of rows, or groups.",
+    "skip": "Number of rows, or groups, to skip first.",
     "reduce": "Whether to reduce the rows; default true if the view has a reduce function.",
-    "group": "Return one reduced row for each key.",
+    "group": "Whether to return one reduced row for each key.",
     "group_level": "Return one reduced row for each distinct prefix of this many elements of the keys.",
-    "stale": "`ok`: the index as it is; `update_after`: the same, then update it; `false`: update it first.",
+    "stale": "`ok`: the index as it is; `update_after`: the same, then update it; `false`: first update it.",
     "on_error": "If one of several nodes fails: `continue` with the rows of the others (default), or `stop`.",
-    "connection_timeout": "Milliseconds that a node waits for the other nodes.",
+    "connection_timeout": "How long a node waits for the other nodes, in milliseconds.",
     "debug": "Add `debug_info`.",
-    "full_set": "For a development design document: use all documents, not a subset.",
-    "include_docs": "Add its document to each row.",
-    "dev": "Put `dev_` before the design document's name unless it is there.",
+    "full_set": "For a development design document: whether to use all documents, not a subset.",
+    "include_docs": "Whether to add its document to each row.",
+    "dev": "Whether to put `dev_` before the design document's name, unless it has this prefix.",
 }
-"""Parameter -> what it means."""
+"""Parameter -> its meaning."""
 
 ALIASES = {
     "start_key": "startkey",
@@ -242,8 +244,8 @@ _RANGES = {"mapkey_range": ("startkey", "endkey"), "dockey_range": ("startkey_do
 def read_parameters(request: Request) -> ViewParameters:
     """Read the query string and the body of a POST.
 
-    :raises Refusal: 400 for a parameter that is unknown, given twice (in any spelling or place), or has a
-        value that it does not accept; 413 for the body.
+    :raises Refusal: 400 for a parameter that is unknown, given twice (in any spelling or place), or has an
+        invalid value; 413 for too large a body.
     """
     reader = _Reader()
     for name, text in request.query(_NAMES).items():
@@ -275,7 +277,7 @@ class _Reader:
         self._spelled: dict[str, str] = {}
 
     def take(self, spelling: str, value: Any, shown: str) -> None:
-        """Add a parameter: the text to send, ``None`` if the value shown is invalid."""
+        """Add a parameter with the text to send, ``None`` if the shown value is invalid."""
         name = ALIASES.get(spelling, spelling)
         if value is None:
             form = PARAMETERS[name].form
@@ -311,8 +313,8 @@ def _resolve(found: dict[str, str]) -> ViewParameters:
     size = sum(len(name) + len(text) + 2 for name, text in encoded.items() if name != "keys")
     if size > MAX_URL_BYTES:
         raise bad_request(
-            f"the parameters have {size} bytes in percent-encoding; all but keys together may have "
-            f"{MAX_URL_BYTES}"
+            f"the parameters have {size} bytes in percent-encoding; at most {MAX_URL_BYTES} are allowed "
+            "without keys"
         )
     return ViewParameters(Query(passthrough=True).update(**encoded), dev, include_docs)
 

@@ -1,4 +1,4 @@
-"""A worker's side of the listening sockets, which it inherits and shares with other workers."""
+"""A worker's listening sockets, which it inherits and shares with other workers."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ _GONE = (errno.ENOTCONN, errno.EINVAL, errno.ECONNRESET)
 _EXHAUSTED_SECONDS = 0.5
 
 AT_ONCE = 16
-"""Connections that a worker accepts in one turn of the reactor, at most: about a millisecond."""
+"""Largest number of connections that a worker accepts in one reactor turn; they take about a millisecond."""
 
-# struct tcp_info: eight bytes, then numbers of 32 bits, of which the fifth is tcpi_unacked.
+# struct tcp_info: eight bytes, then 32-bit numbers, the fifth of which is tcpi_unacked.
 _TCP_INFO_BYTES = 104
 _UNACKNOWLEDGED = Struct("=I")
 _UNACKNOWLEDGED_AT = 24
@@ -44,7 +44,7 @@ class Inherited:
 
     All other attributes are those of the reactor.
 
-    :param descriptors: of the listening sockets, in the order in which endpoints ask for them.
+    :param descriptors: descriptors of the listening sockets, in the order in which endpoints ask for them.
     :param balancer: decides whether this worker takes a connection.
     """
 
@@ -99,9 +99,10 @@ class Inherited:
 class Acceptor(SharedPort):
     """Accepts connections on a socket shared with other processes.
 
-    It accepts up to ``AT_ONCE`` connections in each turn of the reactor. With one a turn, a burst would wait
-    for as many turns, each longer than the one before, as those accepted are served meanwhile. Closing
-    it leaves the socket open for the others, unlike some of Twisted's own ports.
+    It accepts up to ``AT_ONCE`` connections in each turn of the reactor. With one per turn, a burst would
+    take as many turns as connections, and these turns would get longer, because accepted connections are
+    served meanwhile. Unlike some of Twisted's own ports, closing this object leaves the socket open for the
+    other processes.
 
     :param listening: the socket; closed by :meth:`stopListening`.
     :param balancer: decides when to leave a connection to others.
@@ -133,7 +134,7 @@ class Acceptor(SharedPort):
         self._reactor.addReader(self)
 
     def stopListening(self) -> Deferred[None]:
-        """Accept no more connections; those in the backlog are left to the others."""
+        """Stop accepting connections; those in the backlog are left to the other processes."""
         if self._socket.fileno() != -1:
             self._balancer.leave()
             self._reactor.removeReader(self)
@@ -146,7 +147,7 @@ class Acceptor(SharedPort):
     def take_waiting(self) -> None:
         """Accept all connections in the backlog, without regard to balance.
 
-        For a worker that may be the last to close the socket: closing would reset them.
+        For a worker that may be the last one to close the socket: closing would reset these connections.
         """
         for _ in range(BACKLOG):
             if self._socket.fileno() == -1 or not self._take():
@@ -173,7 +174,7 @@ class Acceptor(SharedPort):
         self.stopListening()
 
     def doRead(self) -> None:
-        """Accept connections, unless another process is faster or should have them."""
+        """Accept connections, unless another process is faster or should take them."""
         taken = 0
         while taken < AT_ONCE and self._balancer.is_due(self._waiting):
             if not self._take():
@@ -181,7 +182,7 @@ class Acceptor(SharedPort):
             taken += 1
         if taken:
             return
-        # One that is due to another worker, which may be stuck.
+        # A connection that another worker should take; but that worker may be stuck.
         pause = self._balancer.pause()
         if pause:
             self._pause(pause)
@@ -189,16 +190,16 @@ class Acceptor(SharedPort):
             self._take()
 
     def _waiting(self) -> int:
-        """Return how many connections wait to be accepted; 0 where the system does not say."""
+        """Return how many connections wait to be accepted; 0 if the system does not report it."""
         if not sys.platform.startswith("linux") or self._socket.family == socket.AF_UNIX:
             return 0
         information = self._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_BYTES)
-        # The kernel puts a listening socket's backlog where others have their unacknowledged segments.
+        # For a listening socket, the kernel reports the backlog in the field for unacknowledged segments.
         (waiting,) = _UNACKNOWLEDGED.unpack_from(information, _UNACKNOWLEDGED_AT)
         return int(waiting)
 
     def _take(self) -> bool:
-        """Accept one connection; return false if there is none, or no room for one."""
+        """Accept one connection; return false if there is none, or no room for it."""
         try:
             connection, _ = self._socket.accept()
         except OSError as error:
@@ -220,6 +221,6 @@ class Acceptor(SharedPort):
         return True
 
     def _pause(self, seconds: float) -> None:
-        """Leave waiting connections to others for a moment."""
+        """Leave waiting connections to the other workers for a moment."""
         self._reactor.removeReader(self)
         self._resuming = self._reactor.callLater(seconds, self._reactor.addReader, self)

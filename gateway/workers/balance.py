@@ -1,8 +1,8 @@
 """Spreads connections evenly over workers that accept on the same sockets.
 
-The kernel wakes all waiting workers, and the fastest takes the connection. Where clients keep their
-connections open, that decides for long which worker has the load. So workers share their numbers of
-connections, and a worker with more than others leaves a new connection to them for a moment.
+The kernel wakes all waiting workers, and the fastest one takes the connection. If clients keep their
+connections open, this determines the distribution of the load for a long time. So workers share their
+connection counts, and a worker with more connections than others leaves a new one to them for a moment.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class ConnectionCounts:
 
     @classmethod
     def make(cls, slots: int) -> ConnectionCounts:
-        """Create one without workers."""
+        """Create the shared memory, without workers."""
         with tempfile.TemporaryFile() as file:
             file.truncate(slots * 4)
             shared = cls(os.dup(file.fileno()), slots)
@@ -44,10 +44,10 @@ class ConnectionCounts:
     def take(self) -> int:
         """Return a free slot for the count of a new worker. Supervisor only.
 
-        :raises OSError: there is none.
+        :raises OSError: there is no free slot.
         """
         if not self._free:
-            raise OSError(f"there are {self.slots} workers already, those that are being replaced too")
+            raise OSError(f"there are {self.slots} workers already, including those that are being replaced")
         return self._free.pop()
 
     def give_back(self, slot: int) -> None:
@@ -56,7 +56,7 @@ class ConnectionCounts:
         self._free.append(slot)
 
     def clear(self, slot: int) -> None:
-        """Mark a worker as one that takes no more connections."""
+        """Mark a worker as no longer accepting connections."""
         self._counts[slot] = _NOBODY
 
     def set(self, slot: int, count: int) -> None:
@@ -68,7 +68,8 @@ class ConnectionCounts:
         return min(self._counts)
 
     def fair_share(self, waiting: int) -> int:
-        """Return how many connections each worker has when so many more are shared out evenly, rounded up."""
+        """Return each worker's number of connections if ``more`` further ones are spread evenly, rounded
+        up."""
         counts = [count for count in self._counts if count != _NOBODY]
         return -(-(sum(counts) + waiting) // len(counts)) if counts else waiting
 
@@ -82,8 +83,8 @@ class ConnectionCounts:
 class Balancer:
     """Decides when a worker leaves a connection to others.
 
-    The pauses are short, since the other workers may be stuck. Each time no other worker has taken the
-    connection, this one takes one, the next time two, then four, and so on.
+    The pauses are short, since the other workers may be stuck. If no other worker has taken the connection
+    after a pause, this worker takes one; the next time it takes two, then four, and so on.
 
     :param count: returns how many connections this worker has.
     :param seconds: returns the time.
@@ -92,7 +93,7 @@ class Balancer:
     FIRST_PAUSE = 0.005
     PAUSE = 0.002
     MEMORY = 0.1
-    """After so many seconds without a pause it begins again with one connection."""
+    """Number of seconds without a pause after which it starts again with one connection."""
 
     def __init__(
         self, counts: ConnectionCounts, slot: int, count: Callable[[], int], seconds: Callable[[], float]
@@ -106,8 +107,8 @@ class Balancer:
         self._paused_at = 0.0
 
     def is_due(self, waiting: Callable[[], int]) -> bool:
-        """Return whether the next connection is this worker's: it has hardly more than others, or less
-        than its share.
+        """Return whether this worker should take the next connection: it has hardly more connections than
+        others, or fewer than its share.
 
         :param waiting: returns how many connections wait to be accepted, 0 if that is unknown.
         """
@@ -117,7 +118,7 @@ class Balancer:
         return mine - least <= max(1, least // 8) or mine < self._counts.fair_share(waiting())
 
     def pause(self) -> float:
-        """Return for how many seconds to leave a connection to the others whose it is; 0: take it."""
+        """Return the number of seconds for which to leave a connection to the others; 0: take it."""
         now = self._seconds()
         if now - self._paused_at > self.MEMORY:
             self._batch = self._granted = 0

@@ -21,7 +21,7 @@ from reactor.kinds import IReactor
 __all__ = ["START_SECONDS", "Child", "WorkerFailed"]
 
 START_SECONDS = 60.0
-"""Timeout for a worker to get ready; after it the worker is killed."""
+"""Timeout in seconds for a worker to become ready; after it the worker is killed."""
 
 _LONGEST_LINE = 2000
 
@@ -40,14 +40,14 @@ class WorkerFailed(Exception):
 class Child(ProcessProtocol):
     """A worker's process, and the supervisor's end of the channel to it.
 
-    :param number: the worker's number in the log: 1 to N. Its replacement has the same.
+    :param number: the worker's number in the log, 1 to N. Its replacement has the same number.
     :param gather: called with this object and a number when the worker asks for the totals of all workers;
         send them with :meth:`send_total`.
 
-    :ivar ready: fires when it takes connections; fails with :class:`WorkerFailed`.
-    :ivar closed: fires when it takes no more connections, for any reason.
+    :ivar ready: fires when it accepts connections; fails with :class:`WorkerFailed`.
+    :ivar closed: fires when it no longer accepts connections, for any reason.
     :ivar ended: fires when the process has ended, with a text that says how.
-    :ivar metrics: the last ones that it sent.
+    :ivar metrics: the metrics that it sent last.
     """
 
     log = Logger()
@@ -74,7 +74,7 @@ class Child(ProcessProtocol):
         :param counts: descriptor of the memory of :class:`ConnectionCounts`.
         :param sockets: descriptors of the listening sockets, which it inherits.
         :param settings: members of the message ``serve``.
-        :raises OSError: it cannot be started.
+        :raises OSError: the process cannot be started.
         """
         descriptors: dict[int, Any] = {1: "r", 2: "r", CHANNEL_IN: "w", CHANNEL_OUT: "r", COUNTS: counts}
         inherited = range(FIRST_SOCKET, FIRST_SOCKET + len(sockets))
@@ -113,10 +113,10 @@ class Child(ProcessProtocol):
         """Ask the worker for its metrics; fires when :attr:`metrics` is up to date, or the process is
         gone."""
         if not self.is_ready:
-            return succeed(None)  # it has counted nothing yet
+            return succeed(None)  # the worker has counted nothing yet
         asked: Deferred[None] = Deferred()
         self._asking.append(asked)
-        if len(self._asking) == 1:  # else there is an answer to come, if it ever does
+        if len(self._asking) == 1:  # else an answer to an earlier question is still expected
             self.send("ask")
         return asked
 
@@ -126,7 +126,7 @@ class Child(ProcessProtocol):
             try:
                 self.transport.signalProcess("KILL")
             except ProcessExitedAlready:
-                pass  # as it should be
+                pass  # the expected end
 
     def _too_late(self) -> None:
         self._reason = f"it was not ready in {START_SECONDS:g} seconds"
@@ -135,7 +135,7 @@ class Child(ProcessProtocol):
     # ---- ProcessProtocol -------------------------------------------------------------------------
 
     def childDataReceived(self, childFD: int, data: bytes) -> None:
-        """Take messages, and text that was printed."""
+        """Take messages and printed text."""
         if childFD != CHANNEL_OUT:
             self._printed(childFD, data)
             return
@@ -143,7 +143,7 @@ class Child(ProcessProtocol):
             for message in self._reader.receive(data):
                 self._received(message)
         except (ChannelError, KeyError, TypeError, ValueError) as error:
-            self._reason = f"it does not speak as a worker: {error}"
+            self._reason = f"it sent something other than a worker's messages: {error}"
             self.kill()
 
     def processEnded(self, reason: Failure) -> None:
@@ -165,7 +165,7 @@ class Child(ProcessProtocol):
             self.closed.callback(None)
         self.ended.callback(text)
 
-    # ---- what it says ----------------------------------------------------------------------------
+    # ---- its messages ----------------------------------------------------------------------------
 
     def _received(self, message: Message) -> None:
         kind = message["type"]

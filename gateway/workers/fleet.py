@@ -1,4 +1,4 @@
-"""The workers: restarted when they end, replaced one after the other."""
+"""The workers: restarted when they end, and replaced one at a time."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from reactor.deferreds import own
 __all__ = ["CLOSE_SECONDS", "KILL_SECONDS", "MAX_DRAINING", "STARTS", "Fleet"]
 
 CLOSE_SECONDS = 2.0
-"""Timeout for workers to close their listening sockets at the end."""
+"""Timeout for workers to close their listening sockets at shutdown, in seconds."""
 
 MAX_DRAINING = 3
 """Limit on replaced workers per slot that are still alive. They wait for idle connections, which proxies keep
-open for long; a SIGHUP must not wait for them, yet the number of processes must stay bounded."""
+open for a long time. A SIGHUP must not wait for them, but the number of processes must stay bounded."""
 
 KILL_SECONDS = 5.0
-"""How long a worker may outlive its grace time; then it is killed."""
+"""How long a worker may outlive its grace time before it is killed, in seconds."""
 
 STARTS = 4
 """How often a replacement starts a new worker that is killed before it is ready."""
@@ -76,12 +76,12 @@ class Fleet:
 
     @property
     def must_wait(self) -> bool:
-        """Whether a replacement has to wait until workers replaced earlier have ended."""
+        """Whether a replacement has to wait until earlier replaced workers have ended."""
         return self._room is not None
 
     @property
     def serving(self) -> int:
-        """Number of workers that take connections."""
+        """Number of workers that accept connections."""
         return sum(slot.worker is not None and slot.worker.is_ready for slot in self._slots)
 
     def __len__(self) -> int:
@@ -89,12 +89,12 @@ class Fleet:
         return len(self._slots)
 
     def __iter__(self) -> Iterator[IWorker]:
-        """Iterate over all live workers, those being replaced included."""
+        """Iterate over all live workers, including those that are being replaced."""
         return iter(list(self._alive))
 
     def named_metrics(self) -> Iterator[tuple[str, MetricValues]]:
-        """Yield name and metrics of each live worker. A successor has the same name; workers being replaced
-        are numbered separately, the longest-serving is 1."""
+        """Yield name and metrics of each live worker. A successor has the same name; workers that are being
+        replaced are numbered separately, and the oldest one is 1."""
         for slot in self._slots:
             if slot.worker is not None:
                 yield f"worker-{slot.number}", slot.worker.metrics
@@ -165,7 +165,7 @@ class Fleet:
 
     def _fill_later(self, slot: WorkerSlot, what: str, lived: float) -> None:
         if slot.coming is not None:
-            self.log.error("worker {number} {what}; another is coming", number=slot.number, what=what)
+            self.log.error("worker {number} {what}; it is restarted", number=slot.number, what=what)
             return
         pause = slot.backoff.pause_after(lived)
         self.log.error(
@@ -178,7 +178,7 @@ class Fleet:
         slot.timer = self._clock.callLater(pause, self._fill, slot)
 
     def waiting_for(self) -> str:
-        """Return what the replaced workers still wait for, for the log."""
+        """Return a text for the log that says what the replaced workers still wait for."""
         count = len(self._draining)
         text = f"waiting for {count} replaced worker{'s' if count != 1 else ''}"
         gauges = [worker.metrics.gauges for worker in self._draining]
@@ -191,15 +191,15 @@ class Fleet:
         idle = max(0, connections - under_way)
         return f"{text} with {idle} idle connections and {under_way} requests under way"
 
-    # ---- all of them replaced --------------------------------------------------------------------
+    # ---- replacing all workers -------------------------------------------------------------------
 
     @inlineCallbacks
     def roll(self, settings: Settings) -> Any:
-        """Replace all workers, one after the other: the old one goes when the new one is ready.
+        """Replace all workers, one at a time: an old worker stops when the new one is ready.
 
         The old ones may end later, unless there are too many of them; see :data:`MAX_DRAINING`.
 
-        :returns: fires with true when all are replaced; with false if a new one could not serve: the
+        :returns: fires with true when all are replaced; with false if a new worker could not serve: the
             remaining old ones stay.
         """
         before = self.settings.limits
@@ -280,7 +280,7 @@ class Fleet:
     # ---- the end ---------------------------------------------------------------------------------
 
     def leave(self) -> None:
-        """Make all workers announce the stop and continue to serve; also those started later."""
+        """Make all workers, including those started later, announce the stop and continue to serve."""
         self._is_leaving = True
         for worker in self:
             worker.send("leave")
@@ -288,7 +288,7 @@ class Fleet:
     def stop(self, grace_seconds: float) -> tuple[Deferred[Any], Deferred[Any]]:
         """Stop all workers; kill those that do not stop in time.
 
-        :returns: a Deferred that fires when none takes connections any more (or soon will), and one
+        :returns: a Deferred that fires when no worker accepts connections any more (or soon will), and one
             that fires when all have ended.
         """
         self._stopping = True

@@ -1,4 +1,4 @@
-"""The settings of a worker, and how it receives them."""
+"""The settings of a worker: sent by the supervisor, and read by the worker."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gateway.settings import Settings
 
 __all__ = ["read_settings", "settings_for_worker"]
 
-# Only the process that systemd started can find its sockets by that name.
+# Only the process that systemd started can find systemd's sockets by this name.
 _BY_NAME_ONLY = "systemd:"
 _ANY_SOCKET = "tcp:0"
 
@@ -20,7 +20,7 @@ def settings_for_worker(settings: Settings) -> dict[str, Any]:
     """Return the settings to send to a worker, as values for JSON.
 
     Limits on all clients together are divided by the number of workers. Limits on one request are not, and
-    there is always room for the largest request.
+    but there is always room for the largest request.
     """
     workers = settings.workers or 1
     limits = settings.limits

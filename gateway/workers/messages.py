@@ -2,12 +2,12 @@
 
 Each has a ``type``.
 
-To a worker: ``serve`` (first of all: settings, sockets, counts, cluster), ``cluster`` (the embedded
-node is up), ``hindrance`` (why it cannot write to disk, or that it can again), ``ask`` (for metrics),
-``total`` (the sums it asked for), ``leave`` (a stop will follow), ``drain``, ``stop``.
+To a worker: ``serve`` (the first message: settings, sockets, counts, cluster), ``cluster`` (the embedded node
+has started), ``hindrance`` (why the node cannot write to disk, or that it can again), ``ask`` (request for
+metrics), ``total`` (the sums that the worker requested), ``leave`` (a stop will follow), ``drain``, ``stop``.
 
-To the supervisor: ``ready``, ``failed`` (it cannot serve, and why), ``metrics``, ``gather`` (it wants
-the sums), ``closed`` (it takes no more connections), ``log``.
+To the supervisor: ``ready``, ``failed`` (the reason why it cannot serve), ``metrics``, ``gather`` (request
+for the sums), ``closed`` (it no longer accepts connections), ``log``.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from typing import Any
 __all__ = ["MAX_MESSAGE_BYTES", "ChannelError", "MessageReader", "encode"]
 
 MAX_MESSAGE_BYTES = 4 * 2**20
-"""Longest message that is accepted."""
+"""Longest accepted message, in bytes."""
 
 Message = dict[str, Any]
 
 
 class ChannelError(Exception):
-    """The peer broke the protocol; nothing more that it sends can be understood."""
+    """The peer violated the protocol; further messages cannot be understood."""
 
 
 def encode(kind: str, **members: object) -> bytes:
@@ -63,11 +63,11 @@ class MessageReader:
 
 
 def _decode(line: bytes) -> Message:
-    # Its content is not repeated: settings have passwords.
+    # The error does not quote the line: settings contain passwords.
     try:
         message = json.loads(line)
     except ValueError:
         raise ChannelError(f"a line of {len(line)} bytes that is not JSON") from None
     if not isinstance(message, dict) or not isinstance(message.get("type"), str):
-        raise ChannelError(f"a line of {len(line)} bytes that is no object with a type")
+        raise ChannelError(f"a line of {len(line)} bytes that is not an object with a type")
     return message

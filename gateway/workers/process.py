@@ -1,8 +1,8 @@
 """A worker's process: ``python -m gateway.workers.process REACTOR NAME``, started by the supervisor.
 
-REACTOR is the module of the reactor to use; NAME is for the reader of a process list. It inherits the channel
-as descriptors 3 (to read) and 4, the memory of ``balance`` as 5, and the sockets above. Its standard output
-and standard error go to the supervisor's log.
+REACTOR is the module of the reactor to use; NAME identifies the worker in process lists. The process inherits
+the channel as descriptors 3 (to read) and 4 (to write), the memory of ``balance`` as 5, and the sockets as
+higher ones. Its standard output and standard error go to the supervisor's log.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ __all__ = ["COUNTS", "CHANNEL_IN", "CHANNEL_OUT", "FIRST_SOCKET", "main"]
 CHANNEL_IN, CHANNEL_OUT, COUNTS, FIRST_SOCKET = 3, 4, 5, 6
 
 _LINGER_SECONDS = 5.0
-"""How long a worker may outlive its supervisor and the grace time."""
+"""How long a worker may outlive its supervisor and the grace time, in seconds."""
 
 
 def main(reactor_module: str) -> int:
     """Run until the supervisor sends ``stop``, or is gone; return the exit status."""
-    # Ctrl-C and the loss of a terminal reach all processes of the terminal; the supervisor decides what
-    # follows.
+    # The signals of Ctrl-C and of a lost terminal reach all processes of the terminal; the supervisor decides
+    # what happens.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     import_module(reactor_module).install()
@@ -53,7 +53,7 @@ def main(reactor_module: str) -> int:
 
 
 def _end_with_supervisor(grace_seconds: Callable[[], float]) -> None:
-    """End after the supervisor has ended, even if the reactor is stuck; runs in a thread."""
+    """End the process after the supervisor has ended, even if the reactor is stuck; runs in a thread."""
     watched = select.poll()
     watched.register(CHANNEL_IN, 0)
     watched.poll()  # until the other end is closed

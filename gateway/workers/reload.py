@@ -35,15 +35,16 @@ _log = Logger()
 def reread(given: Mapping[str, Any], environment: Mapping[str, str], running: Settings) -> Settings:
     """Return the settings for new workers.
 
-    Settings bound to this process stay as they are, with a warning if they would change: sockets, the number
-    of workers, and all of the embedded node and its account.
+    Settings bound to this process keep their values, with a warning if they would change: sockets, the number
+    of workers, and everything about the embedded node and its account.
 
     :param given: values of the command line.
     :param running: the settings in force.
-    :raises UsageError: they are wrong, or would need a restart to make sense.
+    :raises UsageError: they are invalid, or would need a restart.
     """
     wanted = resolve(given, environment)
-    # The default of ``--auth`` depends on the addresses: use the open sockets, whatever the new settings say.
+    # The default of ``--auth`` depends on the addresses: use those of the open sockets, whatever the new
+    # settings say.
     settings = resolve({**given, "listen": running.listen}, environment)
     if (settings.cluster is None) != (running.cluster is None):
         raise UsageError("--cluster: a change between a cluster and the embedded node needs a restart")

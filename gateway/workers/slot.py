@@ -1,4 +1,4 @@
-"""A worker's slot, and how long it stays empty after a worker has ended."""
+"""A worker's slot, and the pause before a worker is restarted."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Backoff:
     FIRST = 0.1
     LONGEST = 5.0
     SETTLED = 10.0
-    """A worker that lived for so many seconds is restarted after the first pause again."""
+    """Lifetime of a worker in seconds after which pauses start again with the first one."""
 
     def __init__(self) -> None:
         self._next = self.FIRST
@@ -32,7 +32,7 @@ class Backoff:
 
 
 class IWorker(Protocol):
-    """The interface of a worker to its fleet; see :class:`gateway.workers.child.Child`."""
+    """A worker's interface to its fleet; see :class:`gateway.workers.child.Child`."""
 
     number: int
     started_at: float
@@ -53,15 +53,15 @@ class IWorker(Protocol):
         """Bring ``metrics`` up to date."""
 
     def kill(self) -> None:
-        """End it at once."""
+        """End the process at once."""
 
 
 class WorkerSlot:
     """One of N slots: its worker, and the worker that will replace it.
 
-    :ivar worker: serves, or will once it is ready.
-    :ivar coming: will replace ``worker`` when it is ready.
-    :ivar timer: will start a worker.
+    :ivar worker: the worker that serves, or will serve when it is ready.
+    :ivar coming: the worker that will replace ``worker`` when it is ready.
+    :ivar timer: the timer that will start a worker.
     """
 
     def __init__(self, number: int) -> None:

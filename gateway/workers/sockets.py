@@ -1,4 +1,4 @@
-"""The supervisor's side of the listening sockets: it binds them, and hands them to workers."""
+"""The supervisor's listening sockets: bound here, and passed to workers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["Binder"]
 class Binder:
     """Presents itself to endpoints as a reactor: sockets are bound and listen, but accept nothing.
 
-    Workers do the TLS, so a TLS port is a plain one here. All other attributes are those of the reactor.
+    Workers handle TLS, so a TLS port is a plain TCP port here. All other attributes are those of the reactor.
 
     :param reactor: must be a reactor whose ports have file descriptors.
     """
@@ -56,21 +56,21 @@ class Binder:
 
     @inlineCallbacks
     def close(self) -> Any:
-        """Close all sockets here, and leave them to workers: clients are refused once those have closed
-        theirs.
+        """Close all sockets in this process, and leave them to workers: clients are refused when these have
+        closed theirs, too.
 
-        So connections in the backlog go to a worker instead of being lost with a socket from which no
+        So a worker accepts the connections in the backlog; they would be lost with a socket from which no
         process accepts.
         """
         ports, self._ports = self._ports, []
         for port in ports:
-            # As with an inherited socket: shutting it down would end it for the workers, too.
+            # As with an inherited socket, a shutdown would end it for the workers, too.
             port._shouldShutdown = False
             closing: Deferred[object] = maybeDeferred(port.stopListening)
             yield closing
 
     def _keep(self, port: Any) -> Any:
-        # This is the turn in which it was opened, so nothing was accepted.
+        # The socket was opened in this turn, so nothing was accepted.
         port.stopReading()
         self._ports.append(port)
         return port

@@ -36,18 +36,18 @@ __all__ = ["Supervisor"]
 _REACTOR = cast(IReactor, global_reactor)
 
 _LOOK_SECONDS = 1.0
-"""Seconds between two checks whether the embedded node can write to disk."""
+"""Seconds between two checks of whether the embedded node can write to disk."""
 
 
 class _Node(Protocol):
     def start(self) -> Deferred[str]:
-        """Start; fires with the connection string."""
+        """Start the node; fires with the connection string."""
 
     def hindrance(self) -> str | None:
-        """Why documents cannot be kept; ``None`` if they can."""
+        """The reason why documents cannot be stored; ``None`` if they can."""
 
     def stop(self) -> Deferred[Any]:
-        """Stop, and flush."""
+        """Stop the node, and flush its data."""
 
 
 class Supervisor(LogsItself, Service):
@@ -57,8 +57,8 @@ class Supervisor(LogsItself, Service):
     :param node: the embedded node, if there is one.
     :param on_failure: called when the service cannot start.
     :param hangup: watched for SIGHUP, which replaces the workers.
-    :param delay: waited for before the stop; ``None`` for one that no signal ends.
-    :param reread: settings in force -> settings for new workers; raises UsageError if they are wrong.
+    :param delay: the wait before the stop; ``None`` for one that no signal ends.
+    :param reread: settings in force -> settings for new workers; raises UsageError if they are invalid.
     """
 
     log = Logger()
@@ -94,7 +94,7 @@ class Supervisor(LogsItself, Service):
         self._told_reason: str | None = None
         self._has_failed = False
         self.urls: list[str] = []
-        """The addresses it listens on, once it does."""
+        """The addresses that the gateway listens on, once it listens."""
         self.started: Deferred[None] = Deferred()
         """Fires when all workers serve documents; fails if the embedded node or the workers cannot start."""
         self.started.addErrback(lambda failure: None)
@@ -104,7 +104,7 @@ class Supervisor(LogsItself, Service):
     def privilegedStartService(self) -> None:
         """Bind all sockets.
 
-        :raises CannotStartError: a socket cannot be bound; logged if twistd starts this.
+        :raises CannotStartError: a socket cannot be bound; the error is logged if twistd starts the service.
         """
         super().privilegedStartService()
         try:
@@ -119,7 +119,7 @@ class Supervisor(LogsItself, Service):
             bound = listen_on(self._binder, description, ServerFactory())
             if not hasattr(bound, "result"):
                 raise CannotStartError(
-                    f"--listen: {description}: workers need a socket that is there at once"
+                    f"--listen: {description}: workers need an endpoint that opens its socket at once"
                 )
             bound.addCallback(self._bound, description)
 
@@ -137,7 +137,7 @@ class Supervisor(LogsItself, Service):
     def _start(self) -> None:
         if not self.running:
             return
-        # Draining workers take no connections, but keep their slots until they end.
+        # Draining workers accept no connections, but keep their slots until they end.
         self._counts = ConnectionCounts.make((MAX_DRAINING + 1) * len(self.fleet) + 1)
         self.fleet.start()
         if self._node is None:
@@ -161,7 +161,7 @@ class Supervisor(LogsItself, Service):
             self._node_watch.start(_LOOK_SECONDS)
             log_ready(self.log, self._settings, self.urls)
         else:
-            # The fleet has the settings that were read last.
+            # The fleet has the most recent settings.
             readiness = self._readiness = Readiness(
                 self._reactor, lambda: reach(self.fleet.settings, self._reactor)
             )
@@ -171,10 +171,10 @@ class Supervisor(LogsItself, Service):
         self._roll()
 
     def _look_at_node(self) -> None:
-        """Tell the workers when the node can no longer write to disk, and when it can again."""
+        """Notify the workers when the node can no longer write to disk, and when it can again."""
         assert self._node is not None
         reason = self._node.hindrance()
-        # Sent again while it lasts: some workers may be new.
+        # Sent repeatedly while the problem lasts: some workers may be new.
         if reason is not None or self._told_reason is not None:
             for worker in self.fleet:
                 worker.send("hindrance", reason=reason)
@@ -245,7 +245,7 @@ class Supervisor(LogsItself, Service):
 
     def _send_total(self, total: MetricValues, child: Child, number: int) -> None:
         total.gauges["workers",] = [self.fleet.serving]
-        # Totals of these would hide that a single process has run out of something.
+        # Totals of these metrics would hide that a single process has reached a limit.
         total.gauges.pop(("process",), None)
         add_process(total, "supervisor")
         for name, metrics in self.fleet.named_metrics():
@@ -258,9 +258,9 @@ class Supervisor(LogsItself, Service):
     # ---- SIGHUP ----------------------------------------------------------------------------------
 
     def reload(self) -> None:
-        """Replace all workers by new ones with the settings as they are now.
+        """Replace all workers by new ones with the current settings.
 
-        Calls during a replacement lead to one more replacement afterwards, however many they are.
+        Any number of calls during a replacement lead to one more replacement afterwards.
         """
         if not self.running:
             return
@@ -268,7 +268,7 @@ class Supervisor(LogsItself, Service):
         if self.fleet.must_wait:
             self.log.info("SIGHUP: the workers are replaced afterwards; {why}", why=self.fleet.waiting_for())
         elif self._is_rolling or not self.started.called:
-            self.log.info("SIGHUP: the workers are replaced as soon as all of the previous ones are ready")
+            self.log.info("SIGHUP: the workers are replaced as soon as all previous ones are ready")
         else:
             self._roll()
 

@@ -1,4 +1,4 @@
-"""MetricValues of all workers, ended ones included: totals that never decrease."""
+"""Metrics of all workers, including those that have ended: the totals never decrease."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from gateway.metricvalues import MetricValues
 __all__ = ["ANSWER_SECONDS", "Totals"]
 
 ANSWER_SECONDS = 1.0
-"""Timeout for a worker to send its metrics; after it, its last ones count."""
+"""Timeout for a worker to send its metrics, in seconds; after it, the metrics that it sent last are used."""
 
 
 class _Source(Protocol):
     metrics: MetricValues
 
     def ask_metrics(self) -> Deferred[None]:
-        """Bring ``metrics`` up to date."""
+        """Update ``metrics``."""
 
 
 class Totals:
@@ -41,7 +41,7 @@ class Totals:
         self._retired.retire(source.metrics)
 
     def total(self) -> MetricValues:
-        """Return the totals of the metrics sent last."""
+        """Return the totals of the metrics that were sent last."""
         total = MetricValues()
         total.add(self._retired)
         for source in self._sources:
@@ -51,8 +51,8 @@ class Totals:
     def gather(self) -> Deferred[MetricValues]:
         """Ask all workers, and return the totals.
 
-        :returns: fires within twice :data:`ANSWER_SECONDS`: a question asked during a round is answered by
-            the next round, so that the answer includes everything counted before the question.
+        :returns: fires within twice :data:`ANSWER_SECONDS`: a request during a round is answered by the next
+            round, so that the answer includes everything counted before the request.
         """
         waiting: Deferred[MetricValues] = Deferred()
         self._waiting.append(waiting)

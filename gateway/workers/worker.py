@@ -1,4 +1,4 @@
-"""A worker: carries out its supervisor's messages."""
+"""A worker: executes its supervisor's messages."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _LONGEST_LINE = 64 * 1024
 class Worker(Protocol):
     """The worker's end of the channel, and its gateway.
 
-    It stops when the channel closes: then the supervisor is gone.
+    It stops when the channel closes, because then the supervisor is gone.
 
     :param quit: called once; ends the process. It must call :meth:`stop`, and wait for it.
     """
@@ -59,7 +59,7 @@ class Worker(Protocol):
         self._logs_json = False
         self._stopped: Deferred[None] | None = None
         self.failed = False
-        """Whether it could not serve."""
+        """Whether the worker could not serve."""
         self.gone: Deferred[None] = Deferred()
         """Fires when the channel is closed."""
 
@@ -81,7 +81,7 @@ class Worker(Protocol):
             self.log.warn("{count} log lines were left out", count=count)
 
     def stopProducing(self) -> None:
-        """The channel is gone; :meth:`connectionLost` handles it."""
+        """Do nothing: the channel is gone, which :meth:`connectionLost` handles."""
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Stop: the supervisor is gone, or the stop is complete."""
@@ -92,12 +92,12 @@ class Worker(Protocol):
         self.quit()
 
     def dataReceived(self, data: bytes) -> None:
-        """Carry out the supervisor's messages."""
+        """Execute the supervisor's messages."""
         try:
             for message in self._reader.receive(data):
                 getattr(self, f"_on_{message['type']}")(message)
         except (ChannelError, AttributeError, KeyError, TypeError, ValueError):
-            self.log.failure("the supervisor broke the protocol")
+            self.log.failure("the supervisor violated the protocol")
             self.quit()
 
     def tell(self, kind: str, **members: object) -> None:
@@ -120,7 +120,7 @@ class Worker(Protocol):
             more["parts"] = parts_of(event)
         self.tell("log", level=level, namespace=namespace, text=text[:_LONGEST_LINE], **more)
 
-    # ---- what the supervisor says ----------------------------------------------------------------
+    # ---- the supervisor's messages ---------------------------------------------------------------
 
     def _on_serve(self, told: dict[str, Any]) -> None:
         try:
@@ -160,7 +160,7 @@ class Worker(Protocol):
 
     def _on_ask(self, told: dict[str, Any]) -> None:
         metrics = self._metrics()
-        # Only now: counting descriptors takes a while if there are many.
+        # Only at this point, because counting descriptors takes a while if there are many.
         add_process(metrics)
         self.tell("metrics", asked=True, metrics=metrics.to_json())
 
@@ -192,7 +192,7 @@ class Worker(Protocol):
         return metrics
 
     def _report(self) -> None:
-        """Send the metrics from time to time, so that little is lost if this process is killed."""
+        """Send the metrics periodically, so that little is lost if this process is killed."""
         metrics = self._metrics().to_json()
         if metrics != self._reported and not self._is_congested:
             self._reported = metrics
@@ -215,7 +215,7 @@ class Worker(Protocol):
     # ---- the end ---------------------------------------------------------------------------------
 
     def grace_seconds(self) -> float:
-        """Return for how many seconds requests may continue after the stop."""
+        """Return the number of seconds for which requests may continue after the stop."""
         return self._server.gateway.limits.grace_seconds if self._server is not None else 0.0
 
     @inlineCallbacks
@@ -233,7 +233,7 @@ class Worker(Protocol):
         self.quit()
 
     def quit(self) -> None:
-        """End the process, gracefully."""
+        """End the process gracefully."""
         if not self._quitting:
             self._quitting = True
             self._quit()

@@ -109,7 +109,7 @@ class ResolveTests(SynchronousTestCase):
         account = ["--user", "u", "--password-file", password]
         cluster = ["--cluster", "couchbase://h"]
         for words, arguments in (
-            ("--ephemeral: it excludes --data", ["--ephemeral", "--data", "d"]),
+            ("--ephemeral: it cannot be combined with --data", ["--ephemeral", "--data", "d"]),
             ("--data: it is about the embedded node", [*cluster, "--data", "d"]),
             ("--nodes: it is about the embedded node", [*cluster, "--nodes", "2"]),
             ("--user: it needs --password-file", ["--user", "u"]),

@@ -98,7 +98,7 @@ class OtherPlatformTests(SynchronousTestCase):
     def test_refusals_on_windows(self) -> None:
         """What needs a POSIX system is refused in one line."""
         done = self.outcome("windows", "couchgateway", "--ephemeral", "--workers", "2")
-        self.assertIn("--workers: sockets are shared between processes on POSIX systems only", done.stderr)
+        self.assertIn("--workers: it needs a POSIX system, where processes can share sockets", done.stderr)
         done = self.outcome("windows", "couchgateway", "--ephemeral", "--listen", "unix:/tmp/never")
         self.assertIn("cannot start: --listen: unix:/tmp/never: UNIX support is not present", done.stdout)
         self.assertNotIn("Traceback", done.stdout + done.stderr)

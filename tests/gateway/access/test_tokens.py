@@ -193,7 +193,7 @@ class ForgedTests(TokenTestCase):
             refused = self.refuse(token(header={"kid": kid}), "a key that is not known")
             self.assertIsInstance(refused, UnknownKey)
         for kid in ("x" * 257, 1, ["r"], {"r": 1}, True, None):
-            self.refuse(token(header={"kid": kid}), "kid is not a short string")
+            self.refuse(token(header={"kid": kid}), "kid must be a short string")
 
     def test_changed_parts(self) -> None:
         """Any change of any part, and any part of another token."""

@@ -79,8 +79,8 @@ class ParserTests(SynchronousTestCase):
         for body, words in (
             (b"", "no body"),
             (b"{", "not JSON"),
-            (b"[]", "no object"),
-            (b"null", "no object"),
+            (b"[]", "not an object"),
+            (b"null", "not an object"),
             (b'{"operation":[]}', "unknown member 'operation'"),
             (b'{"operations":{}}', "operations: expected a list"),
             (b'{"operations":[1]}', "operations[0]: expected an object"),

@@ -395,9 +395,9 @@ class MalformedTests(SynchronousTestCase):
             (line("GET /\u00e9 HTTP/1.1".encode()), "percent-encoded"),
             (line(b"GET /a\x01 HTTP/1.1"), "percent-encoded"),
             (line(b"GET /a b HTTP/1.1"), "'%20'"),
-            (line(b"GET /a HTTP/2.0"), "HTTP/2.0 is not spoken here; HTTP/1.1 is"),
-            (REQUEST_LINES["preface of HTTP/2"], "HTTP/2.0 is not spoken here; HTTP/1.1 is"),
-            (line(b"GET ftp://h/ HTTP/1.1"), "http and https are"),
+            (line(b"GET /a HTTP/2.0"), "HTTP/2.0 is not supported; expected HTTP/1.1"),
+            (REQUEST_LINES["preface of HTTP/2"], "HTTP/2.0 is not supported; expected HTTP/1.1"),
+            (line(b"GET ftp://h/ HTTP/1.1"), "expected http or https"),
             (b"GET / HTTP/1.1\r\nHost: a b\r\n\r\n", "Host 'a b' is not a host"),
             (b"GET / HTTP/1.1\r\nHost: a:99999\r\n\r\n", "beyond 65535"),
         ):

@@ -60,7 +60,7 @@ class AttackTestCase(SocketTestCase):
 
 
 class ResetTests(AttackTestCase):
-    """Requests that are given up at once (CVE-2023-44487), and what has the same effect."""
+    """Requests that are reset at once (CVE-2023-44487), and what has the same effect."""
 
     @inlineCallbacks
     def test_rapid_resets(self) -> Any:
@@ -71,7 +71,7 @@ class ResetTests(AttackTestCase):
                 frame(HEADERS, number, head(), END_STREAM | END_HEADERS),
                 frame(RST_STREAM, number, struct.pack(">L", ErrorCodes.CANCEL)),
             )
-        yield self.is_ended(CALM, "given up")
+        yield self.is_ended(CALM, "are reset")
         self.assertEqual(self.handlers.cancelled, len(self.handlers.waiting))
         self.assertLessEqual(len(self.handlers.waiting), RESETS + 1)
 
@@ -85,7 +85,7 @@ class ResetTests(AttackTestCase):
             if self.client.ended is not None:
                 break
             self.client.send(frame(RST_STREAM, number, struct.pack(">L", ErrorCodes.CANCEL)))
-        yield self.is_ended(CALM, "given up")
+        yield self.is_ended(CALM, "are reset")
         self.assertEqual(self.handlers.cancelled, len(self.handlers.waiting))
 
     @inlineCallbacks
@@ -112,7 +112,7 @@ class ResetTests(AttackTestCase):
                 frame(HEADERS, number, head(), END_STREAM | END_HEADERS),
                 frame(WINDOW_UPDATE, number, struct.pack(">L", 2**31 - 1)),
             )
-        yield self.is_ended(CALM, "given up")
+        yield self.is_ended(CALM, "are reset")
         self.assertEqual(self.handlers.cancelled, len(self.handlers.waiting))
 
     @inlineCallbacks
@@ -120,7 +120,7 @@ class ResetTests(AttackTestCase):
         """Malformed requests count as well: each is answered, and reset."""
         for number in range(1, 2 * RESETS * 3, 2):
             self.client.send(frame(HEADERS, number, head(b"nonsense"), END_STREAM | END_HEADERS))
-        yield self.is_ended(CALM, "given up")
+        yield self.is_ended(CALM, "are reset")
 
     @inlineCallbacks
     def test_too_many_streams(self) -> Any:
@@ -147,14 +147,14 @@ class ResetTests(AttackTestCase):
         other = yield self.connect(Attacker())
         for number in range(1, 2 * (STREAMS + RESETS + 5), 2):
             other.send(frame(HEADERS, number, head(), END_STREAM | END_HEADERS))
-        yield self.is_ended(CALM, "given up", other)
+        yield self.is_ended(CALM, "are reset", other)
 
 
 class FloodTests(AttackTestCase):
-    """Frames that bring nothing forward."""
+    """Frames that make no progress."""
 
     @inlineCallbacks
-    def flood(self, *frames: bytes, code: ErrorCodes = CALM, words: str = "bring nothing forward") -> Any:
+    def flood(self, *frames: bytes, code: ErrorCodes = CALM, words: str = "make no progress") -> Any:
         """Send the same again and again; it has to end."""
         data = b"".join(frames)
         for _ in range(FRAMES // len(frames) // 50 + 3):

@@ -190,8 +190,8 @@ class RefusedTests(SynchronousTestCase):
             (b"", "no body"),
             (b"{", "not JSON"),
             (b"\xff", "not JSON"),
-            (b"[]", "no object"),
-            (b'"x"', "no object"),
+            (b"[]", "not an object"),
+            (b'"x"', "not an object"),
         ):
             message = self.refused("PUT", DESIGN, body).json()["message"]
             self.assertIn(words, message)

@@ -286,7 +286,7 @@ class ContractTests(SynchronousTestCase):
         for row in ROWS:
             if row.takes_json:
                 for body, words in (
-                    (b"[]", "no object"),
+                    (b"[]", "not an object"),
                     (b'{"x":1}', "unknown member 'x'"),
                     (b"{", "not JSON"),
                 ):

@@ -197,7 +197,7 @@ class AskedTests(SynchronousTestCase):
         get, change = {"operation": "Get", "path": "a"}, {"operation": "DictSet", "path": "a", "value": 1}
         for what, operations, words in (
             ("lookup", [], "operations: expected a list of 1 to 16"),
-            ("lookup", [get] * 17, "17 are given; at most 16"),
+            ("lookup", [get] * 17, "there are 17; at most 16"),
             (
                 "lookup",
                 [get, {"path": "a"}],

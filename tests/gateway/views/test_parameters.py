@@ -256,7 +256,7 @@ class RefusedTests(SynchronousTestCase):
 
     def test_bodies(self) -> None:
         """A body that is not a JSON object, and a body where none is read."""
-        for body, words in ((b"[]", "no object"), (b"{", "not JSON"), (b'{"a', "not JSON")):
+        for body, words in ((b"[]", "not an object"), (b"{", "not JSON"), (b'{"a', "not JSON")):
             self.assertIn(words, ViewSite().refused("", body)[2])
         site = ViewSite()
         reply = site.request("GET", "/v1/buckets/b/views/d/v", b"{}")

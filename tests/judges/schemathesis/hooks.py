@@ -49,7 +49,7 @@ BEYOND_SCHEMAS = [
     "the cluster refused|The request is malformed:",
     # A rule of the Data API: an empty body has no type.
     "the request has no body",
-    "the body is not one Snappy block|the body inflates to",
+    "the body is not one Snappy block|the decompressed body has",
 ]
 """Words of refusals (400 InvalidArgument) of requests that keep to their schemas."""
 
