@@ -50,7 +50,7 @@ class _RawConnection(Connection):
     def within(self, scope: str, collection: str) -> CollectionConnection:
         """Return what a handler uses like this connection, for the documents of a collection.
 
-        :raises ArgumentError: a name that no collection, or scope, can have.
+        :raises ArgumentError: a name that is not valid for a collection or scope.
         """
         names = scope, collection
         known = self._collections.get(names)

@@ -110,8 +110,8 @@ class ResolveTests(SynchronousTestCase):
         cluster = ["--cluster", "couchbase://h"]
         for words, arguments in (
             ("--ephemeral: it cannot be combined with --data", ["--ephemeral", "--data", "d"]),
-            ("--data: it is about the embedded node", [*cluster, "--data", "d"]),
-            ("--nodes: it is about the embedded node", [*cluster, "--nodes", "2"]),
+            ("--data: it is an option of the embedded node", [*cluster, "--data", "d"]),
+            ("--nodes: it is an option of the embedded node", [*cluster, "--nodes", "2"]),
             ("--user: it needs --password-file", ["--user", "u"]),
             ("--password-file: it needs --user", ["--password-file", password]),
             ("--auth: none admits anyone", ["--listen", "tcp:1", "--auth", "none"]),

@@ -441,7 +441,7 @@ class StoreTests(SynchronousTestCase):
         self.stored("PUT", {}, b"")
         self.stored("POST", {}, b"")
         reply = Site(dict(ANSWERS)).request("POST", SHORT + "/append")
-        self.assertIn("nothing to append", reply.json()["message"])
+        self.assertIn("expected the bytes to append", reply.json()["message"])
 
     def test_refused_headers(self) -> None:
         """Each is named."""

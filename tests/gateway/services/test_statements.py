@@ -107,7 +107,7 @@ class StatementTests(SynchronousTestCase):
             (b'{"statement":"x","txid":"1"}', "tximplicit"),
             (b'{"statement":"x","$":1}', "$: a named parameter"),
             (b'{"statement":"x","$a-b":1}', "$a-b: a named parameter"),
-            (b'{"statement":"x","scan_consistency":"strong"}', "scan_consistency: 'strong' is none of"),
+            (b'{"statement":"x","scan_consistency":"strong"}', "scan_consistency: 'strong' is not one of"),
             (b'{"statement":"x","client_context_id":"a\\"b"}', "client_context_id"),
             (b'{"statement":"x","client_context_id":""}', "client_context_id"),
         ):

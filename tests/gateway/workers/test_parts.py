@@ -53,9 +53,9 @@ class ChannelTests(SynchronousTestCase):
             (b"\n", "not JSON"),
             (b"hello\n", "not JSON"),
             (b"\xff\n", "not JSON"),
-            (b"[1]\n", "no object with a type"),
-            (b"{}\n", "no object with a type"),
-            (b'{"type":1}\n', "no object with a type"),
+            (b"[1]\n", "not an object with a type"),
+            (b"{}\n", "not an object with a type"),
+            (b'{"type":1}\n', "not an object with a type"),
         ):
             with self.assertRaises(ChannelError) as caught:
                 MessageReader().receive(line)
