@@ -6,7 +6,6 @@ import json
 import os
 import re
 import signal
-import sys
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
@@ -29,6 +28,7 @@ from couchbase.protocol.frames import encode_frame_infos
 from couchbase.protocol.hashing import vbucket_of
 from couchnode.service import NodeService, Options, makeService
 from tests.couchnode.nodes import Client
+from tests.tooling.forking import spawn
 
 Steps = Generator[Deferred[Any], Any, Any]
 ROOT = Path(__file__).resolve().parents[2]
@@ -192,16 +192,11 @@ class ProcessCase(TestCase):
     def run_twistd(self, *arguments: str) -> Twistd:
         """Start ``twistd couchnode``; it is killed after the test if it still runs."""
         protocol = Twistd()
-        command = [
-            sys.executable,
-            "-c",
-            "from twisted.scripts.twistd import run; run()",
-            "-n",
-            "--pidfile=",
-            "couchnode",
-        ]
-        process = reactor.spawnProcess(
-            protocol, sys.executable, [*command, *arguments], env={**os.environ, "PYTHONPATH": str(ROOT)}
+        code = "from twisted.scripts.twistd import run; run()"
+        process = spawn(
+            protocol,
+            ["-c", code, "-n", "--pidfile=", "couchnode", *arguments],
+            {**os.environ, "PYTHONPATH": str(ROOT)},
         )
         protocol.transport = process
 

@@ -11,6 +11,7 @@ from twisted.internet import protocol, reactor
 from twisted.internet.defer import Deferred
 
 from tests.examples.support import SAMPLE, BeerCase
+from tests.tooling.forking import spawn
 
 ROOT = SAMPLE.parents[1]
 
@@ -46,16 +47,19 @@ class _Process(protocol.ProcessProtocol):
 class CommandTests(BeerCase):
     """Starting and ending, and the reasons not to."""
 
-    def run_it(self, *arguments: str) -> tuple[_Process, Any]:
-        """Start the application as a process."""
+    def run_it(self, *arguments: str, anew: bool = False) -> tuple[_Process, Any]:
+        """Start the application as a process: a new interpreter, or a fork."""
         process = _Process()
-        command = [sys.executable, "-m", "examples.beer", *arguments]
-        transport = reactor.spawnProcess(process, command[0], command, env=None, path=str(ROOT))
+        if anew:
+            command = [sys.executable, "-m", "examples.beer", *arguments]
+            transport: Any = reactor
+            return process, transport.spawnProcess(process, command[0], command, None, str(ROOT))
+        transport = spawn(process, ["-m", "examples.beer", *arguments], folder=str(ROOT))
         return process, transport
 
     async def test_against_a_cluster(self) -> None:
         """It prints its address, loads the sample, and ends on command."""
-        process, transport = self.run_it(self.node.connection_string, "--port", "0", "--load")
+        process, transport = self.run_it(self.node.connection_string, "--port", "0", "--load", anew=True)
         found = await process.wait_for("Open (http://[^ ]+/)")
         self.assertIn("201 documents added", process.output[1])
         page = await self.browser.get(found[1] + "brewery/amber_lock_brewpub")

@@ -12,6 +12,7 @@ import sys
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.tooling.forking import Program
 from tests.tooling.sources import ROOT
 
 
@@ -19,7 +20,7 @@ class NotesTests(SynchronousTestCase):
     """``examples/notes.py``."""
 
     def setUp(self) -> None:
-        self.program = subprocess.Popen(
+        self.program = Program(
             [sys.executable, "examples/notes.py", "--port", "0"],
             cwd=ROOT,
             env={**os.environ, "PYTHONPATH": str(ROOT)},

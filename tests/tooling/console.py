@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+from tests.tooling.forking import Program
 from tests.tooling.sources import ROOT
 
 PAGES = [
@@ -142,12 +143,12 @@ def rerun(page: str, place: Place) -> str:
 def gateway() -> Iterator[Place]:
     """Run ``twistd couchgateway`` with a new embedded node."""
     twistd = Path(sys.executable).with_name("twistd")
-    command = [str(twistd), "--nodaemon", "--pidfile=", "couchgateway"]
+    command = [sys.executable, str(twistd), "--nodaemon", "--pidfile=", "couchgateway"]
     data = tempfile.mkdtemp()
     password_file = Path(data, TOLD_PASSWORD_FILE)
     password_file.write_text("sesame\n", encoding="utf-8")
     password_file.chmod(0o600)
-    process = subprocess.Popen(
+    process = Program(
         [
             *(*command, "--data", str(Path(data, "documents")), "--listen", "tcp:0:interface=127.0.0.1"),
             *("--bucket-password-file", str(password_file)),

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
-import os
 import signal
-import sys
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
@@ -32,6 +30,7 @@ from gateway.loader.lines import LineReader
 from gateway.loader.output import Output
 from gateway.loader.progress import Note
 from gateway.views.listing import document_row, fits_line
+from tests.tooling.forking import spawn
 
 PLACE = ("_default", "_default")
 DOCUMENTS = 40
@@ -192,7 +191,7 @@ class Program(ProcessProtocol):
         self, arguments: list[str], code: str = "from gateway.loader.exportcommand import main; main()"
     ) -> None:
         self.ended: Deferred[int] = Deferred()
-        reactor.spawnProcess(self, sys.executable, [sys.executable, "-c", code, *arguments], os.environ)
+        spawn(self, ["-c", code, *arguments])
 
     def processEnded(self, reason: Any) -> None:
         """Note its status."""

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import sys
 from pathlib import Path
 from typing import Any
 
 from twisted.internet.defer import gatherResults, inlineCallbacks
-from twisted.internet.utils import getProcessOutputAndValue
 
 from tests.gateway.test_behaviour import JSON, D, GatewayTestCase
+from tests.tooling.forking import output_of
 
 B = "/v1/buckets/default"
 S = f"{B}/scopes"
@@ -383,7 +381,7 @@ class BatchTests(CollectionCase):
         given = ["--scope", "s", "--collection", "c"]
         for more, paths in (([], {D: b"2"}), (given, {DOC: b"2"})):
             arguments = ["-c", code, str(file), *options, *more]
-            output, _, status = yield getProcessOutputAndValue(sys.executable, arguments, os.environ)
+            output, _, status = yield output_of(*arguments)
             self.assertEqual((status, output[:19]), (0, b"2 stored, 0 failed "))
             for path, wanted in paths.items():
                 found = yield self.ask("GET", path + "a")

@@ -23,6 +23,8 @@ from twisted.web.client import Agent, HTTPConnectionPool
 from twisted.web.iweb import IAgentEndpointFactory
 from zope.interface import implementer
 
+from tests.tooling.forking import spawn
+
 reactor: Any = installed
 
 LOOPBACK = "tcp:0:interface=127.0.0.1"
@@ -57,23 +59,29 @@ class Running(ProcessProtocol):
         prelude: str = "",
         path: str | None = None,
         terminal: bool = False,
+        anew: bool = False,
     ) -> None:
-        """Start it.
+        """Start it, as a fork of a process that has imported it.
 
         :param descriptors: what it inherits besides.
         :param prelude: code to run first.
         :param path: a folder to put on its path.
         :param terminal: run it in one, which goes when the transport is closed.
+        :param anew: start a new interpreter, as users do.
         """
         code = f"{prelude}\nfrom twisted.scripts.twistd import run; run()"
-        command = [sys.executable, "-c", code, "--nodaemon", "--pidfile=", "couchgateway", *arguments]
+        words = ["-c", code, "--nodaemon", "--pidfile=", "couchgateway", *arguments]
+        command = [sys.executable, *words]
         environment = {name: value for name, value in os.environ.items() if "COUCHGATEWAY" not in name}
         environment["PYTHONPATH"] = os.pathsep.join(one for one in (path, *sys.path) if one)
         if terminal:
             reactor.spawnProcess(self, sys.executable, command, environment, usePTY=True)
             return
-        pipes: dict[int, Any] = {0: "w", 1: "r", 2: "r"}
-        reactor.spawnProcess(self, sys.executable, command, environment, childFDs=pipes | (descriptors or {}))
+        pipes = {0: "w", 1: "r", 2: "r"} | (descriptors or {})
+        if anew:
+            reactor.spawnProcess(self, sys.executable, command, environment, childFDs=pipes)
+        else:
+            spawn(self, words, environment, descriptors=pipes)
 
     @property
     def pid(self) -> int:
@@ -157,10 +165,16 @@ class WorkersTestCase(TestCase):
         yield self.until(lambda: not any(map(is_alive, pids)))
 
     @inlineCallbacks
-    def begin(self, *arguments: str, listen: tuple[str, ...] = (LOOPBACK,), path: str | None = None) -> Any:
+    def begin(
+        self,
+        *arguments: str,
+        listen: tuple[str, ...] = (LOOPBACK,),
+        path: str | None = None,
+        anew: bool = False,
+    ) -> Any:
         """Start it, and return the first URL when all workers and the node are up."""
         endpoints = [part for endpoint in listen for part in ("--listen", endpoint)]
-        self.running.start("--ephemeral", "--workers", "2", *endpoints, *arguments, path=path)
+        self.running.start("--ephemeral", "--workers", "2", *endpoints, *arguments, path=path, anew=anew)
         found = yield gatherResults(
             [
                 self.running.logged(r"listens on (\S+)"),

@@ -36,7 +36,7 @@ class LifeTests(WorkersTestCase):
     @inlineCallbacks
     def test_life(self) -> Any:
         """Both workers serve the one node, a dead one is replaced, metrics are those of all; then all end."""
-        url = yield self.begin("--access-log")
+        url = yield self.begin("--access-log", anew=True)
         self.assertEqual((yield self.fetch("PUT", url + DOCUMENT + "a", data=b"1"))[0], 200)
         prefixes = set()
         gets = 0
@@ -223,6 +223,7 @@ class EndpointTests(WorkersTestCase):
                 *("--user", "u", "--password-file", str(account)),
                 descriptors={3: listening.fileno()},
                 prelude=SYSTEMD,
+                anew=True,
             )
             yield self.running.logged(r"worker \d+ is ready", 2)
         self.assertEqual((yield self.running.logged(r"listens on (\S+)")), [url])
