@@ -2,7 +2,7 @@
 
 :mod:`tests.tooling.forking` starts it, with the descriptor of a socket, and sends requests over that. A fork
 runs what the request says as a new interpreter would: with its arguments, environment, working directory,
-descriptors and limits; the reactor and ``sys.path`` are made anew. It becomes a child of the process that
+descriptors and limits; the reactor and ``sys.path`` are new. It becomes a child of the process that
 asked, which has set itself up to adopt it, so signals, statuses and ``wait`` are those of any child.
 """
 
@@ -148,7 +148,7 @@ def _run(request: Request, path: list[str]) -> None:
 
 
 def _open_streams() -> None:
-    """Make the standard streams anew, as they keep what was at their descriptors' other ends before."""
+    """Open the standard streams again: they remember properties of what was at their descriptors before."""
     unbuffered = bool(os.environ.get("PYTHONUNBUFFERED"))
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         before: Any = getattr(sys, name)
