@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from couchbase.protocol.version import VERSION
 from gateway.access.keys import WrongKeys, key_line, new_key
 from reactor.console import console
 
@@ -19,6 +20,9 @@ def key_parser() -> argparse.ArgumentParser:
         description="Make an API key. Its line for the file of --api-keys goes to standard output, the key "
         "itself, which is stored nowhere, to standard error.",
         epilog="Exit status: 0, or 2 if the name or the day is invalid.",
+    )
+    parser.add_argument(
+        "--version", action="version", version=f"%(prog)s {VERSION}", help="print the version and exit"
     )
     parser.add_argument("name", metavar="NAME", help="name of the key in rules and logs")
     parser.add_argument(

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from couchbase.protocol.version import VERSION
 from gateway.loader.errors import LoadError
 
 __all__ = [
@@ -77,6 +78,9 @@ def export_parser() -> argparse.ArgumentParser:
 
 def _add_gateway(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--url", default="http://127.0.0.1:8080", help="the gateway (default: %(default)s)")
+    parser.add_argument(
+        "--version", action="version", version=f"%(prog)s {VERSION}", help="print the version and exit"
+    )
     parser.add_argument("--user", help="name for HTTP Basic; needs --password-file")
     parser.add_argument("--password-file", type=Path, metavar="FILE", help="file with the password in line 1")
 

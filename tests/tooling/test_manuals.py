@@ -6,11 +6,16 @@ import os
 import re
 import shutil
 import subprocess
+from contextlib import redirect_stdout
+from io import StringIO
 from unittest import mock
 
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
+from couchbase.protocol.version import VERSION
+from gateway.access.keycommand import key_parser
 from gateway.commandline import Options
+from gateway.loader.arguments import export_parser, load_parser
 from tests.tooling.manuals import generated
 from tests.tooling.sources import ROOT
 
@@ -22,6 +27,14 @@ class GeneratedTests(SynchronousTestCase):
         """Each file is what ``python -m tests.tooling.manuals`` writes."""
         for path, text in generated().items():
             self.assertEqual(path.read_text("utf-8"), text, path.relative_to(ROOT))
+
+    def test_versions(self) -> None:
+        """Every command prints its name and the version, whatever else is missing."""
+        for parser in (load_parser(), export_parser(), key_parser()):
+            printed = StringIO()
+            with redirect_stdout(printed):
+                ended = self.assertRaises(SystemExit, parser.parse_args, ["--version"])
+            self.assertEqual((printed.getvalue(), ended.code), (f"{parser.prog} {VERSION}\n", 0))
 
     def test_manuals_are_well_formed(self) -> None:
         """groff has no warning about a page, and shows each option."""
