@@ -181,6 +181,8 @@ class Group:
         if self.counted:
             results._remaining = self.remaining  # type: ignore[attr-defined]
         if not self.remaining:
+            # Calls refer to their group: a cycle, which the garbage collector would have to find each time.
+            self.calls = ()
             if self.error is not None:
                 results.all_ok = 0
                 if isinstance(self.error, CouchbaseError):

@@ -133,6 +133,32 @@ class CostTests(MemoryTestCase):
         self.check("set, AsyncResult", store)
         self.check("get_multi", lambda end: connection.get_multi(KEYS).set_callbacks(end, end))
 
+    def test_no_cycles(self):
+        """What operations leave behind is freed at once: finding it would take the garbage collector a fifth
+        of the time of a ``get_multi``."""
+        connection = self.connect(Connection)
+        asynchronous = self.connect(TxAsyncConnection)
+        documents = dict.fromkeys(KEYS, VALUE)
+        for start in (
+            lambda: [connection.get(key).addCallback(id) for key in KEYS],
+            lambda: [connection.set(key, VALUE).addCallback(id) for key in KEYS],
+            lambda: connection.get_multi(KEYS).addCallback(id),
+            lambda: connection.set_multi(documents).addCallback(id),
+            lambda: [asynchronous.get(key).set_callbacks(id, id) for key in KEYS],
+            lambda: asynchronous.get_multi(KEYS).set_callbacks(id, id),
+        ):
+            # Once for what happens the first time only.
+            start()
+            self.carry_out()
+            gc.collect()
+            gc.disable()
+            try:
+                start()
+                self.carry_out()
+                self.assertLess(gc.collect(), OPERATIONS)
+            finally:
+                gc.enable()
+
     def test_collections(self):
         """A named collection costs at most a tenth more than the default one."""
         keys = [key.encode() for key in KEYS]
