@@ -346,17 +346,15 @@ class Connection(
             key, like one by a method.
         :param seconds: its timeout; ``None`` for the connection's.
         """
-        framing = call.framing
-        if framing and framing != operations.PRESERVE_EXPIRY_FRAMING:
-            self._driver.send(call, seconds=seconds)
-            return
-        turn = self._turn
+        framing, turn = call.framing, self._turn
         queued = turn.queued
         if not queued or len(queued) >= MAX_QUEUED:
             turn.wake()
         if seconds is not None:
             turn.limits[call] = seconds
         queued.append(call)
+        if framing and framing != operations.PRESERVE_EXPIRY_FRAMING:
+            turn.has_levels = True
 
 
 def _bootstrapped(

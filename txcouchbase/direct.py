@@ -152,8 +152,9 @@ class DirectDriver(Driver[DirectCall]):
 
     def submit_level(self, request: DirectCall) -> DirectCall:
         """Carry out a synchronous write."""
-        # Not with the turn's operations: it holds its key until it is decided.
-        self._turn.submit_now(request)
+        self.submit(request)
+        # Afterwards, as operations before it may have been sent.
+        self._turn.has_levels = True
         return request
 
     def within(self, seconds: float) -> DirectDriver:
@@ -210,11 +211,6 @@ class _TimedDriver(DirectDriver):
             turn.wake()
         turn.limits[request] = self._seconds
         queued.append(request)
-        return request
-
-    def submit_level(self, request: DirectCall) -> DirectCall:
-        """Carry out a synchronous write."""
-        self._turn.submit_now(request, self._seconds)
         return request
 
 

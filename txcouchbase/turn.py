@@ -36,6 +36,9 @@ class Turn:
     ) -> None:
         self.queued: list[Call] = _Unqueued(self)
         """Append operations here; call :meth:`wake` before the first, and when they are ``MAX_QUEUED``."""
+        self.has_levels = False
+        """Whether there are synchronous writes among them, which hold their keys until they are decided; set
+        when one is appended."""
         self.is_delivering = False
         """Whether answers are being delivered, after which :meth:`drain` is called."""
         self.timeout = 2.5
@@ -118,23 +121,29 @@ class Turn:
         queued.clear()
         self._watch()
         now = self._reactor.seconds()
+        send = self._dispatcher.send_all
+        if self.has_levels:
+            self.has_levels = False
+            send = self._dispatcher.send_in_order
         if self.limits:
-            touched = self._send_limited(calls, now)
+            touched = self._send_limited(calls, now, send)
         else:
-            touched = self._dispatcher.send_all(calls, now + self.timeout)
+            touched = send(calls, now + self.timeout)
         for conversation in touched:
             if reading is None and not later:
                 conversation.line.flush()
             elif conversation is not reading:
                 conversation.line.schedule()
 
-    def _send_limited(self, calls: Sequence[Call], now: float) -> list[Conversation]:
+    def _send_limited(
+        self, calls: Sequence[Call], now: float, send: Callable[[Sequence[Call], float], list[Conversation]]
+    ) -> list[Conversation]:
         """Send operations of which some have timeouts of their own: those with the same one together."""
         limits, self.limits = self.limits, {}
         touched: list[Conversation] = []
         for seconds, together in groupby(calls, limits.get):
             deadline = now + (self.timeout if seconds is None else seconds)
-            touched += self._dispatcher.send_all(list(together), deadline)
+            touched += send(list(together), deadline)
         return touched
 
 

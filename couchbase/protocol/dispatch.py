@@ -9,7 +9,7 @@ from collections.abc import Generator, Iterator, Sequence
 from functools import partial
 from itertools import groupby
 from operator import attrgetter
-from typing import Any, Protocol
+from typing import Any
 
 from couchbase import exceptions
 from couchbase.exceptions import CouchbaseError, error_of
@@ -38,31 +38,6 @@ _pack = HEADER.pack
 _NOBODY: Any = object()
 _KEYSPACE_OF = attrgetter("keyspace")
 _NUMBER_OF = attrgetter("keyspace.number")
-
-
-class Peer(Protocol):
-    """A driver's node: its connection, reopened when lost, and the operations that wait for it."""
-
-    last_error: BaseException | None
-    """Why the last attempt to connect failed, or why the last connection was lost."""
-
-    @property
-    def name(self) -> str:
-        """``host:port`` of the node's key-value service."""
-
-    @property
-    def conversation(self) -> Conversation | None:
-        """The conversation with the node, if its handshake is done."""
-
-    @property
-    def open_conversation(self) -> Conversation | None:
-        """The same, if the connection takes operations now."""
-
-    def send(self, call: Call, vbucket: int) -> None:
-        """Send an operation through the conversation, now or when there is one."""
-
-    def take_waiting(self) -> list[Call]:
-        """Remove the operations that wait for the connection, and return them."""
 
 
 class Dispatcher(Order):
@@ -114,7 +89,10 @@ class Dispatcher(Order):
     # ---- what a driver provides ------------------------------------------------------------------
 
     def peer_for(self, address: NodeAddress, port: int) -> Any:
-        """Return a :class:`Peer` for a node that is new in the map. Nothing is sent yet."""
+        """Return a :class:`couchbase.protocol.peer.Peer` for a node that is new in the map.
+
+        Nothing is sent yet.
+        """
         raise NotImplementedError
 
     def retire(self, peer: Any) -> list[Call]:
@@ -297,7 +275,7 @@ class Dispatcher(Order):
                 peer.send(call, vbucket)
 
     def send_all(
-        self, calls: Sequence[Call], deadline: float, keyspace: Keyspace | None = None
+        self, calls: Sequence[Call], deadline: float, keyspace: Keyspace | None = None, holds: int = -1
     ) -> list[Conversation]:
         """Submit many operations; returns the conversations that had nothing to send before.
 
@@ -306,12 +284,15 @@ class Dispatcher(Order):
 
         :param deadline: of all operations; large values get more time.
         :param keyspace: the collection of all of them; ``None`` to read it from each.
+        :param holds: how often keys had been held when the operations were put in order, if they were.
         """
         if keyspace is None:
+            if self._parked and self.route:
+                return self.send_in_order(calls, deadline)
+            self._rounds += 1
             if self.collections.is_used:
                 return self._send_sorted(calls, deadline)
             keyspace = DEFAULT_KEYSPACE
-        self._rounds += 1
         touched: list[Conversation] = []
         route = self.route
         count = len(route)
@@ -347,14 +328,15 @@ class Dispatcher(Order):
                     conversation.opaque = opaque
                 conversation = owner
                 unready = is_named and (not lead or owner is None or not owner.prefix)
-                if owner is None or parked or unready or len(owner.pending) > most:
+                if owner is None or unready or len(owner.pending) > most or (parked and self._holds != holds):
                     # The next operation comes here again, whoever owns it.
                     conversation = _NOBODY
                     self._send_specially(call)
+                    self._rounds += 1
                     # The callbacks may have changed the map, or the id of the collection.
                     route, lead = self.route, keyspace.prefix
                     if len(route) != count:
-                        return touched + self.send_all([call for call, _ in pairs], deadline, keyspace)
+                        return touched + self.send_all([call for call, _ in pairs], deadline, keyspace, holds)
                     continue
                 if not is_named:
                     lead = owner.prefix
@@ -404,16 +386,19 @@ class Dispatcher(Order):
             conversation.opaque = opaque
         return touched
 
-    def _send_sorted(self, calls: Sequence[Call], deadline: float) -> list[Conversation]:
+    def send_in_order(self, calls: Sequence[Call], deadline: float) -> list[Conversation]:
+        """Do what :meth:`send_all` does if keys are held, or synchronous writes are among the operations."""
+        calls = self.in_order(calls, deadline)
+        if self.collections.is_used:
+            return self._send_sorted(calls, deadline, self._holds)
+        return self.send_all(calls, deadline, DEFAULT_KEYSPACE, self._holds)
+
+    def _send_sorted(self, calls: Sequence[Call], deadline: float, holds: int = -1) -> list[Conversation]:
         """Submit many operations, those of one collection after the other."""
         touched: list[Conversation] = []
         for keyspace, group in groupby(sorted(calls, key=_NUMBER_OF), _KEYSPACE_OF):
-            touched += self.send_all(list(group), deadline, keyspace)
+            touched += self.send_all(list(group), deadline, keyspace, holds)
         return touched
-
-    def more_for(self, size: int) -> float:
-        """Return by how many seconds a value of that many bytes extends the timeout."""
-        return size / self.least_rate if size >= LARGE_BYTES else 0.0
 
     def _send_specially(self, call: Call) -> None:
         """Submit one of many operations: one that the fast path cannot send."""

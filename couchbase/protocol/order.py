@@ -5,14 +5,16 @@ it resubmits an operation after a given number of seconds.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from typing import Any, Callable
 
 from couchbase.exceptions import CouchbaseError
 from couchbase.protocol import offers
 from couchbase.protocol.call import Call, Step
+from couchbase.protocol.conversation import LARGE_BYTES
 from couchbase.protocol.errormap import ServerStatus
 from couchbase.protocol.frames import Frame
+from couchbase.protocol.keyspace import DEFAULT_KEYSPACE
 from couchbase.protocol.request import Request
 from couchbase.protocol.statuses import Action, retry_delay
 
@@ -28,11 +30,15 @@ class Order:
     """The nodes of the map, by host and port."""
     seconds: Callable[[], float]
     """Returns the current instant of the driver's clock."""
+    least_rate: float
+    """Bytes a second at which a large value is expected to be sent at least."""
 
     def __init__(self) -> None:
         super().__init__()
         # Postponed operations, by key: later operations on the same key wait behind them.
         self._parked: dict[Any, deque[Call]] = {}
+        # How often a key was held so far.
+        self._holds = 0
         # The last operation in flight on each key, as of which round of sending.
         self._rounds = 0
         self._last_sent: dict[Any, Call] = {}
@@ -97,16 +103,20 @@ class Order:
                     at = len(waiting)
                 waiting.insert(at, call)
                 return
-            self._hold(call)
+            self._hold(call, call.identity)
         attempt, call.attempts = call.attempts, call.attempts + 1
         delay = None
         if isinstance(call.last_status, ServerStatus):
             delay = call.last_status.delay(attempt)
         self.submit_later(call, retry_delay(attempt) if delay is None else delay)
 
-    def _hold(self, call: Call) -> None:
-        """Make later operations on an operation's key wait until the operation is over."""
-        self._parked[call.identity] = deque()
+    def _hold(self, call: Call, identity: Any) -> None:
+        """Make later operations on an operation's key wait until the operation is over.
+
+        :param identity: the operation's.
+        """
+        self._holds += 1
+        self._parked[identity] = deque()
         call.ended = self._release
 
     def _release(self, ended: Call) -> None:
@@ -135,11 +145,55 @@ class Order:
         """
         before = self._sent_before(call.identity)
         if before is None:
-            self._hold(call)
+            self._hold(call, call.identity)
             return False
-        self._hold(before)
+        self._hold(before, before.identity)
         self._parked[call.identity].append(call)
         return True
+
+    def in_order(self, calls: Iterable[Call], deadline: float) -> list[Call]:
+        """Return those of many operations, given together, that are to be sent now.
+
+        The others wait for their keys. Synchronous writes hold theirs; see :meth:`_waits_for`.
+
+        :param deadline: of all of them.
+        """
+        parked = self._parked
+        free: list[Call] = []
+        # Neither sent nor in the index yet.
+        others: dict[Any, Call] = {}
+        for call in calls:
+            if call.done:
+                continue
+            keyspace, framing = call.keyspace, call.framing
+            identity = call.key_bytes if keyspace is DEFAULT_KEYSPACE else (keyspace, call.key_bytes)
+            if call.ended is None:
+                if identity in parked:
+                    call.deadline = deadline + self.more_for(len(call.value))
+                    parked[identity].append(call)
+                    continue
+                # Without an id nothing is sent: it is submitted again when the id is known.
+                if framing and keyspace.prefix and offers.is_durable(framing):
+                    before = others.get(identity)
+                    if before is None or before.ended is not None:
+                        before = self._sent_before(identity)
+                    if before is None:
+                        self._hold(call, identity)
+                        free.append(call)
+                    else:
+                        self._hold(before, identity)
+                        call.deadline = deadline + self.more_for(len(call.value))
+                        parked[identity].append(call)
+                    continue
+            others[identity] = call
+            free.append(call)
+        if others:
+            self._rounds += 1
+        return free
+
+    def more_for(self, size: int) -> float:
+        """Return by how many seconds a value of that many bytes extends the timeout."""
+        return size / self.least_rate if size >= LARGE_BYTES else 0.0
 
     def _sent_before(self, identity: Any) -> Call | None:
         """Return the operation on a key that was sent last and has no answer, if there is one."""
@@ -175,7 +229,7 @@ class Order:
         if adapted is offers.Adapted.SEND:
             return True
         if call.ended is None:
-            self._hold(call)
+            self._hold(call, call.identity)
         lacking = set(conversation.lacking)
         plan = offers.keep_expiry if adapted is offers.Adapted.KEEP_EXPIRY else offers.read_expiry
         self._advance(conversation, call, plan(call, lacking), lacking, None)
