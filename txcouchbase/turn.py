@@ -16,6 +16,8 @@ from couchbase.protocol.dispatch import Dispatcher
 from reactor.clock import cancel_timer
 from reactor.kinds import IReactor
 
+_Send = Callable[[Sequence[Call], float], list[Conversation]]
+
 MAX_QUEUED = 4096
 """So many operations are sent immediately, before the turn ends."""
 
@@ -121,7 +123,7 @@ class Turn:
         queued.clear()
         self._watch()
         now = self._reactor.seconds()
-        send = self._dispatcher.send_all
+        send: _Send = self._dispatcher.send_all
         if self.has_levels:
             self.has_levels = False
             send = self._dispatcher.send_in_order
@@ -135,9 +137,7 @@ class Turn:
             elif conversation is not reading:
                 conversation.line.schedule()
 
-    def _send_limited(
-        self, calls: Sequence[Call], now: float, send: Callable[[Sequence[Call], float], list[Conversation]]
-    ) -> list[Conversation]:
+    def _send_limited(self, calls: Sequence[Call], now: float, send: _Send) -> list[Conversation]:
         """Send operations of which some have timeouts of their own: those with the same one together."""
         limits, self.limits = self.limits, {}
         touched: list[Conversation] = []

@@ -71,6 +71,14 @@ class SubdocResult(OperationResult):
         return self._known
 
     @property
+    def changed_values(self) -> list[bytes]:
+        """The JSON text of each spec's value, empty if it has none: those of :attr:`entries`."""
+        if self._known is None:
+            values = self._values
+            return [values.get(position, b"") for position in range(len(self._changed))]
+        return [entry.data for entry in self._known]
+
+    @property
     def values_given(self) -> bool:
         """Whether a mutation's answer has numbers of counters."""
         return self._known is not None or bool(self._values)

@@ -187,15 +187,15 @@ class HTTPChannel(ClientConnection):
             heads.check_count(head)
         line = REQUEST_LINE.match(head)
         if line is not None:
-            method, path, query_string = line.groups()
+            method, path, query_string = line.groups(b"")
             behind = head[line.end() :]
             reader = self.factory.heads
             read = reader.known.get(behind)
             if read is None:
                 read, headers = reader.new(head, line.end())
-                exchange = HTTP1Exchange(self, METHODS[method], path, query_string or b"", headers)
+                exchange = HTTP1Exchange(self, METHODS[method], path, query_string, headers)
             else:
-                exchange = HTTP1Exchange(self, METHODS[method], path, query_string or b"", read.headers)
+                exchange = HTTP1Exchange(self, METHODS[method], path, query_string, read.headers)
             if read.visit is not None:
                 exchange.visit = read.visit
         else:
@@ -205,7 +205,10 @@ class HTTPChannel(ClientConnection):
             if self.application.guard is not None:
                 exchange.visit = self.application.guard.look(unusual.headers)
             exchange.is_1_1 = unusual.is_1_1
-        if read.closes or not exchange.is_1_1:
+            if not unusual.is_1_1:
+                exchange.keep_alive = False
+                self._is_last = True
+        if read.closes:
             exchange.keep_alive = False
             self._is_last = True
         self._exchange = exchange

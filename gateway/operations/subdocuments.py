@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
-from couchbase.paths import PreparedLookup
+from couchbase.paths import PreparedLookup, PreparedMutation
 from couchbase.protocol.constants import Opcode, Status
 from couchbase.protocol.pathresults import PathResult, SubdocResult
 from couchbase.protocol.subdocument import (
@@ -336,7 +336,7 @@ def changed_body(result: SubdocResult) -> bytes:
 
 
 def _changed(result: SubdocResult) -> bytes:
-    return b"[%b]" % b",".join([b'{"value":%b}' % (entry.data or b"null") for entry in result.entries])
+    return b"[%b]" % b",".join([b'{"value":%b}' % (text or b"null") for text in result.changed_values])
 
 
 def _plan_mutate(asked: _Asked, source: Source, now: float) -> MutateIn:
@@ -360,7 +360,7 @@ def _plan_mutate(asked: _Asked, source: Source, now: float) -> MutateIn:
     if asked.preserves_expiry and expiry is not None and semantics is StoreSemantics.REPLACE:
         raise bad_request("preserveExpiry keeps the expiry, so no other expiry can be given")
     return MutateIn(
-        specs,
+        PreparedMutation(specs),
         semantics,
         expiry or 0,
         asked.preserves_expiry,

@@ -8,6 +8,8 @@ import gc
 import sys
 from collections import Counter
 
+from couchbase.protocol.call import Call
+from couchbase.result import Result
 from couchbase.transcoder import RawTranscoder
 from tests import work
 from tests.txcouchbase.memory import STORED, MemoryTestCase
@@ -155,8 +157,12 @@ class CostTests(MemoryTestCase):
             try:
                 start()
                 self.carry_out()
-                self.assertLess(gc.collect(), OPERATIONS)
+                gc.set_debug(gc.DEBUG_SAVEALL)
+                gc.collect()
+                self.assertEqual([one for one in gc.garbage if isinstance(one, (Call, Result))], [])
             finally:
+                gc.set_debug(0)
+                gc.garbage.clear()
                 gc.enable()
 
     def test_collections(self):

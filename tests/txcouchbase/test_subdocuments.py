@@ -3,8 +3,14 @@
 from twisted.internet.defer import Deferred, gatherResults, inlineCallbacks
 
 import couchbase.subdocument as SD
-from couchbase.exceptions import ArgumentError, NotFoundError, NotSupportedError, SubdocPathExistsError
-from couchbase.paths import PreparedLookup
+from couchbase.exceptions import (
+    ArgumentError,
+    KeyExistsError,
+    NotFoundError,
+    NotSupportedError,
+    SubdocPathExistsError,
+)
+from couchbase.paths import PreparedLookup, PreparedMutation
 from couchbase.result import MultiResult
 from couchbase.subdocument import SubdocResult
 from tests.txcouchbase.test_connection import NodeTestCase
@@ -70,6 +76,35 @@ class SubdocumentTests(NodeTestCase):
         self.assertFalse(missing.success)
         for wrong in ([], [SD.upsert("a", 1)], [SD.get("a")] * 17, ["a"]):
             self.assertRaises(ArgumentError, PreparedLookup, wrong)
+
+    @inlineCallbacks
+    def test_prepared_mutation(self):
+        """The same of mutations: one spec or several, of attributes as well, with every option."""
+        connection = self.open()
+        several = [SD.counter("n", 5), SD.upsert("at", 1, xattr=True), SD.array_append("list", 3)]
+        alone = [SD.counter("n", 1)]
+        for specs in (several, alone):
+            prepared = PreparedMutation(specs)
+            for options in (
+                {},
+                {"ttl": 60},
+                {"preserve_expiry": True},
+                {"durability_level": 1},
+                {"store_semantics": SD.StoreSemantics.UPSERT},
+            ):
+                yield connection.set_multi(dict.fromkeys("ab", {"n": 1, "list": [1]}))
+                plain = yield connection.mutate_in("a", specs, **options)
+                quick = yield connection.mutate_in("b", prepared, **options)
+                self.assertEqual((quick.entries, quick.key), (plain.entries, "b"))
+                self.assertEqual(quick.changed_values, [entry.data for entry in plain.entries])
+                for result in (plain, quick):
+                    self.assertEqual(result[0], 1 + (5 if specs is several else 1))
+                stored = yield connection.get_multi(["a", "b"])
+                self.assertEqual(stored["a"].value, stored["b"].value)
+        yield self.assertFailure(connection.mutate_in("b", PreparedMutation(alone), cas=1), KeyExistsError)
+        yield self.assertFailure(connection.mutate_in("missing", PreparedMutation(alone)), NotFoundError)
+        for wrong in ([], [SD.get("a")], [SD.upsert("a", 1)] * 17, ["a"]):
+            self.assertRaises(ArgumentError, PreparedMutation, wrong)
 
     @inlineCallbacks
     def test_multi(self):
