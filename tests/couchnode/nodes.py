@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections import deque
 from collections.abc import Callable, Generator
 from typing import Any
@@ -28,6 +29,12 @@ UUID = "0123456789abcdef0123456789abcdef"
 USER, PASSWORD = "ada", "secret"
 
 
+@functools.cache
+def rights_of(roles: tuple[Role, ...]) -> Rights:
+    """Return the rights of these roles; they are immutable, and take long to work out."""
+    return Rights(roles)
+
+
 class StubCluster:
     """The part of a cluster that the key-value server sees, in the open."""
 
@@ -46,9 +53,9 @@ class StubCluster:
         """Return the roles that were given, and the full use of each bucket that was allowed."""
         if user is None:
             open_bucket = self.unauthenticated_bucket
-            return Rights(() if open_bucket is None else bucket_roles([open_bucket]))
+            return rights_of(() if open_bucket is None else tuple(bucket_roles([open_bucket])))
         buckets = [bucket for name, bucket in self.allowed if name == user]
-        return Rights([*bucket_roles(buckets), *self.roles.get(user, ())])
+        return rights_of((*bucket_roles(buckets), *self.roles.get(user, ())))
 
     def config_bytes(self, bucket_name: str | None, node: Any) -> bytes:
         """Return a value that a test can recognise."""

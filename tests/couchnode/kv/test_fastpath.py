@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from struct import pack
 from typing import Any
@@ -186,6 +187,14 @@ def numbered(manifest: Manifest, name: str, number: int) -> Manifest:
     return restored_manifest(data)
 
 
+@functools.cache
+def own_manifest() -> Manifest:
+    """Return a manifest with the collections of KEYS."""
+    manifest = Manifest().with_collection("_default", "a").with_collection("_default", "b", 3)
+    manifest = manifest.with_collection("_default", "dropped").with_collection("_default", "large")
+    return numbered(manifest.without_collection("_default", "dropped"), "large", 128)
+
+
 class Node:
     """A node with a bucket of four vbuckets: 0 and 1 active, 2 a replica, 3 elsewhere."""
 
@@ -210,9 +219,7 @@ class Node:
                 vbucket.load(Item(b"\0b", b"not JSON", 0, 1_800_000_002, 1001, 2, 1))
                 for number, prefix in enumerate((b"\x08", b"\x09", b"\x80\x01", b"\x0a")):
                     vbucket.load(Item(prefix + b"a", b"[%d]" % number, 0, 0, 1002 + number, 3 + number, 1))
-        manifest = Manifest().with_collection("_default", "a").with_collection("_default", "b", 3)
-        manifest = manifest.with_collection("_default", "dropped").with_collection("_default", "large")
-        self.bucket.set_manifest(numbered(manifest.without_collection("_default", "dropped"), "large", 128))
+        self.bucket.set_manifest(own_manifest())
         self.bucket.dropper.stop()
         self.node.buckets["default"] = self.bucket
         factory = KeyValueFactory(self.node)
@@ -285,7 +292,7 @@ class Pair:
             node.bucket.state = bucket_state
             with (
                 patch.object(kvconnection, "quick_answers", quick_answers),
-                patch("couchnode.kv.session.uuid4", return_value="reference"),
+                patch("couchnode.kv.session.uuid4", lambda: "reference"),
             ):
                 for piece in pieces:
                     node.connection.dataReceived(piece)
