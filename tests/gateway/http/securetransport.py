@@ -154,6 +154,9 @@ class SecureTransport(Transport):
             data = self._outgoing.read()
             if data and self._front is not None:
                 self.tls.dataReceived(data)
+            elif not self._incoming.pending:
+                # Neither end has anything for the other.
+                break
 
     def _answer_end(self) -> None:
         if self.closes_at_once:
