@@ -117,7 +117,7 @@ def handshake(
         who = credentials
         yield from errors.insist(
             lambda: _authenticate(who, listed[0], nonce, plain_allowed, prefer_plain),
-            f"user {who.user!r} is not let in",
+            f"user {who.user!r:.200} is not let in",
         )
     what = f"bucket {bucket!r} cannot be opened" if bucket else "the node gives no cluster map"
     try:
@@ -237,7 +237,7 @@ def _authenticate(
         scram.finish(answer.value)
     except SaslFailure as failure:
         raise _error(
-            exceptions.AUTH_ERROR, f"{mechanism} authentication of {user!r} failed: {failure}"
+            exceptions.AUTH_ERROR, f"{mechanism} authentication of {user!r:.200} failed: {failure}"
         ) from failure
 
 
@@ -263,7 +263,9 @@ def _check_authenticated(answer: Frame, user: str) -> None:
         return
     if status in (Status.ETMPFAIL, Status.NOT_INITIALIZED, Status.EBUSY):
         raise _error(exceptions.ETMPFAIL, f"the node is not ready: {status_name(status)}", answer)
-    raise _error(exceptions.AUTH_ERROR, f"the server refused user {user!r}: {status_name(status)}", answer)
+    raise _error(
+        exceptions.AUTH_ERROR, f"the server refused user {user!r:.200}: {status_name(status)}", answer
+    )
 
 
 def _check_selected(answer: Frame, bucket: str, authenticated: bool) -> None:

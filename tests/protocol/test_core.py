@@ -205,6 +205,28 @@ class HandshakeTests(SynchronousTestCase):
         plan.send([response(0x1F), response(0x20, value=b"PLAIN")])
         self.assertRaises(AuthError, plan.send, [response(0x21, Status.AUTH_ERROR)])
 
+    def test_long_names(self):
+        """An error holds only a part of a long name: a gateway remembers errors of unknown users."""
+        who = Credentials("u" * 10_000, "p")
+        scram = [response(0x1F), response(0x20, value=b"SCRAM-SHA1")]
+        for mechanisms, answer in (
+            ([response(0x1F), response(0x20, value=b"PLAIN")], response(0x21, Status.AUTH_ERROR)),
+            (scram, response(0x21, Status.AUTH_ERROR)),
+            (scram, response(0x21, Status.AUTH_CONTINUE, value=b"r=other,s=c2FsdA==,i=4096")),
+            (scram, response(0x21, Status.SUCCESS)),
+        ):
+            plan, _ = self.start(credentials=who)
+            plan.send(mechanisms)
+            try:
+                step = plan.send([answer])
+                step.function(*step.arguments)
+            except (AuthError, sasl.SaslFailure) as failure:
+                error = failure
+            if isinstance(error, sasl.SaslFailure):
+                error = self.assertRaises(AuthError, plan.throw, error)
+            self.assertIn("uuu", error.message)
+            self.assertLess(len(str(error)), 500)
+
     def test_no_credentials_and_no_configuration(self):
         """Without credentials SASL is skipped; a node may give no map over this protocol."""
         plan, step = self.start(credentials=None)
