@@ -164,7 +164,11 @@ class OptionTests(SynchronousTestCase):
             (["--log-format", "json"], {}, "a daemon has no standard output"),
             (["--log-format", "json"], {"nodaemon": 1, "logfile": "x"}, "excludes twistd's --logfile"),
             (["--access-log-file", "x"], {}, "needs --access-log"),
-            (["--access-log", "--log-file", "x", "--access-log-file", "x"], {}, "it is --log-file"),
+            (
+                ["--access-log", "--log-file", "x", "--access-log-file", "x"],
+                {},
+                "it is the file of --log-file",
+            ),
             (["--access-log", "--access-log-file", "no/folder/x"], {}, "existing folder"),
             (["--access-log", "--access-log-format", "clf"], {}, "not one of extended, combined, json"),
         ):

@@ -118,11 +118,11 @@ class ResolveTests(SynchronousTestCase):
             ("--auth: none needs a service account", [*cluster, "--auth", "none"]),
             ("--auth: passthrough with the embedded node", ["--auth", "passthrough"]),
             ("--listen: 'tcp:1' can be reached from other machines", ["--listen", "tcp:1"]),
-            ("so say who may call", ["--listen", "tcp:8080:interface=0.0.0.0"]),
+            ("so restrict callers", ["--listen", "tcp:8080:interface=0.0.0.0"]),
             ("--listen: 'tcp:99999': there is no port 99999", ["--listen", "tcp:99999"]),
             ("there is no port -1", ["--listen", "tcp:-1:interface=127.0.0.1"]),
             ("--replicas: 1 replicas need at least 2 nodes", ["--replicas", "1", "--nodes", "1"]),
-            ("--bucket-password-file: it is about", [*cluster, "--bucket-password-file", password]),
+            ("--bucket-password-file: it is an option of", [*cluster, "--bucket-password-file", password]),
             ("--bucket-password-file: there is no file", ["--bucket-password-file", "/nonexistent"]),
             (
                 "--user: 'default' is the name of the bucket",

@@ -163,4 +163,4 @@ class ContainerTests(SynchronousTestCase):
         self.assertNotIn("dropin.cache", gateway.log)
         command = [*chroot, *image.command]
         refused = subprocess.run(command, env=image.environment, capture_output=True, text=True)
-        self.assertIn("say who may call", refused.stderr)
+        self.assertIn("restrict callers", refused.stderr)

@@ -492,7 +492,7 @@ class ChildTests(SynchronousTestCase):
             self.assertEqual(self.process.signals, ["KILL"], data)
             self.child.processEnded(Failure(ProcessTerminated(signal=9)))
             failure = self.failureResultOf(self.child.ready, WorkerFailed)
-            self.assertIn("does not speak as a worker", str(failure.value))
+            self.assertIn("it sent something other than", str(failure.value))
             self.assertFalse(failure.value.by_itself)
 
     def test_failed(self) -> None:

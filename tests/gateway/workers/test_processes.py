@@ -158,7 +158,7 @@ class HangUpTests(WorkersTestCase):
         (url,) = yield self.running.logged(r"listens on (\S+)")
         yield self.running.logged("embedded node: ")
         self.running.signal("HUP")
-        yield self.running.logged("SIGHUP: settings take effect at start only")
+        yield self.running.logged("SIGHUP: settings take effect only at start")
         self.assertEqual((yield self.fetch("GET", url + "/ready"))[0], 200)
         yield self.stop()
 

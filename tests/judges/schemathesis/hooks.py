@@ -25,12 +25,12 @@ BEYOND_SCHEMAS = [
     r"has \d+ bytes; keys have at most",
     "is not a time limit",
     "expected a duration as in",
-    "the expiry lies after",
+    "the expiry is after",
     # A number such as 2.0 is whole for JSON Schema; the gateway takes digits only, like the Data API.
     "expected a whole number from",
     "with a level it may be",
     "expected a JSON value|expected a JSON array|a JSON array of one or two",
-    "this is no cursor of a listing",
+    "this is not the cursor of a listing",
     "the parameters have .* bytes in percent-encoding",
     "project: ",
     "expiry: ",
@@ -42,8 +42,8 @@ BEYOND_SCHEMAS = [
     # A statement is one of two members; named parameters are further ones.
     "one of the members 'statement' and 'prepared'",
     "is not a member of a statement|a named parameter is",
-    "X-CB-Timeout says it, too|the path names the scope",
-    "expected 1 to 64 signs|: it is empty",
+    "X-CB-Timeout sets it, too|the path names the scope",
+    "expected 1 to 64 characters|: it is empty",
     # What the bucket, the node or the view engine can do.
     "the bucket has no replicas|the bucket has \\d+ replicas",
     "the cluster refused|The request is malformed:",
@@ -71,7 +71,7 @@ def filter_failure(context: Any, failure: Any, case: Any, response: Any) -> bool
     """Return whether a failure is one: not if the request was refused for a reason beyond its schema, or for
     the state of the document."""
     name = type(failure).__name__
-    if response.status_code == 501 and "the embedded node has documents and views only" in response.text:
+    if response.status_code == 501 and "the embedded node has only documents and views" in response.text:
         return False
     if response.status_code == 504 and _WAITED.search(response.text):
         return False
