@@ -256,7 +256,7 @@ WRITES = [
     storing("with X-CB-Timeout", IN_TIME, {"X-CB-Timeout": "2s"}),
     storing(
         "with If-Match",
-        "the version is another one each time: the head and the condition are parsed",
+        "the version is another one each time: it is found in the head, and read",
         {"If-Match": "{etag}"},
         family="matched",
         opening=raw("GET", document("matched")),
@@ -269,7 +269,7 @@ WRITES = [
     ),
     storing(
         "with X-CB-DurabilityLevel",
-        "sent separately: later operations on its key wait for it",
+        "later operations on its key wait for it",
         {"X-CB-DurabilityLevel": "Majority"},
     ),
     storing("with Content-Type: text/plain", "other flags", {"Content-Type": "text/plain"}),
@@ -332,7 +332,12 @@ ACTIONS = [
     acting("lookup of one path", PLANNED + "; the answer is composed", "lookup", LOOKUP),
     acting("lookup of three paths", "three parts of the answer are composed", "lookup", LOOKUP_3),
     acting("mutate of one path", "the body is parsed, the answer composed", "mutate", MUTATE),
-    acting("mutate of three paths", "each path is checked, encoded and answered", "mutate", MUTATE_3),
+    acting(
+        "mutate of three paths",
+        PLANNED + "; each path is answered",
+        "mutate",
+        MUTATE_3,
+    ),
     acting("append", READ_ONCE, "append", " ", family="grown"),
     acting("prepend", READ_ONCE, "prepend", " ", family="grown"),
     acting(
