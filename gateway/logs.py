@@ -9,6 +9,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Mapping
+from os.path import isdir
 from pathlib import Path
 
 from twisted.application.service import IServiceCollection
@@ -245,6 +246,7 @@ def check_folder(path: str) -> str:
     :raises ValueError: its folder does not exist, or the path is a folder.
     """
     absolute = Path(path).absolute()
-    if absolute.is_dir() or not absolute.parent.is_dir():
+    # Not the methods of Path, which raise an error for a name that is too long.
+    if isdir(absolute) or not isdir(absolute.parent):
         raise ValueError(path)
     return str(absolute)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from os.path import isfile
 from pathlib import Path
 
 from twisted.internet.endpoints import serverFromString
@@ -247,7 +248,8 @@ def key_set(value: str) -> str:
 
 def existing_file(value: str) -> str:
     """Parse the path of an existing file; returned as an absolute path."""
-    if not Path(value).is_file():
+    # Not Path.is_file(), which raises an error for a name that is too long.
+    if not isfile(value):
         raise Wrong(f"there is no file {value!r}")
     # The file is read again on SIGHUP, and twistd may have changed its working directory by then.
     return str(Path(value).absolute())

@@ -189,7 +189,7 @@ def _from_file(path: str) -> _Source:
     try:
         with open(path, "rb") as file:
             content = tomllib.load(file)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UsageError(f"--config: {path}: {error}") from None
     known = {setting.name: setting for setting in SETTINGS if setting.name != "config"}
     source = {}
@@ -202,13 +202,24 @@ def _from_file(path: str) -> _Source:
             values = value if isinstance(value, list) else [value]
             if not all(isinstance(one, str) for one in values):
                 raise UsageError(f"{label}: expected a list of strings")
+            _check_nul(label, *values)
             source[setting.name] = _parsed(setting, label, values)
-        elif isinstance(value, (str, int, float)):
-            plain = value if isinstance(value, bool) or setting.parse is None else str(value)
-            source[setting.name] = _parsed(setting, label, plain)
+        elif setting.parse is None:
+            if not isinstance(value, (str, int, float)):
+                raise UsageError(f"{label}: expected true or false")
+            source[setting.name] = _parsed(setting, label, value)
+        elif isinstance(value, bool) or not isinstance(value, (str, int, float)):
+            raise UsageError(f"{label}: expected a string or a number")
         else:
-            raise UsageError(f"{label}: expected a string, a number or a boolean")
+            _check_nul(label, str(value))
+            source[setting.name] = _parsed(setting, label, str(value))
     return source
+
+
+def _check_nul(label: str, *values: str) -> None:
+    # Neither a command line nor the environment can contain it, so nothing else expects it.
+    if any("\0" in value for value in values):
+        raise UsageError(f"{label}: expected text without NUL characters")
 
 
 def _checked(values: dict[str, Any], labels: dict[str, str]) -> Settings:
@@ -301,7 +312,7 @@ def _password(path: str, refuse: Callable[[str, str], UsageError], option: str =
     try:
         # Not splitlines(), which also splits at characters other than line feeds.
         first = Path(path).read_text("utf-8-sig").partition("\n")[0].removesuffix("\r")
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise refuse(option, f"{path}: {error}") from None
     if not first:
         raise refuse(option, f"the first line of {path} is empty; it must be the password")

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jwt
+
+from gateway.access.files import read_file
 
 __all__ = [
     "ALGORITHMS",
@@ -30,6 +31,7 @@ _LEAST_RSA_BITS = 2048
 _MOST_RSA_BITS = 8192
 _LEAST_SECRET_BYTES = 32
 _LONGEST_KID = 256
+_PRIVATE = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth"})
 
 
 class WrongKeySet(ValueError):
@@ -71,13 +73,9 @@ def read_key_set(path: str) -> KeySet:
     :raises WrongKeySet: the file cannot be read, or has no usable key.
     """
     try:
-        content = Path(path).read_bytes()
-    except OSError as error:
+        return parse_key_set(read_file(path, LARGEST_SET), secrets=True)
+    except ValueError as error:
         raise WrongKeySet(f"{path}: {error}") from None
-    try:
-        return parse_key_set(content, secrets=True)
-    except WrongKeySet as wrong:
-        raise WrongKeySet(f"{path}: {wrong}") from None
 
 
 def parse_key_set(content: bytes, *, secrets: bool) -> KeySet:
@@ -126,19 +124,19 @@ def _signing_key(row: Mapping[str, Any], *, secrets: bool) -> SigningKey | None:
         algorithm is None
         or (algorithm == "HS256" and not secrets)
         or row.get("use", "sig") != "sig"
-        or (operations is not None and "verify" not in operations)
+        or not (operations is None or (isinstance(operations, list) and "verify" in operations))
         or not (kid is None or (isinstance(kid, str) and len(kid) <= _LONGEST_KID))
     ):
         return None
+    # A private key in the set is a mistake of its owner. Only its public half is read: without its primes,
+    # they would be computed, which takes seconds.
+    public = {name: value for name, value in row.items() if name not in _PRIVATE}
     try:
-        key: Any = jwt.PyJWK(dict(row), algorithm).key
+        key: Any = jwt.PyJWK(public, algorithm).key
     except Exception:  # noqa: BLE001  # PyJWT and cryptography raise many kinds for invalid numbers
         return None
     if algorithm == "HS256":
         return SigningKey(kid, algorithm, key) if len(key) >= _LEAST_SECRET_BYTES else None
-    if hasattr(key, "public_key"):
-        # A private key in the set is a mistake of its owner; only its public half is kept.
-        key = key.public_key()
     if algorithm == "RS256" and not _LEAST_RSA_BITS <= key.key_size <= _MOST_RSA_BITS:
         return None
     return SigningKey(kid, algorithm, key)

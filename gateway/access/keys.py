@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timezone
 from hashlib import sha256
 from hmac import compare_digest
-from pathlib import Path
 from secrets import token_urlsafe
 from typing import NamedTuple
 
+from gateway.access.files import read_file
 from gateway.access.rights import Identity
 
 __all__ = ["PREFIX", "ApiKey", "ApiKeys", "WrongKeys", "key_line", "new_key", "read_keys"]
@@ -18,8 +18,10 @@ PREFIX = "cgk_"
 """Prefix of every key: it lets secret scanners find leaked keys, and distinguishes a key from a token."""
 
 _MOST_KEYS = 100_000
-_LINE = re.compile(r"([A-Za-z0-9_.@-]{1,64})\s+sha256:([0-9a-f]{64})(?:\s+(\d{4}-\d\d-\d\d))?")
+_LARGEST_FILE = 2**25
+_LINE = re.compile(r"([A-Za-z0-9_.@-]{1,64})\s+sha256:([0-9a-f]{64})(?:\s+([0-9]{4}-[0-9]{2}-[0-9]{2}))?")
 _LONGEST_KEY = 256
+_DAY_SECONDS = 86400
 
 
 class WrongKeys(ValueError):
@@ -86,8 +88,8 @@ def read_keys(path: str) -> ApiKeys:
     :raises WrongKeys: the file cannot be read, or is invalid.
     """
     try:
-        text = Path(path).read_text("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+        text = read_file(path, _LARGEST_FILE).decode("utf-8-sig")
+    except ValueError as error:
         raise WrongKeys(f"{path}: {error}") from None
     keys: dict[bytes, ApiKey] = {}
     names = set()
@@ -119,5 +121,6 @@ def _key(content: str, where: str) -> ApiKey:
             last = datetime.strptime(day, "%Y-%m-%d").replace(tzinfo=timezone.utc)
         except ValueError:
             raise WrongKeys(f"{where}: {day} is not a day") from None
-        until = (last + timedelta(days=1)).timestamp()
+        # Not the day after it: 9999-12-31, which often stands for no end, has none.
+        until = last.timestamp() + _DAY_SECONDS
     return ApiKey(name, bytes.fromhex(digest), until)

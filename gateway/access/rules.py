@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from gateway.access.actions import ACTIONS
+from gateway.access.files import read_file
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -49,6 +50,8 @@ KINDS = {
 _MAX_RULES = 500
 _MAX_ENTRIES = 200
 _MAX_WILDCARDS = 500
+_LARGEST_FILE = 2**23
+_LARGEST_PASSWORD_FILE = 2**16
 _RULE_MEMBERS = frozenset({"name", "who", "buckets", "scopes", "collections", "allow", "account"})
 _ACCOUNT_MEMBERS = frozenset({"user", "password-file"})
 _RULE_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
@@ -185,9 +188,9 @@ def read_rules(path: str, content: bytes | None = None) -> RuleTable:
     :raises WrongRules: the table cannot be read, or is invalid.
     """
     try:
-        text = (Path(path).read_bytes() if content is None else content).decode("utf-8")
-        table = tomllib.loads(text)
-    except (OSError, ValueError, RecursionError) as error:
+        content = read_file(path, _LARGEST_FILE) if content is None else content
+        table = tomllib.loads(content.decode("utf-8-sig"))
+    except (ValueError, RecursionError) as error:
         raise WrongRules(f"{path}: {error}") from None
     try:
         return _table(table, Path(path).parent)
@@ -227,9 +230,10 @@ def _account(where: str, row: Any, folder: Path) -> Account:
         raise WrongRules(f"{where}: expected a user name and the path of a file")
     path = folder / file
     try:
-        password = path.read_text("utf-8-sig").partition("\n")[0].removesuffix("\r")
-    except (OSError, UnicodeDecodeError) as error:
+        text = read_file(path, _LARGEST_PASSWORD_FILE).decode("utf-8-sig")
+    except ValueError as error:
         raise WrongRules(f"{where}: password-file: {error}") from None
+    password = text.partition("\n")[0].removesuffix("\r")
     if not password or not password.isprintable():
         raise WrongRules(
             f"{where}: the first line of {path} must be the password, without control characters"
@@ -254,7 +258,7 @@ def _rule(row: Mapping[str, Any], number: int, accounts: Mapping[str, Account]) 
         raise WrongRules(f"{where}: allow: {wrong[0]!r} is not one of {', '.join(ACTIONS)}, *")
     account = row.get("account")
     if account is not None:
-        if account not in accounts:
+        if not isinstance(account, str) or account not in accounts:
             raise WrongRules(f"{where}: account: there is no [accounts.{account}]")
         if any(kind == "user" for kind, _ in who):
             raise WrongRules(

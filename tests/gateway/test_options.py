@@ -100,8 +100,26 @@ class ResolveTests(SynchronousTestCase):
             ("c.toml: timeout: '-1'", ["--config", path], {}),
             ("c.toml: tiemout: there is no such setting", ["--config", unknown], {}),
             ("--config: ", ["--config", broken], {}),
+            ("--config: ", ["--config", self.file("x = " + "[" * 5000)], {}),
+            (f"--access: there is no file '{'x' * 300}", ["--access", "x" * 300], {}),
+            (": File name too long", ["--log-file", "x" * 300], {}),
         ):
             self.refuses(words, arguments, environment)
+
+    def test_kinds_of_values(self) -> None:
+        """A file that gives a setting a value of another kind is refused with words, whatever the setting."""
+        for setting in SETTINGS:
+            if setting.name == "config":
+                continue
+            for value in ("true", "1979-05-27", "[[]]", "{}", '"\\u0000"', "nan"):
+                path = self.file(f"{setting.attribute} = {value}")
+                try:
+                    self.resolve(["--config", path])
+                except UsageError as error:
+                    self.assertIn("c.toml: ", str(error))
+                    continue
+                # A switch takes true, and some texts may be this word.
+                self.assertEqual(value, "true" if setting.parse is None else "nan", setting.name)
 
     def test_what_does_not_go_together(self) -> None:
         """Each invalid combination is reported for the option at fault."""

@@ -57,6 +57,15 @@ class KeyTests(SynchronousTestCase):
         self.assertEqual((keys.find(b"cgk_a", end - 0.1) or (None, 0))[1], end)
         self.assertIsNone(keys.find(b"cgk_a", end))
 
+    def test_last_day_of_all(self) -> None:
+        """The last day that a calendar has, which often stands for no end, is a day like others."""
+        for day, end in (("9999-12-31", 253402300800.0), ("0001-01-01", -62135510400.0)):
+            keys = self.read(f"a sha256:{fingerprint('cgk_a')} {day}\n")
+            found = keys.find(b"cgk_a", end - 1)
+            assert found is not None
+            self.assertEqual(found[1], end)
+            self.assertIsNone(keys.find(b"cgk_a", end))
+
     def test_mistakes(self) -> None:
         """Each is refused with its line."""
         good = f"a sha256:{ANY}\n"
@@ -68,6 +77,8 @@ class KeyTests(SynchronousTestCase):
             (f"two words sha256:{ANY}\n", "1: expected NAME"),
             (f"a sha256:{ANY} tomorrow\n", "1: expected NAME"),
             (f"a sha256:{ANY} 2027-02-30\n", "2027-02-30 is not a day"),
+            (f"a sha256:{ANY} 0000-01-01\n", "0000-01-01 is not a day"),
+            (f"a sha256:{ANY} \u0662\u0660\u0662\u0667-01-01\n", "1: expected NAME"),
             (good + f"a sha256:{'1' * 64}\n", "2: there is another key"),
             (good + f"b sha256:{ANY}\n", "2: there is another key"),
             ("cgk_secret\n", "1: expected NAME"),

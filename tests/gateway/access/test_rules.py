@@ -77,6 +77,7 @@ class FileTests(SynchronousTestCase):
         self.assertEqual((table.accounts["app"].user, table.accounts["app"].password), ("app", "secret"))
         self.assertNotIn("secret", repr(table))
         self.assertEqual(self.read("").rules, ())
+        self.assertEqual(self.read("\ufeff" + TABLE).accounts, table.accounts)
 
     def test_mistakes(self) -> None:
         """Each is refused with the rule, the member and what was expected."""
@@ -108,6 +109,10 @@ class FileTests(SynchronousTestCase):
             (good + "scopes = []", "scopes: expected a list"),
             (good + "collections = ''", "collections: expected a list"),
             (good + "account = 'x'", "there is no [accounts.x]"),
+            (good + "account = []", "there is no [accounts.[]]"),
+            (good + "account = {}", "there is no [accounts.{}]"),
+            ("[accounts.x]\nuser = 'x'\npassword-file = \"\\u0000\"", "accounts.x: password-file"),
+            ("[accounts.x]\nuser = 'x'\npassword-file = '.'", "accounts.x: password-file"),
             (good + good, "two rules have the name 'r'"),
             ("[accounts.x]\nuser = 'x'", "accounts.x: expected user and password-file"),
             ("[accounts.x]\nuser = 'x'\npassword-file = 'none'", "accounts.x: password-file"),

@@ -321,6 +321,7 @@ class KeySetTests(SynchronousTestCase):
             (jwk(EC, "k", alg="RS256"), True),
             (jwk(RSA, "k", use="enc"), True),
             (jwk(RSA, "k", key_ops=["sign"]), True),
+            *((jwk(RSA, "k", key_ops=odd), True) for odd in (5, True, "verify", {"verify": 1}, [["verify"]])),
             (jwk(RSA, "x" * 257), True),
             ({**jwk(RSA), "kid": 5}, True),
             (jwk(SECRET, "k"), False),
@@ -358,6 +359,17 @@ class KeySetTests(SynchronousTestCase):
         found = parse_key_set(jwks(row), secrets=False).find("d", "EdDSA")
         assert found is not None
         self.assertFalse(hasattr(found.key, "sign"))
+
+    def test_private_numbers(self) -> None:
+        """The private numbers of a key are not looked at: without its primes, they would be computed, which
+        takes seconds; and wrong ones say nothing about the public half."""
+        for row in (
+            {**jwk(RSA, "k"), "d": b64(2**2047 + 1)},
+            {**jwk(RSA, "k"), "d": 5, "p": [], "q": None, "dp": "", "dq": "!", "qi": {}, "oth": 1},
+            {**jwk(EC, "k"), "d": b64(b"\0" * 32)},
+            {**jwk(ED, "k"), "d": "AA"},
+        ):
+            self.assertTrue(parse_key_set(jwks(row), secrets=False).knows("k"), row)
 
 
 JSON_VALUES = recursive(
