@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import Any
 
 from twisted.application.service import IService, IServiceMaker
@@ -34,6 +36,18 @@ class PluginTests(TestCase):
         verifyObject(IServiceMaker, found[0])
         self.assertIs(found[0].options, Options)
         self.assertIs(found[0].makeService, makeService)
+
+    def test_the_command_line_alone(self) -> None:
+        """Help, version and refusals do not wait for the import of the gateway."""
+        code = """
+import atexit, sys
+from gateway.commandline import main
+atexit.register(lambda: print(sorted({"gateway.service", "couchnode.embedded"} & set(sys.modules))))
+main()
+"""
+        for option, status in (("--version", 0), ("--help", 0), ("--no-such-option", 2)):
+            done = subprocess.run([sys.executable, "-c", code, option], capture_output=True, text=True)
+            self.assertEqual((done.stdout.splitlines()[-1], done.returncode), ("[]", status), done)
 
     def test_drop_ins_are_found(self) -> None:
         """Metrics is a plugin like any other, and can be left out."""
