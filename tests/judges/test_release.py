@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 from urllib.request import Request, urlopen
 
@@ -74,6 +75,20 @@ class ReleaseTests(SynchronousTestCase):
         for pin in pins:
             if "==" in pin and ";" not in pin and not pin.startswith(("setuptools", "pip")):
                 self.assertIn(pin.lower(), {name.replace("_", "-") for name in found})
+
+    def test_sdist(self) -> None:
+        """The sdist alone builds the same wheel."""
+        assert self.dist is not None
+        (sdist,) = self.dist.glob("*.tar.gz")
+        (wheel,) = self.dist.glob("*.whl")
+        folder = self.dist.parent / "from-sdist"
+        pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", folder, sdist]
+        subprocess.run(pip, check=True, capture_output=True)
+        with zipfile.ZipFile(wheel) as one, zipfile.ZipFile(folder / wheel.name) as other:
+            self.assertEqual(
+                {name: other.read(name) for name in other.namelist()},
+                {name: one.read(name) for name in one.namelist()},
+            )
 
     def test_installation(self) -> None:
         """The wheel in a clean environment with the newest requirements: commands, documents, manual."""
