@@ -56,7 +56,7 @@ def measure_clients(
         for name, kind in flavours.items():
             python = str(OFFICIAL_PYTHON) if kind == "official" else OWN_PYTHON
             command = [python, str(HERE / "client_worker.py"), kind, node.address, USER, PASSWORD, str(count)]
-            # From elsewhere, so that the official client is not hidden by this checkout's package.
+            # Run it in another folder, so that the official client is not hidden by this checkout's package.
             for case, (rate, cost) in run_json(command, cwd="/", timeout=WORKER_SECONDS).items():
                 rates.add(name, case, rate)
                 costs.add(name, case, cost)

@@ -95,7 +95,7 @@ def absence(driver: str) -> str | None:
     if not module:
         return None
     try:
-        # From elsewhere, so that the official client is not hidden by this checkout's package.
+        # Run it in another folder, so that the official client is not hidden by this checkout's package.
         done = subprocess.run(
             [python_of(driver), "-c", f"import {module}"],
             cwd="/",

@@ -229,7 +229,7 @@ def fastapi(stack: ExitStack, *arguments: str, modules: str) -> Server:
     :raises Missing: the modules are not there.
     """
     try:
-        # From elsewhere, so that the official client is not hidden by this checkout's package.
+        # Run it in another folder, so that the official client is not hidden by this checkout's package.
         check = [str(OFFICIAL_PYTHON), "-c", f"import {modules}"]
         done = subprocess.run(check, cwd="/", stdin=subprocess.DEVNULL, capture_output=True, text=True)
     except FileNotFoundError:

@@ -62,7 +62,7 @@ _HOMES = {
     "set_pickle_converters": "transcoder",
     **{name: "user_constants" for name in __all__ if name.startswith(("FMT_", "LOCKMODE_", "OBS_"))},
 }
-# ``import couchbase`` alone is enough for couchbase.exceptions and the like, as it was in SDK 1.2.
+# ``import couchbase`` alone is enough for couchbase.exceptions and other modules, as in SDK 1.2.
 _MODULES = frozenset(
     {
         *(

@@ -1,4 +1,4 @@
-"""The codes of the C library by its names, ``LCB_KEY_ENOENT`` and the like.
+"""The codes of the C library by its names, such as ``LCB_KEY_ENOENT``.
 
 They are for programs that compare ``rc`` with them. In the original, this was the compiled part; without a C
 library, only the names that its own tests use exist.

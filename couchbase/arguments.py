@@ -92,7 +92,7 @@ def key_collection(keys: object) -> list[Any]:
         or not isinstance(keys, Sized)
         or not isinstance(keys, Iterable)
     ):
-        raise ArgumentError.pyexc("keys must be a list, tuple, set, dict or the like", obj=keys)
+        raise ArgumentError.pyexc("keys must be a list, tuple, set, dict or a similar collection", obj=keys)
     size = len(keys)
     if not size:
         raise ArgumentError.pyexc("no keys given", obj=keys)

@@ -30,7 +30,7 @@ _encoder = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False)
 def _make_json_parts() -> Callable[[Any, int], Any]:
     """Return the encoder for compact JSON with non-ASCII characters as they are: value, 0 -> parts of text.
 
-    ``JSONEncoder.encode`` builds its accelerator anew for each value; this one is built once.
+    ``JSONEncoder.encode`` builds its accelerator again for each value; this one is built once.
     Without its table of objects being encoded a cycle ends in RecursionError.
     """
     make: Any = getattr(json.encoder, "c_make_encoder", None)

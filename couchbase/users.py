@@ -28,7 +28,7 @@ class AuthDomain:
     Local = "local"
     """The cluster checks their passwords."""
     External = "external"
-    """Another service checks them: LDAP, for instance."""
+    """Another service checks them, for example LDAP."""
 
 
 ResultT = TypeVar("ResultT")

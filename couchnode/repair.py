@@ -4,11 +4,11 @@ A node does not start on documents that are missing, older than its cluster.json
 wrong answers. The first remedy is a copy of the data directory. Without one, this makes the directory usable
 again, and reports the losses:
 
-- a missing or empty file is created anew, without documents;
+- a missing or empty file is created again, without documents;
 - a file older than cluster.json is accepted as it is;
 - changes that were only in a lost log are given up;
 - damaged documents are moved to the table ``damaged`` of their file;
-- damaged or missing records of vbuckets are created anew from the documents.
+- damaged or missing records of vbuckets are created again from the documents.
 
 Indexes of views are removed; they are rebuilt. A file that SQLite cannot read is left alone.
 """

@@ -93,7 +93,7 @@ class NodeTls:
     def reload(self) -> None:
         """Read the files again, for new connections; open ones are not affected.
 
-        :raises TlsError: a file cannot be used; the earlier content stays in force.
+        :raises TlsError: a file cannot be used; the earlier content stays in effect.
         """
         self._contexts = {protocols: self._made(protocols) for protocols in (*self._contexts, ())}
 

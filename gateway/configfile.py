@@ -55,5 +55,5 @@ def _assignment(setting: Setting, value: Any) -> str:
 def _literal(value: Any) -> str:
     if isinstance(value, bool | int | float):
         return json.dumps(value)
-    # JSON's strings are TOML's, but for a character that TOML wants escaped.
+    # JSON's strings are TOML's, except for a character that TOML requires escaped.
     return json.dumps(str(value), ensure_ascii=False).replace("\x7f", "\\u007f")

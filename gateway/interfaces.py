@@ -124,7 +124,7 @@ class IGatewayPlugin(Interface):
     def on_operation(operation: str, outcome: str, count: int) -> None:
         """Count key-value operations.
 
-        :param operation: its SDK name, for instance ``get``.
+        :param operation: its SDK name, for example ``get``.
         :param outcome: ``ok``, or the error code.
         :param count: number of operations.
         """

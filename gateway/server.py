@@ -68,8 +68,8 @@ _PROBE_KEY = b"couchgateway:ready"
 def forget_what_stays() -> None:
     """Freeze the objects that live as long as the process: collections then scan only what requests allocate.
 
-    Modules and the like are some hundred thousand such objects; a full collection that scans them delays all
-    requests by tens of milliseconds.
+    Modules and similar objects are some hundred thousand such objects; a full collection that scans them
+    delays all requests by tens of milliseconds.
     """
     gc.collect()
     gc.freeze()

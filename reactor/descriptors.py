@@ -19,7 +19,7 @@ def raise_limit() -> int | None:
     The soft limit is low by tradition (1024), for programs that use ``select``; this is not one of them.
     Processes started from now on inherit the limit.
 
-    :returns: the limit now in force; ``None`` if there is none, or the system does not report it.
+    :returns: the limit now in effect; ``None`` if there is none, or the system does not report it.
     """
     if resource is None:
         return None

@@ -108,7 +108,7 @@ class AnswerReader:
                 if status in _NO_FAILURES and not (
                     magic != _RESPONSE or key_length or end > size or extras_length > body
                 ):
-                    # A missing document, and to an add an existing one, is a result, too, to those who asked
+                    # A missing document, and to an add an existing one, is a result, too, if the caller asked
                     # for that.
                     call = pending.get(opaque)
                     if (

@@ -118,7 +118,7 @@ class ViewRequest(NamedTuple):
 
 
 class PlainOptions(QueryOptions, total=False):
-    """Arguments of a view by name, but for the row processor; its query's options are among them."""
+    """Arguments of a view by name, except the row processor; its query's options are among them."""
 
     streaming: bool
     include_docs: bool

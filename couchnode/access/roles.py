@@ -72,7 +72,7 @@ class Role(NamedTuple):
 
     @property
     def concerns_security(self) -> bool:
-        """Whether it allows more on users or security than to read them: only those who may do that, too,
+        """Whether it allows more on users or security than to read them: only users who may do that, too,
         give and take it."""
         return any(is_allowed(permission, self.patterns) for permission in _SECURITY)
 

@@ -104,7 +104,7 @@ def interesting_stats(node: int, parts: Iterable[NodeBucket], rates: Rates) -> d
 def bucket_samples(
     name: str, parts: Sequence[NodeBucket], connections: int, rates: Rates
 ) -> dict[str, list[float]]:
-    """Return the ``samples`` of a bucket but for the time: one value each, over all nodes.
+    """Return the ``samples`` of a bucket except the time: one value each, over all nodes.
 
     Commands, and documents that come into the queue for the disk and leave it, are rates a second, as the
     cluster manager gives them; all else is as the STAT command has it.

@@ -278,7 +278,7 @@ class Cluster:
         """Change a bucket's settings.
 
         :param change: current settings -> new ones; called after earlier changes are done.
-        :returns: fires when the settings are in force. Fails with :class:`NoSuchBucket` or
+        :returns: fires when the settings are in effect. Fails with :class:`NoSuchBucket` or
             :class:`DefinitionError`.
         """
         return self._change(self._edit_bucket, name, change)
@@ -348,7 +348,7 @@ class Cluster:
         """Change the scopes and collections of a bucket.
 
         :param change: current manifest -> the next one; called after earlier changes are done.
-        :returns: fires with the manifest when it is on disk and in force on every node. Fails with
+        :returns: fires with the manifest when it is on disk and in effect on every node. Fails with
             :class:`NoSuchBucket` or :class:`~couchnode.data.manifest.ManifestError`.
         """
         return self._change(self._change_manifest, name, change)
@@ -407,7 +407,7 @@ class Cluster:
 
     @inlineCallbacks
     def _publish(self, bucket: Bucket, changed: Bucket) -> Steps:
-        """Put a new definition, map or manifest of an existing bucket in force."""
+        """Apply a new definition, map or manifest of an existing bucket."""
         name = bucket.definition.name
         self._bump(changed)
         yield self._save({**self.buckets, name: changed})
@@ -439,7 +439,7 @@ class Cluster:
         tell(self.on_config_change, name)
 
     def _save(self, buckets: dict[str, Bucket] | None = None) -> Deferred[None]:
-        """Write the metadata, with ``buckets`` in place of those in force if they are given."""
+        """Write the metadata, with ``buckets`` in place of the current ones if they are given."""
         if self._directory is None:
             return succeed(None)
         return deferToThread(self._directory.save, self._record(buckets))

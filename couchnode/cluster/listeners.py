@@ -1,4 +1,4 @@
-"""Those who want to know when a bucket changed: called one after the other, whatever one of them raises."""
+"""Listeners for changes of a bucket: called one after the other, whatever one of them raises."""
 
 from __future__ import annotations
 

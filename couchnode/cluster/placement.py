@@ -90,7 +90,7 @@ class Placement:
         return in_order
 
     def define(self, bucket: Bucket) -> None:
-        """Put the settings of a bucket, and its scopes and collections, in force on every node."""
+        """Apply the settings of a bucket, and its scopes and collections, on every node."""
         definition = bucket.definition
         for node in self._nodes:
             part = node.buckets[definition.name]

@@ -182,7 +182,7 @@ class UserStore:
         self.changed()
 
     def changed(self) -> None:
-        """Put a change of users or groups in force: compute the rights again, and call the listeners."""
+        """Apply a change of users or groups: compute the rights again, and call the listeners."""
         self.version += 1
         self._rights.clear()
         for listener in list(self.on_change):

@@ -190,7 +190,7 @@ class NodeBucket:
     # ---- collections -----------------------------------------------------------------------------
 
     def set_manifest(self, manifest: Manifest) -> None:
-        """Put other scopes and collections in force, at once.
+        """Apply other scopes and collections immediately.
 
         The documents of dropped collections cannot be reached any more; memory and disk are freed in the
         background. Synchronous writes in them fail with SYNC_WRITE_AMBIGUOUS.

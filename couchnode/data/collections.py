@@ -12,7 +12,7 @@ class Collections:
     """The collections of one bucket on one node.
 
     :param ledger: gets the maximum expiry of documents.
-    :ivar manifest: the manifest in force.
+    :ivar manifest: the current manifest.
     :ivar by_id: every collection, by its id.
     :ivar by_prefix: the same, by what the keys of its documents begin with.
     :ivar quick: the first bytes of keys of collections whose whole prefix is that byte.
@@ -23,7 +23,7 @@ class Collections:
         self.set(manifest)
 
     def set(self, manifest: Manifest) -> frozenset[bytes]:
-        """Put another manifest in force; return the prefixes of the collections that are gone."""
+        """Apply another manifest; return the prefixes of the dropped collections."""
         before = getattr(self, "by_prefix", {})
         self.manifest = manifest
         self.by_id: dict[int, Collection] = manifest.by_id

@@ -3,7 +3,7 @@
 The reactor never touches the file. Each :class:`SqliteStore` owns one thread, which opens the
 file, reads it during warm-up and writes batches; every method returns a Deferred. A batch is one
 transaction in write-ahead mode with ``synchronous=FULL``: when its Deferred fires, the batch
-survives a power cut, and a process killed at any point leaves a file that opens without repair.
+survives a power failure, and a process killed at any point leaves a file that opens without repair.
 """
 
 from __future__ import annotations

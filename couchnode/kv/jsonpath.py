@@ -206,7 +206,7 @@ def _past(text: bytes, at: int, above: int) -> int:
 
 
 def _past_container(text: bytes, at: int) -> tuple[int, int]:
-    """Return where a container ends, and how many were open at once, but for those without others in them.
+    """Return where a container ends, and how many were open at once, except those without others in them.
 
     No step looks at more than some 10 KiB, since other threads wait for it.
     """

@@ -205,7 +205,7 @@ class Session:
         self.rights_changed()
 
     def rights_changed(self) -> None:
-        """Work out anew what the user may do in the bucket in use: another one, or other rights."""
+        """Compute again what the user may do in the current bucket: another one, or other rights."""
         cluster, used = self.node.cluster, self._bucket
         if self.user is not None:
             name = None if used is None else used.name

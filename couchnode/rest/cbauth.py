@@ -65,7 +65,7 @@ class Services(Leaf):
         self._access = Access(cluster)
         self._node_uuid = node_uuid(cluster.uuid, node.index)
         self._open: dict[str, ServiceConnection] = {}
-        # Numbers of versions begin anew with the process, so they are mixed with something that does not.
+        # Version numbers restart with the process, so they are mixed with a value that does not.
         self._run = secrets.token_bytes(16)
         self._log = Logger(namespace=__name__)
 

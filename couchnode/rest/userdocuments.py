@@ -20,7 +20,7 @@ MIN_PAGE, MAX_PAGE = 2, 100
 
 
 class Visible:
-    """The documents for one caller: roles that concern security are shown to those who may manage it.
+    """The documents for one caller: roles that concern security are shown to callers who may manage it.
 
     :param sees_security: whether the caller may.
     """

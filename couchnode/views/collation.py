@@ -48,7 +48,7 @@ _unpack_bits = Struct(">Q").unpack
 
 _ALL_BITS = (1 << 64) - 1
 
-# Strings this short are cached: names of types, countries and the like repeat often.
+# Strings this short are cached: names of types, countries and similar texts repeat often.
 _MEMO_LENGTH = 64
 _MEMO_SIZE = 16384
 

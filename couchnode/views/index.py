@@ -2,7 +2,7 @@
 
 Rows, the count of them, the marks (up to where the index knows each vbucket) and a build error change in one
 transaction, in write-ahead mode with ``synchronous=NORMAL``: a process killed at any point leaves a
-consistent file, and after a power cut the last transactions are missing as a whole, so their changes are
+consistent file, and after a power failure the last transactions are missing as a whole, so their changes are
 indexed again.
 """
 

@@ -148,8 +148,8 @@ def page_of(error: Exception, failure: Failure) -> Page:
         _log.error("the view engine refused: {error}", error=error)
         return problem_page(
             503, "The lists are not available", "The view engine of the database refused to answer.",
-            "Try again in a moment. If that does not help, start this application again: it makes its views "
-            "anew.",
+            "Try again in a moment. If that does not help, start this application again: it creates its "
+            "views again.",
             headers={"Retry-After": "5"},
         )  # fmt: skip
     passing = isinstance(error, CouchbaseError) and (error.is_network or error.is_transient)

@@ -318,7 +318,7 @@ def conflict_page(
 
 
 def delete_page(kind: Kind, document: Document, token: str, *, changed: bool = False) -> Page:
-    """Ask whether a document shall be deleted.
+    """Ask whether to delete a document.
 
     :param changed: it was to be deleted, but is another version now.
     """

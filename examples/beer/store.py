@@ -333,7 +333,7 @@ class Store:
         """
         shown = await self.read(BREWERY, key)
         _check_version(shown, cas)
-        # First without the lock, which would make the document a new version for those who edit it.
+        # First without the lock, which would give the document a new version while others edit it.
         await self._check_no_beers(key)
         try:
             locked = await self._connection.lock(key, ttl=LOCK_SECONDS)

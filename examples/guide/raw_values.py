@@ -23,7 +23,7 @@ def main(connection_string: str) -> None:
     print("no_format:", result.value, "flags", result.flags, "key", result.key)
     print("no_format, many:", cb.get_multi([KEY], no_format=True)[KEY].value)
 
-    # For the connection, for instance in a program that copies documents and looks into none.
+    # For the connection, for example in a program that copies documents without parsing them.
     cb.data_passthrough = True
     print("data_passthrough:", cb.get(KEY).value)
     cb.set(KEY, "text", format=FMT_UTF8)

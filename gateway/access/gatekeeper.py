@@ -120,7 +120,7 @@ class Gatekeeper:
     """Recognises callers by one or several methods, and applies the table of rules.
 
     :param ways: tried in this order.
-    :param table: returns the rules in force.
+    :param table: returns the current rules.
     :param service: the account of rules that name none; ``None``: there is none.
     :param basic: reads HTTP Basic; ``None``: the gateway does not accept HTTP Basic.
     :param secret: 16 to 64 random bytes, new in each process.

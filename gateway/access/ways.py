@@ -91,7 +91,7 @@ class ByToken:
 class ByKey:
     """``Authorization: Bearer``, or ``X-API-Key``, with an API key.
 
-    :param keys: returns the keys in force.
+    :param keys: returns the current keys.
     """
 
     challenge = _BEARER

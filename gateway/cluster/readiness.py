@@ -64,7 +64,7 @@ def reach(settings: Target, reactor: IReactorTime) -> Deferred[str | None]:
     cluster manager, where the connection string names those.
 
     :param settings: address of the cluster, and certificates to use.
-    :returns: see :data:`Probe`; the line names each host and port that was tried, and what happened there.
+    :returns: see :data:`Probe`; the line names each host and port that was tried, with the error.
     """
     try:
         connection = GatewayConnection(

@@ -35,7 +35,7 @@ export function compare(left, right) {
 }
 
 /**
- * Fold up lines that are the same, but for a few around each difference.
+ * Fold up lines that are the same, except a few around each difference.
  *
  * @returns rows as of `compare`, and {folded: count} in place of the others.
  */

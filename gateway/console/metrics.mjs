@@ -36,7 +36,7 @@ export function sumBy(metrics, name, by, wanted = () => true) {
   return found;
 }
 
-/** Return the difference of two sums of counters, for one second; a counter that went back has begun anew. */
+/** Return the difference of two sums of counters, for one second; a counter that decreased has restarted. */
 export function rates(before, after, seconds) {
   const found = new Map();
   for (const [group, value] of after) {

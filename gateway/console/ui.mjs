@@ -4,7 +4,7 @@ import { curl } from "./api.mjs";
 import { h, newId, show } from "./dom.mjs";
 import { shown } from "./keys.mjs";
 
-/** Return a name, for instance a document's key, that cannot disturb the text around it. */
+/** Return a name, for example a document's key, that cannot disturb the text around it. */
 export function name(text) {
   const parts = shown(text).map(({ text: part, isHidden }) =>
     isHidden ? h("span.hidden-character", { title: "a character that cannot be seen" }, part) : part,

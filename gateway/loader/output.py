@@ -46,7 +46,7 @@ class Output:
         if there < size_bytes:
             self._file.close()
             words = f"{path} has {there} bytes, but {size_bytes} were written to it"
-            raise LoadError(f"{words}; --restart writes it anew")
+            raise LoadError(f"{words}; --restart replaces it")
 
     @staticmethod
     def check_new(path: Path) -> None:

@@ -43,7 +43,7 @@ MEMBERS: dict[str, tuple[tuple[type, ...], str]] = {
     "profile": (_TEXT, "`off`, `phases` or `timings`."),
     "metrics": (_SWITCH, "Whether the answer has metrics; true by default."),
     "signature": (_SWITCH, "Whether the answer has the statement's signature."),
-    "controls": (_SWITCH, "Whether the answer has the parameters in force."),
+    "controls": (_SWITCH, "Whether the answer has the parameters in effect."),
     "auto_execute": (_SWITCH, "Whether `PREPARE` is executed, too."),
     "max_parallelism": ((int, str), "Largest number of parts of a statement that run at once."),
     "memory_quota": (_NUMBER, "Memory limit of the statement, in MiB."),

@@ -190,7 +190,7 @@ class TlsTransport(Output):
             if self._queue or self._outgoing.pending or self.phase is ENDING:
                 self._flush()
                 if self._outgoing.pending > PIECE_BYTES:
-                    # It makes TLS answer, to renegotiations for instance, and does not read.
+                    # It makes TLS answer, for example to renegotiations, and does not read.
                     text = "the peer does not read the answers of TLS"
                     self._fail(ssl.SSLError(ssl.SSL_ERROR_SSL, text), abort=True)
 

@@ -1,4 +1,4 @@
-"""EventQueue: those who wait for what happens once."""
+"""EventQueue: waiters for an event that happens once."""
 
 from unittest import TestCase
 

@@ -162,7 +162,7 @@ class ClusterTests(RestCase):
 
 
 class KilledTests(ProcessCase):
-    """The process is killed, without a word, and started again on its data."""
+    """The process is killed, without a shutdown, and started again on its data."""
 
     @inlineCallbacks
     def start(self) -> Steps:

@@ -177,7 +177,7 @@ class Twistd(ProcessProtocol):
                 entry[1].callback(match)
 
     def processEnded(self, reason: Failure) -> None:
-        """Report the exit status (negative: a signal), and fail those who still wait."""
+        """Report the exit status (negative: a signal), and fail the remaining waiters."""
         status = 0 if reason.check(ProcessDone) else reason.value.exitCode or -reason.value.signal
         for pattern, waiter in self._waiting:
             waiter.errback(AssertionError(f"ended without {pattern!r}: {self.output}"))

@@ -50,7 +50,7 @@ class ResolveTests(SynchronousTestCase):
         self.assertIn(words, str(caught.exception))
 
     def test_defaults(self) -> None:
-        """Without a word: loopback, an embedded node with its data in the user's folder, anyone may call."""
+        """Without options: loopback, an embedded node with its data in the user's folder, anyone may call."""
         settings = self.resolve([])
         self.assertEqual(settings.listen, ["tcp:8080:interface=127.0.0.1"])
         self.assertEqual((settings.auth, settings.cluster, settings.bucket), ("none", None, "default"))

@@ -271,7 +271,7 @@ class ScriptedTests(InGreenlets, TestCase):
 
 
 class ProgramTests(TestCase):
-    """Whole programs."""
+    """Complete programs."""
 
     def program(self, text):
         """Run a program and return what it prints."""

@@ -26,7 +26,7 @@ EXCEPTIONS = {
     "ConnectionLockTest.test_missing_expiry": "the guide's lock has a default, the server's",
     "ConnectionStatsDetailTest.test_stats_with_argument_list": "there is no TAP since Couchbase Server 5.0",
 }
-"""Tests that do not pass on any cluster of today, and why."""
+"""Tests that do not pass on any current cluster, and why."""
 
 BARE = {"ConnectionTest.test_bucket_not_found", "BasicConnectionTest.testConnectionFailure"}
 """Tests that pass on a cluster without an administrator only: servers since 5.0 hide from strangers which

@@ -217,7 +217,7 @@ class HAProxyTests(ProxyTestCase):
         self.check_refusals(self.haproxy(self.addresses, "option httpchk GET /ready"))
 
     def test_default_check(self) -> None:
-        """``option httpchk`` without a word more finds the gateway up."""
+        """``option httpchk`` without parameters finds the gateway up."""
         path = self.haproxy(self.addresses[:1], "option httpchk")
         for _ in range(20):
             self.assertEqual(outcome(path, "GET", "/health"), "200")

@@ -1,4 +1,4 @@
-"""What ``make dist`` makes, in the eyes of the tools of those who receive it."""
+"""What ``make dist`` makes, checked with the tools of its recipients."""
 
 from __future__ import annotations
 

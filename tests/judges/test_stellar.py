@@ -60,7 +60,7 @@ class StellarTests(SynchronousTestCase):
         return what
 
     def test_answers(self) -> None:
-        """They are the same, but for the deliberate differences."""
+        """They are the same, except for the deliberate differences."""
         node = self.start(Node())
         peer: Gateway = self.start(start_peer(node))
         ours: Gateway = self.start(start_ours(node))

@@ -53,6 +53,6 @@ class LimitTests(SynchronousTestCase):
         self.assertIsNone(raise_limit())
 
     def test_refused(self) -> None:
-        """If the system refuses, the limit in force is returned."""
+        """If the system refuses, the limit in effect is returned."""
         self.patch(descriptors, "resource", FakeResource(256, -1, refuses=True))
         self.assertEqual(raise_limit(), 256)

@@ -195,7 +195,7 @@ def main() -> None:
             after = rerun(before, place)
         if after != before:
             path.write_text(after, encoding="utf-8")
-            print(f"{name}: written anew")
+            print(f"{name}: updated")
 
 
 if __name__ == "__main__":

@@ -106,7 +106,7 @@ MISSING: dict[str, dict[ModuleType, tuple[str, ...]]] = {
 NO_MODULES = {"windows": ("fcntl", "resource", "termios", "pwd", "grp", "tty", "pty", "syslog", "readline")}
 """Modules that cannot be imported there."""
 
-# Everything that is imported from elsewhere, as it is on Linux.
+# Everything that is imported from other packages, as it is on Linux.
 _LIBRARIES = (
     *("asyncio", "sqlite3", "ssl", "multiprocessing", "subprocess", "tempfile", "concurrent.futures", "mmap"),
     *(

@@ -1,7 +1,7 @@
 """The shape of the code in numbers: ``python -m tests.tooling.shape [ROOT]``, or ``make shape``.
 
 Everything is read from syntax trees and nothing is imported, so ``ROOT`` may be any checkout of this project,
-for instance an older one. ``tests/tooling/test_shape.py`` holds limits on some of the numbers.
+for example an older one. ``tests/tooling/test_shape.py`` holds limits on some of the numbers.
 """
 
 from __future__ import annotations

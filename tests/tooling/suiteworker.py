@@ -101,7 +101,7 @@ def run(name: str, report: Report) -> None:
     gc.collect()
     gc.freeze()
     TrialSuite(tests).run(Outcomes(report))
-    # What trial leaves to those who ask for it.
+    # What trial leaves to its callers.
     doModuleCleanups()
     report({"event": "done", "name": name, "processor": processor_seconds() - before})
 

@@ -25,7 +25,7 @@ class PageTests(SynchronousTestCase):
         with console.gateway() as place:
             now = console.rerun(page, place)
         difference = "\n".join(difflib.unified_diff(page.splitlines(), now.splitlines(), name, "printed now"))
-        self.assertEqual(difference, "", f"make docs writes the page anew\n{difference}")
+        self.assertEqual(difference, "", f"make docs updates the page\n{difference}")
 
 
 def _test_of(name: str) -> object:

@@ -1,4 +1,4 @@
-"""What is generated from the options is that of the options of today."""
+"""Files that are generated from the options match the current options."""
 
 from __future__ import annotations
 

@@ -93,6 +93,10 @@ class SelfTests(SynchronousTestCase):
             "It is is there.",
             "The behavior differs.",
             "The time-out is over.",
+            "It is written anew, for instance.",
+            "The rules in force.",
+            "The same, but for one line.",
+            "Those who wait.",
         ):
             lines = "# " + bad.replace(" ", "\n# ")
             for source in (f'"""{bad}"""\n', f"x = 1\n{lines}\n", f'x = "so it is. {bad}"\n'):

@@ -181,7 +181,7 @@ class ConnectTests(NodeTestCase):
 
 
 class DestroyedTests(NodeTestCase):
-    """``'_dtor'``, and what happens to those who wait for an object that is let go."""
+    """``'_dtor'``, and what happens to waiters for an object that is collected."""
 
     def make(self, cls=Connection):
         return cls(
@@ -193,7 +193,7 @@ class DestroyedTests(NodeTestCase):
 
     @inlineCallbacks
     def test_before_connecting(self):
-        """Those who wait for the connection learn that the object was destroyed."""
+        """Waiters for the connection are notified that the object was destroyed."""
         for cls in (Connection, TxAsyncConnection):
             connection = self.make(cls)
             connecting, destroyed = connection.connect(), registered(connection, "_dtor")

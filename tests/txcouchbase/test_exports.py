@@ -20,7 +20,7 @@ BLOCK = re.compile(r"^( *)```python\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
 
 
 def programs() -> list[str]:
-    """Return the whole programs of docs/sdk.md: those that run a reactor."""
+    """Return the complete programs of docs/sdk.md: those that run a reactor."""
     page = (ROOT / "docs" / "sdk.md").read_text(encoding="utf-8")
     blocks = [textwrap.dedent(block) for _, block in BLOCK.findall(page)]
     return [block for block in blocks if "react(main" in block]
@@ -56,7 +56,7 @@ class PageTests(NodeTestCase):
 
     @inlineCallbacks
     def test_programs_run(self):
-        """Each whole program, as it is printed there, does what it says."""
+        """Each complete program, as printed there, does what it says."""
         told = []
         for program in programs():
             path = self.mktemp()

@@ -38,7 +38,7 @@ _ACCESS_DELETED, _ADD = int(DocFlag.ACCESS_DELETED), int(DocFlag.ADD)
 _REVIVE, _REPLICA_READ = int(DocFlag.REVIVE), int(DocFlag.REPLICA_READ)
 _BINARY = int(PathFlag.BINARY)
 _MAX_TRIES = 100
-"""How often a mutation begins anew because the document has changed while it was worked on."""
+"""How often a mutation starts again because the document has changed in the meantime."""
 
 _T = TypeVar("_T")
 

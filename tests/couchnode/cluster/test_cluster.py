@@ -258,7 +258,7 @@ class BucketTests(ClusterCase):
 
     @inlineCallbacks
     def test_scopes_and_collections(self) -> Steps:
-        """A change of them is on disk and in force on every node when it is answered. Simultaneous changes
+        """A change of them is on disk and in effect on every node when it is answered. Simultaneous changes
         are made one after another, from the result of the one before, and a restart has them all."""
         cluster = yield self.open(2)
         yield cluster.create_bucket(definition(), "pw")

@@ -357,7 +357,7 @@ class CopiesTests(ClusterCase):
     """A collection that is dropped on three nodes."""
 
     def set_manifest(self, manifest: Manifest) -> None:
-        """Put a manifest in force on every node, as a cluster does, within one turn."""
+        """Apply a manifest on every node, as a cluster does, within one turn."""
         for bucket in self.buckets:
             bucket.set_manifest(manifest)
 

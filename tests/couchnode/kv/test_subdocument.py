@@ -783,7 +783,7 @@ class Frames(ServedNode):
 
     @inlineCallbacks
     def test_staged_insertion(self) -> Generator[Deferred[Any], Any, None]:
-        """A transaction's insertion: staged, in the way of others, seen by those who look, committed."""
+        """A transaction's insertion: staged, in the way of others, seen on request, committed."""
         client = yield self.begin()
         other = yield self.begin()
         stage = (

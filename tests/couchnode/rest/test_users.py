@@ -241,7 +241,7 @@ class UserTests(UserCase):
 
     @inlineCallbacks
     def test_users_by_permission(self) -> Steps:
-        """A list can be cut to those who have a permission, also by a group."""
+        """A list can be limited to users who have a permission, also by a group."""
         yield self.make("reader", "data_reader[default]")
         yield self.make("writer", "data_writer[default]")
         yield self.ask(f"{GROUPS}/devs", "PUT", form={"roles": "data_reader[*]"})

@@ -109,7 +109,7 @@ class FetchedTests(FetchedTestCase):
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_failures(self) -> None:
-        """Keys stay in force for a day, while the fetch is repeated every ten seconds."""
+        """Keys stay valid for a day, while the fetch is repeated every ten seconds."""
         self.keys.start()
         self.fetches.answer(FIRST)
         self.clock.advance(REFRESH_SECONDS)

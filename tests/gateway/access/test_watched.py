@@ -59,7 +59,7 @@ class WatchedTests(SynchronousTestCase):
         self.assertEqual((self.reads, self.changes), (1, [2]))
 
     def test_invalid(self) -> None:
-        """An invalid file, or none, leaves the old value in force, and is logged once."""
+        """An invalid file, or none, leaves the old value in effect, and is logged once."""
         for spoil in (lambda: self.change("x"), self.path.unlink):
             spoil()
             with capturedLogs() as events:

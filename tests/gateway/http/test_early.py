@@ -175,7 +175,7 @@ class WaitingTests(EarlyTestCase):
     """While the cluster has not confirmed a caller."""
 
     def test_nothing_is_held(self) -> None:
-        """Those who are not confirmed take no room: a confirmed caller has all of it."""
+        """Unconfirmed callers take no room: a confirmed caller has all of it."""
         waiting = [self.client(head("PUT", DOCUMENT, LARGE, USER) + b"x" * 1000) for _ in range(5)]
         for client in waiting:
             self.assertEqual((client.value(), client.producerState), (b"", "paused"))

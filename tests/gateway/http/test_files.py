@@ -94,7 +94,7 @@ class FileTests(SynchronousTestCase):
         self.assertEqual(len({before, changed, StaticFiles(self.folder).version}), 3)
 
     def test_compressed(self) -> None:
-        """With gzip for those who take it, under another tag."""
+        """With gzip for clients that take it, under another tag."""
         reply = self.ask("/x/style.css", Accept_Encoding="br, gzip")
         self.assertEqual(gzip.decompress(reply.body), STYLE)
         self.assertEqual(reply.header("Content-Encoding"), "gzip")

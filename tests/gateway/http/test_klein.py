@@ -388,7 +388,7 @@ methods = st.sampled_from(["GET", "GET", "GET", "HEAD", "POST", "PUT", "DELETE",
 
 
 class AnyAppTests(SynchronousTestCase):
-    """An app that knows nothing of the gateway."""
+    """An app that does not depend on the gateway."""
 
     def setUp(self) -> None:
         self.clock = Clock()

@@ -79,7 +79,7 @@ class ConsoleTests(SynchronousTestCase):
         self.assertIn(b"curl http://[::1]:81/", transport.value())
 
     def test_policy(self) -> None:
-        """Nothing from elsewhere, nothing inline, no frames; on the files, too."""
+        """Nothing from other servers, nothing inline, no frames; on the files, too."""
         found = policy(self.page())
         self.assertEqual(found["default-src"], "'none'")
         for directive in ("script-src", "style-src", "connect-src", "img-src"):

@@ -423,7 +423,7 @@ class StoreTests(SynchronousTestCase):
                 self.assertEqual(self.stored(method, headers)[1]["format"], flags)
 
     def test_expiry(self) -> None:
-        """PUT without a word about it keeps the expiry; 0 clears it; the rest sets it."""
+        """PUT without a header for it keeps the expiry; 0 clears it; the rest sets it."""
         for headers, ttl, preserve in (
             ({}, 0, True),
             ({"Expires": "0"}, 0, False),

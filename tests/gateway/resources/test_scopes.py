@@ -64,7 +64,7 @@ class ManagementTests(CollectionCase):
 
     @inlineCallbacks
     def test_put_again(self) -> Any:
-        """Creating what is there changes nothing, but for a new limit of the time to live."""
+        """Creating what is there changes nothing, except a new limit of the time to live."""
         before = yield self.ask("GET", S)
         for path in (f"{S}/s", C):
             again = yield self.ask("PUT", path)

@@ -47,7 +47,7 @@ test("an insertion marks its own lines only", () => {
   assert.equal(check([..."abcdefgh"], [..."abcXYdefgh"]), 2);
 });
 
-test("lines that are the same are folded up, but for three around each difference", () => {
+test("lines that are the same are folded up, except three around each difference", () => {
   const left = Array.from({ length: 30 }, (_, at) => String(at));
   const right = left.with(15, "x");
   const rows = folded(compare(left, right));
