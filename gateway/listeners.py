@@ -64,7 +64,7 @@ def listen_on(
 
     :param client_ca: PEM file of authorities: clients of TLS endpoints are asked for a certificate, which
         their transports then provide (:func:`reactor.tls.layer.peer_certificate`).
-    :raises CannotStartError: it cannot listen (for instance, the port is in use); the text says why. The
+    :raises CannotStartError: it cannot listen (for example, the port is in use); the text says why. The
         exception ends twistd, which calls this function while it starts.
     """
     full = with_backlog(description)

@@ -24,7 +24,7 @@ REFRESH_SECONDS = 300.0
 RETRY_SECONDS = 10.0
 """Seconds from a failed fetch to the next, and at least from any fetch to one caused by an unknown key."""
 STALE_SECONDS = 86400.0
-"""How long keys stay in force while no fetch succeeds, in seconds."""
+"""How long keys stay valid while no fetch succeeds, in seconds."""
 FETCH_SECONDS = 5.0
 """Timeout of a fetch, in seconds."""
 

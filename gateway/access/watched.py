@@ -65,13 +65,13 @@ class WatchedFile(Generic[_Value]):
     def take(self, value: _Value) -> None:
         """Put a new value into force."""
         self.value = value
-        self.log.info("{path} has changed, and is in force", path=self._path)
+        self.log.info("{path} has changed, and is in effect", path=self._path)
         self.on_change()
 
     def refuse(self, error: BaseException | None) -> None:
         """Keep the old value, and log that the file is invalid."""
         self.log.error(
-            "{path} has changed and is invalid; its old content stays in force: {error}",
+            "{path} has changed and is invalid; its old content stays in effect: {error}",
             path=self._path,
             error=error,
         )

@@ -340,7 +340,7 @@ class Fault(NamedTuple):
     rc: int | None
     """The SDK's result code; ``None`` unless the SDK raised."""
     exception: str | None
-    """Name of the SDK's class to catch, for instance ``NotFoundError``."""
+    """Name of the SDK's class to catch, for example ``NotFoundError``."""
     retry: Retry
     is_bug: bool
     """Whether the failure was unexpected, to be logged with its traceback."""
@@ -420,7 +420,7 @@ def describe(
         elif problem.code == "DurabilityImpossible" and error.context:
             message = f"{problem.text[:-1]}: {error.context[:_MAX_REASON]}."
         elif problem.code in _EXPLAINED_BY_DRIVER and error.message:
-            # The exception's message names the node, and what happened there.
+            # The exception's message names the node, and its error.
             message = f"{problem.text[:-1]}: {error.message}"
         elif problem.code == "ServerError" or (problem.code == "InvalidArgument" and error.rc in _INPUT):
             message = f"{problem.text[:-1]}: {exceptions.describe(error.rc)}."

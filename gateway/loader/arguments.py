@@ -85,11 +85,11 @@ def _add_gateway(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--password-file", type=Path, metavar="FILE", help="file with the password in line 1")
 
 
-def _add_progress(parser: argparse.ArgumentParser, anew: str) -> None:
+def _add_progress(parser: argparse.ArgumentParser, restarting: str) -> None:
     parser.add_argument(
         "--resume", type=Path, metavar="STATEFILE", help="file for the progress (default: FILE.progress)"
     )
-    parser.add_argument("--restart", action="store_true", help=f"ignore recorded progress and {anew}")
+    parser.add_argument("--restart", action="store_true", help=f"ignore recorded progress and {restarting}")
 
 
 def _parsed(parser: argparse.ArgumentParser, argv: list[str] | None) -> argparse.Namespace:

@@ -145,7 +145,7 @@ def described(
 ) -> Callable[[_F], _F]:
     """Describe the decorated endpoint.
 
-    :param tag: heading under which it is listed, for instance ``Documents``.
+    :param tag: heading under which it is listed, for example ``Documents``.
     :param answers: status -> answer, for all statuses below 400.
     :param query: all query parameters that it takes.
     :param path: parameters of the path that :data:`gateway.openapi.paths.PARAMETERS` lacks.

@@ -39,7 +39,7 @@ def reread(given: Mapping[str, Any], environment: Mapping[str, str], running: Se
     of workers, and everything about the embedded node and its account.
 
     :param given: values of the command line.
-    :param running: the settings in force.
+    :param running: the current settings.
     :raises UsageError: they are invalid, or would need a restart.
     """
     wanted = resolve(given, environment)

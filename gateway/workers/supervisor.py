@@ -58,7 +58,7 @@ class Supervisor(LogsItself, Service):
     :param on_failure: called when the service cannot start.
     :param hangup: watched for SIGHUP, which replaces the workers.
     :param delay: the wait before the stop; ``None`` for one that no signal ends.
-    :param reread: settings in force -> settings for new workers; raises UsageError if they are invalid.
+    :param reread: current settings -> settings for new workers; raises UsageError if they are invalid.
     """
 
     log = Logger()

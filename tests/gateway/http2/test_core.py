@@ -18,7 +18,7 @@ CALLS, INSTRUCTIONS = 645, 8600
 
 
 class HotPathTests(MemoryTestCase):
-    """What a change of ours, or of h2, may make dearer."""
+    """What a change of ours, or of h2, may make slower."""
 
     def test_get(self) -> None:
         """A small answer takes no more calls and instructions than when this was written."""
