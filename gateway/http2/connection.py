@@ -412,6 +412,8 @@ class HTTP2Connection(ClientConnection):
         self._enter(CLOSING)
         for stream in list(self.streams.values()):
             stream.lose(connectionDone)
+        # Their answers are dropped now, and the client may take a long time to close.
+        self.note_unread()
         self._lingering = LingeringClose(self, 0)
         self._lingering.begin(in_stages=in_stages and self.input < ENDED)
 

@@ -21,6 +21,7 @@ __all__ = [
     "HEADERS",
     "MAX_FRAME_BYTES",
     "PING",
+    "PUSH_PROMISE",
     "RST_STREAM",
     "SETTINGS",
     "WINDOW_UPDATE",

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from h2.errors import ErrorCodes
+from h2.settings import SettingCodes
 
 from gateway.http.factory import QUIET_SECONDS
-from gateway.http2.frames import GOAWAY
+from gateway.http2.frames import GOAWAY, PUSH_PROMISE
 from gateway.limits import Limits
 from tests.gateway.http2.app import MemoryTestCase
-from tests.gateway.http2.peer import frame
+from tests.gateway.http2.peer import Client, frame
 from tests.gateway.support import HalfClosing, in_every_split, raw_request
 
 NO_ERROR = ErrorCodes.NO_ERROR
@@ -120,6 +121,26 @@ class ClientTests(MemoryTestCase):
         self.wire.pump()
         self.assertEqual(self.client.streams[complete].status, 200)
         self.assertFalse(self.wire.server.connected)
+
+    def test_dropped_answers(self) -> None:
+        """Answers that are dropped with the last frame of a connection no longer count as unread, even if the
+        client does not close, and for each way to end."""
+        unread = self.served.application.unread_answers
+        for end in (
+            lambda wire: wire.client.send(frame(PUSH_PROMISE, 1, bytes(8))),
+            lambda wire: wire.connection.close(),
+            lambda wire: wire.client.send(frame(GOAWAY, 1, bytes(8))),
+        ):
+            wire = self.connect(Client({SettingCodes.INITIAL_WINDOW_SIZE: 0}, acknowledges=False))
+            for _ in range(3):
+                wire.client.request("GET", "/size/200000")
+            wire.pump()
+            self.assertEqual(unread.used, 600_000)
+            end(wire)
+            wire.pump()
+            self.assertTrue(wire.server.half_closed)
+            self.assertEqual(unread.used, 0)
+            wire.server.end()
 
     def test_goaway(self) -> None:
         """A client that sends GOAWAY still gets its answers."""
