@@ -30,11 +30,14 @@ from tests.tooling.sources import ROOT
 __all__ = [
     "MAX_DESCRIPTORS",
     "MAX_MESSAGE_BYTES",
+    "SANDBOX",
+    "VIEW_WORKER",
     "WORKER",
     "ForkServer",
     "Program",
     "adopt_orphans",
     "fork_server",
+    "fork_views",
     "output_of",
     "spawn",
 ]
@@ -42,6 +45,7 @@ __all__ = [
 MAX_MESSAGE_BYTES = 2**17
 MAX_DESCRIPTORS = 64
 WORKER = "gateway.workers.process"
+VIEW_WORKER, SANDBOX = "couchnode.views.worker", "couchnode.views.sandbox"
 
 _reactor: Any = installed
 _ADOPT = 36
@@ -82,7 +86,7 @@ class ForkServer:
             "folder": os.getcwd() if folder is None else os.fsdecode(folder),
             "descriptors": list(descriptors),
             "limits": [(number, resource.getrlimit(number)) for number in _LIMITS],
-            "has_workers": "--workers" in words,
+            "has_children": "--workers" in words or words[:2] == ["-m", VIEW_WORKER],
         }
         with self._one_by_one:
             socket.send_fds(self._channel, [json.dumps(request).encode()], list(descriptors.values()))
@@ -160,13 +164,75 @@ class Program(subprocess.Popen[Any]):
             ours: Any = super()
             ours._execute_child(args, executable, preexec, close, kept, cwd, env, *more)
             return
-        pipes = more[3:9]
-        ends = (pipes[0], pipes[3], pipes[5])
-        descriptors = {number: number if end == -1 else end for number, end in enumerate(ends)}
-        mine: Any = self
-        mine.pid = server.start(args[1:], env, cwd, descriptors)
-        mine._child_created = True
-        mine._close_pipe_fds(*pipes)
+        _start_child(server, self, args, cwd, env, more)
+
+
+def _start_child(
+    server: ForkServer, popen: subprocess.Popen[Any], args: Any, cwd: Any, env: Any, more: Any
+) -> None:
+    """Do what ``Popen._execute_child`` does."""
+    pipes = more[3:9]
+    ends = (pipes[0], pipes[3], pipes[5])
+    descriptors = {number: number if end == -1 else end for number, end in enumerate(ends)}
+    mine: Any = popen
+    mine.pid = server.start(args[1:], env, cwd, descriptors)
+    mine._child_created = True
+    mine._close_pipe_fds(*pipes)
+
+
+def fork_views(server: ForkServer | None = None) -> None:
+    """Start the processes of views as forks from now on, wherever this process starts some.
+
+    Those with another import path than this process has now are started as interpreters.
+
+    :param server: forks them; ``None`` for that of this process, which starts with the first of them.
+    """
+    interpreter, here = sys.executable, _folders(os.pathsep.join(sys.path))
+    process: Any = Process
+    popen: Any = subprocess.Popen
+    spawn_really, execute_really = process._fork, popen._execute_child
+
+    def server_for(args: Any, environment: Any) -> ForkServer | None:
+        words = list(map(os.fsdecode, args[:3])) if isinstance(args, (list, tuple)) else []
+        if words not in ([interpreter, "-m", VIEW_WORKER], [interpreter, "-m", SANDBOX]):
+            return None
+        given = {os.fsdecode(name): os.fsdecode(value) for name, value in (environment or os.environ).items()}
+        if _folders(given.get("PYTHONPATH", "")) != here:
+            return None
+        return server or fork_server()
+
+    def spawn(
+        self: Any, path: Any, uid: Any, gid: Any, executable: Any, args: Any, environment: Any, **more: Any
+    ) -> None:
+        chosen = server_for(args, environment)
+        if chosen is None:
+            spawn_really(self, path, uid, gid, executable, args, environment, **more)
+            return
+        self.status = -1
+        self.pid = chosen.start(args[1:], environment, path, more["fdmap"])
+
+    def execute(
+        self: Any,
+        args: Any,
+        executable: Any,
+        preexec: Any,
+        close: Any,
+        kept: Any,
+        cwd: Any,
+        env: Any,
+        *more: Any,
+    ) -> None:
+        chosen = server_for(args, env)
+        if chosen is None:
+            execute_really(self, args, executable, preexec, close, kept, cwd, env, *more)
+        else:
+            _start_child(chosen, self, args, cwd, env, more)
+
+    process._fork, popen._execute_child = spawn, execute
+
+
+def _folders(path: str) -> set[str]:
+    return {os.path.abspath(one) for one in path.split(os.pathsep) if one}
 
 
 def adopt_orphans() -> bool:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import fcntl
 import gc
 import importlib
+import importlib.util
 import io
 import json
 import os
@@ -22,7 +23,16 @@ from collections.abc import Collection
 from types import ModuleType
 from typing import Any
 
-from tests.tooling.forking import MAX_DESCRIPTORS, MAX_MESSAGE_BYTES, WORKER, ForkServer, adopt_orphans
+from tests.tooling.forking import (
+    MAX_DESCRIPTORS,
+    MAX_MESSAGE_BYTES,
+    SANDBOX,
+    VIEW_WORKER,
+    WORKER,
+    ForkServer,
+    adopt_orphans,
+    fork_views,
+)
 
 PRELOADED = (
     "twisted.scripts.twistd",
@@ -32,9 +42,14 @@ PRELOADED = (
     "gateway.loader.command",
     "gateway.loader.exportcommand",
     "couchnode.service",
+    VIEW_WORKER,
+    SANDBOX,
     "klein",
 )
 """Modules of the programs. Not ``twisted.plugins``: what it finds depends on the path of each program."""
+
+_ENGINE = "py_mini_racer"
+"""The library of V8, which is optional. Importing it starts nothing yet."""
 
 _ABOVE_ALL = MAX_DESCRIPTORS
 """Descriptors from this number on are not those of programs."""
@@ -55,6 +70,8 @@ def _preload() -> list[str]:
     path = sys.path[1:]
     for name in PRELOADED:
         importlib.import_module(name)
+    if importlib.util.find_spec(_ENGINE) is not None:
+        importlib.import_module(_ENGINE)
     # Its descriptors would be shared by all forks; each makes its own.
     reactor: Any = sys.modules["twisted.internet.reactor"]
     reactor.waker.connectionLost(None)
@@ -87,10 +104,10 @@ def _serve(channel: socket.socket) -> Request | None:
 
 
 def _prepared(request: Request, descriptors: list[int]) -> Request | None:
-    """Take over the limits and descriptors of a program, and fork a server for its workers if it has some."""
+    """Take over the limits and descriptors of a program, and fork a server for its children, if any."""
     for number, limits in request["limits"]:
         resource.setrlimit(number, limits)
-    if request["has_workers"]:
+    if request["has_children"]:
         ends = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         mine, its = (end.detach() for end in ends)
         if os.fork() == 0:
@@ -130,7 +147,11 @@ def _run(request: Request, path: list[str]) -> None:
     _open_streams()
     if "server" in request:
         adopt_orphans()
-        _fork_workers(ForkServer(socket.socket(fileno=request["server"])), type(reactor).__module__)
+        server = ForkServer(socket.socket(fileno=request["server"]))
+        if request["arguments"][:2] == ["-m", VIEW_WORKER]:
+            fork_views(server)
+        else:
+            _fork_workers(server, type(reactor).__module__)
     if first == "-c":
         program = sys.modules["__main__"] = ModuleType("__main__")
         sys.argv[:] = ["-c", *arguments[1:]]

@@ -23,6 +23,8 @@ from twisted.python.log import FileLogObserver, startLoggingWithObserver
 from twisted.trial.reporter import TestResult
 from twisted.trial.runner import TestLoader, TrialSuite
 
+from tests.tooling.forking import fork_views
+
 Report = Callable[[dict[str, Any]], None]
 
 
@@ -118,6 +120,7 @@ def main() -> None:
         os.dup2(nothing.fileno(), 0)
         os.dup2(output.fileno(), 1)
         os.dup2(output.fileno(), 2)
+    fork_views()
     with open("test.log", "a", encoding="utf-8") as log:
         startLoggingWithObserver(FileLogObserver(log).emit, setStdout=False)
         for name in names:

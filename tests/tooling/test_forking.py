@@ -99,6 +99,25 @@ class ForkTests(TestCase):
         self.assertEqual((output, status), (b"", 1))
         self.assertIn(b"ValueError: wrong", errors)
 
+    def test_views(self) -> None:
+        """The processes of views are forks for those that ask for it, but not with another import path."""
+        code = (
+            "import subprocess, sys\n"
+            "from pathlib import Path\n"
+            "from tests.tooling.forking import fork_views\n"
+            "from reactor import children\n"
+            "fork_views()\n"
+            "for path in (), ('/elsewhere',):\n"
+            "    sys.path += path\n"
+            "    words, ends = children.command('couchnode.views.sandbox'), dict(stdin=-1, stdout=-1)\n"
+            "    with subprocess.Popen(words, env=children.environment(), **ends) as process:\n"
+            "        print('forkserver' in Path(f'/proc/{process.pid}/cmdline').read_text())\n"
+            "    assert process.returncode == 0\n"
+        )
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        told = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+        self.assertEqual(told.stdout, f"{fork_server() is not None}\nFalse\n", told.stderr)
+
     def test_signals(self) -> None:
         """Signals reach the program itself."""
         for number in (signal.SIGTERM, signal.SIGKILL):
