@@ -198,6 +198,24 @@ def bucket(value: str) -> str:
     return value
 
 
+_OF_PARSERS = (
+    (re.compile(r"invalid literal for int\(\) with base 10: (.*)"), r"\1 is not a whole number"),
+    (re.compile(r".* missing \d+ required positional arguments?: (.*)"), r"\1 is missing"),
+    (re.compile(r".* unexpected keyword argument ('[^']*').*"), r"it has no parameter \1"),
+    (re.compile(r".* multiple values for (?:keyword )?argument ('[^']*')"), r"\1 is given twice"),
+)
+"""What Twisted's parsers of endpoints raise about the calls of their functions, and words for it."""
+
+
+def _plainly(error: Exception) -> str:
+    text = str(error)
+    for pattern, words in _OF_PARSERS:
+        match = pattern.fullmatch(text)
+        if match is not None:
+            return match.expand(words)
+    return text
+
+
 def endpoint(value: str) -> str:
     """Parse a Twisted endpoint string."""
     from twisted.internet import reactor
@@ -208,7 +226,7 @@ def endpoint(value: str) -> str:
     except EndpointError as error:
         raise Wrong(f"{value!r}: {error}") from None
     except Exception as error:  # noqa: BLE001  # endpoint parsers raise exceptions of any kind
-        raise Wrong(f"{value!r} is not an endpoint such as {DEFAULT_LISTEN}: {error}") from None
+        raise Wrong(f"{value!r} is not an endpoint such as {DEFAULT_LISTEN}: {_plainly(error)}") from None
     port = listen_address(value).port
     if port is not None and not 0 <= port <= 65535:
         raise Wrong(f"{value!r}: there is no port {port}; ports are 0 (any free one) to 65535")

@@ -225,6 +225,23 @@ class ResolveTests(SynchronousTestCase):
         address = listen_address(description)
         self.assertEqual((address.port, address.interface), (endpoint._port, endpoint._interface))
 
+    def test_endpoints_that_twisted_refuses(self) -> None:
+        """The message names what is wrong in the endpoint, not in a call of Twisted's functions."""
+        for description, reason in (
+            ("tcp:abc", "'abc' is not a whole number"),
+            ("tcp:", "'' is not a whole number"),
+            ("tcp:80:backlog=x", "'x' is not a whole number"),
+            ("haproxy:tcp:x", "'x' is not a whole number"),
+            ("tcp", "'port' is missing"),
+            ("tcp:80:port=3", "'port' is given twice"),
+            ("tcp:80:nope=1", "it has no parameter 'nope'"),
+            ("foo:1", "Unknown endpoint type: 'foo'"),
+        ):
+            refused = self.assertRaises(UsageError, self.resolve, ["--listen", description])
+            example = "tcp:8080:interface=127.0.0.1"
+            words = f"--listen: {description!r} is not an endpoint such as {example}: {reason}"
+            self.assertEqual(str(refused), words)
+
     def test_every_setting_has_a_text_and_a_field(self) -> None:
         """The table and the result agree."""
         fields: Any = set(Settings.__dataclass_fields__) | set(Settings.__annotations__)
