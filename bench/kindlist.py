@@ -342,7 +342,7 @@ ACTIONS = [
     acting("prepend", READ_ONCE, "prepend", " ", family="grown"),
     acting(
         "endure",
-        "every node of the document is asked, with a Deferred for each",
+        "a plan, which asks every node of the document",
         "endure",
         '{"persistTo":0,"replicateTo":0}',
         statuses=(204,),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any
 
-from twisted.internet.defer import Deferred, gatherResults, inlineCallbacks, maybeDeferred, succeed
+from twisted.internet.defer import Deferred, gatherResults, inlineCallbacks, succeed
 from twisted.python.failure import Failure
 
 from couchbase import exceptions
@@ -234,17 +234,11 @@ class AsyncDriver(Driver[AsyncCall]):
                 else:
                     group.add(key, failed_result(member, code), reason)
 
-        maybeDeferred(self._after_ready, work).addCallbacks(done, failed)
-        return answer
-
-    @inlineCallbacks
-    def _after_ready(self, work: Callable[[], Deferred[Any]]) -> Generator[Any, Any, Any]:
         # The caller may drop the connection right after the call.
         kept = self.cluster.owner()
-        yield self.ready()
-        outcome = yield work()
-        del kept
-        return outcome
+        worked: Deferred[Any] = self.ready().addCallback(lambda _: work())
+        worked.addBoth(_outcome, kept).addCallbacks(done, failed)
+        return answer
 
     def _new_call(self, operation: Operation, key: object) -> tuple[Any, Call]:
         call = AsyncCall(operation, key, b"")
@@ -256,11 +250,12 @@ class AsyncDriver(Driver[AsyncCall]):
         """Ask every node that holds the documents for their state."""
         cluster = self.cluster
 
-        @inlineCallbacks
-        def work() -> Generator[Any, Any, dict[Any, Any]]:
+        def work() -> Deferred[dict[Any, Any]]:
             keys = [document.key_bytes for document in documents]
             plan = observation.observe_plan(cluster.current_map, keys, master_only, documents[0].keyspace)
-            seen = yield cluster.run(plan)
+            return cluster.run(plan).addCallback(outcome_of)
+
+        def outcome_of(seen: Any) -> dict[Any, Any]:
             outcome: dict[Any, Any] = {}
             for document in documents:
                 copies = seen[document.key_bytes]
@@ -290,8 +285,7 @@ class AsyncDriver(Driver[AsyncCall]):
         items = [key.item if type(key) is ItemTarget else None for key in keys]
         names = [key if item is None else key.key for key, item in zip(keys, items, strict=True)]
 
-        @inlineCallbacks
-        def work() -> Generator[Any, Any, dict[Any, Any]]:
+        def work() -> Deferred[dict[Any, Any]]:
             requirement = durability.check_requirement(cluster.current_map(), persist_to, replicate_to)
             plan = durability.endure_plan(
                 cluster.current_map,
@@ -303,7 +297,9 @@ class AsyncDriver(Driver[AsyncCall]):
                 check_removed=check_removed,
                 keyspace=documents[0].keyspace,
             )
-            codes = yield cluster.run(plan)
+            return cluster.run(plan).addCallback(outcome_of, requirement)
+
+        def outcome_of(codes: Any, requirement: durability.Requirement) -> dict[Any, Any]:
             outcome: dict[Any, Any] = {}
             for document, key, item in zip(documents, names, items, strict=True):
                 code = codes[document.key_bytes]
@@ -444,6 +440,10 @@ class DeferredDriver(AsyncDriver):
         answer: Deferred[Any] = Deferred(call.cancelled)
         call.deferred = answer
         return answer, call
+
+
+def _outcome(outcome: Any, kept: object) -> Any:
+    return outcome
 
 
 def _not_up() -> CouchbaseError:

@@ -16,8 +16,7 @@ from twisted.python.failure import Failure
 
 from couchbase.exceptions import CouchbaseError
 from couchbase.protocol.conversation import LARGE_BYTES, Conversation, Home, Phase, Resume
-from couchbase.protocol.frames import Frame
-from couchbase.protocol.plans import Ask, Compute, Pause
+from couchbase.protocol.plans import Compute, Pause
 from couchbase.protocol.strangers import MAYBE_TLS, NOT_TLS
 from reactor.clock import cancel_timer
 from reactor.kinds import IReactor
@@ -72,12 +71,6 @@ class NodeProtocol(Protocol):
         self.lost: Deferred[Any] = Deferred()
 
     # ---- sending ---------------------------------------------------------------------------------
-
-    def ask_once(self, opcode: int, fields: dict[str, Any], step: Ask) -> Deferred[Frame | None]:
-        """Send one of a step's questions; fires with the answer, ``None`` if the node is lost."""
-        answer: Deferred[Frame | None] = Deferred(lambda _: self.conversation.forget(number))
-        number = self.conversation.ask(opcode, step.listener(answer.callback), fields)
-        return answer
 
     def schedule(self) -> None:
         """Make sure that pending data is sent in the next turn at the latest."""

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
+from functools import partial
 from typing import Any
 
-from twisted.internet.defer import Deferred, inlineCallbacks
+from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
+from couchbase.protocol.conversation import Conversation
 from couchbase.protocol.frames import Frame
 from couchbase.protocol.plans import Ask, Pause
 from reactor.clock import cancel_timer
 from reactor.kinds import IReactor
 from txcouchbase.link import Link
 from txcouchbase.node import NodeProtocol
+
+__all__ = ["PlanRunner"]
 
 
 class PlanRunner:
@@ -31,80 +35,125 @@ class PlanRunner:
         self._servers = servers
         self._timeout = timeout
 
-    @inlineCallbacks
-    def run(self, plan: Generator[Any, Any, Any]) -> Generator[Any, Any, Any]:
-        """Drive a plan; fires with its result."""
-        answer: Any = None
-        while True:
-            try:
-                step = plan.send(answer)
-                if isinstance(step, Pause):
-                    answer = yield self._sleep(step.seconds)
-                elif isinstance(step, Ask):
-                    answer = yield self._ask(step)
-                else:
-                    raise TypeError(f"the cluster cannot perform {step!r}")
-            except StopIteration as done:
-                return done.value
-
-    def _sleep(self, seconds: float) -> Deferred[None]:
-        slept: Deferred[None] = Deferred(lambda _: timer.cancel())
-        timer: Any = self._reactor.callLater(seconds, slept.callback, None)
-        return slept
-
-    @inlineCallbacks
-    def _ask(self, step: Ask) -> Generator[Any, Any, list[Frame | None]]:
-        servers = self._servers()
-        asked = _Questions()
-        for server, opcode, fields in step.questions:
-            link = servers[server] if server < len(servers) else None
-            if link is None or (link.protocol is None and not step.connect):
-                asked.add(None)
-            elif link.protocol is not None:
-                asked.add(link.protocol.ask_once(opcode, fields, step))
-            else:
-                asked.add(link.up().addCallback(_ask_once, opcode, fields, step))
-        # One timer for all questions: a scan has many.
-        timer = self._reactor.callLater(self._timeout, asked.give_up)
-        frames: list[Frame | None] = []
-        try:
-            for answer in asked.answers:
-                frames.append(None if answer is None else (yield answer))
-        finally:
-            cancel_timer(timer)
-            asked.give_up()
-        return frames
+    def run(self, plan: Generator[Any, Any, Any]) -> Deferred[Any]:
+        """Drive a plan; fires with its result. Cancelling ends the plan, and forgets its open questions."""
+        running = _Running(self._reactor, self._servers, self._timeout, plan)
+        running.go_on(None)
+        return running.done
 
 
-class _Questions:
-    """The questions of one step, which end together.
+class _Running:
+    """A plan that is being carried out: one Deferred for all of it, since questions are many.
 
-    :ivar answers: one for each; ``None`` for a node that cannot be asked.
+    :ivar done: fires with its result.
     """
 
-    def __init__(self) -> None:
-        self.answers: list[Deferred[Frame | None] | None] = []
-        self._are_given_up = False
+    def __init__(
+        self,
+        reactor: IReactor,
+        servers: Callable[[], Sequence[Link | None]],
+        timeout: float,
+        plan: Generator[Any, Any, Any],
+    ) -> None:
+        self.done: Deferred[Any] = Deferred(self._cancelled)
+        self._reactor = reactor
+        self._servers = servers
+        self._timeout = timeout
+        self._plan = plan
+        self._timer: Any = None
+        # The answers of the present step, how many are to come, and what they are awaited from.
+        self._frames: list[Frame | None] = []
+        self._open = 0
+        self._asked: list[tuple[Conversation, int]] = []
+        self._connecting: list[Deferred[Any]] = []
 
-    def add(self, answer: Deferred[Frame | None] | None) -> None:
-        """Add one."""
-        self.answers.append(answer)
-        if answer is not None:
-            answer.addErrback(self._ended)
+    def go_on(self, result: Any) -> None:
+        """Pass the result of a step to the plan, and carry out the next ones, until one has to wait."""
+        try:
+            while True:
+                step = self._plan.send(result)
+                if isinstance(step, Pause):
+                    self._timer = self._reactor.callLater(step.seconds, self.go_on, None)
+                    return
+                if not isinstance(step, Ask):
+                    raise TypeError(f"the cluster cannot perform {step!r}")
+                self._ask(step)
+                if self.done.called:
+                    return
+                if self._open:
+                    # One timer for all questions: a scan has many.
+                    self._timer = self._reactor.callLater(self._timeout, self._end_step)
+                    return
+                result = self._frames
+        except StopIteration as ended:
+            self.done.callback(ended.value)
+        except Exception:  # noqa: BLE001  # the outcome of the plan
+            self._fail(Failure())
 
-    def give_up(self) -> None:
-        """Answer the open ones with ``None``."""
-        self._are_given_up = True
-        for answer in self.answers:
-            if answer is not None:
-                answer.cancel()
-                # After a failure nothing waits for the others.
-                answer.addErrback(lambda _: None)
+    def _ask(self, step: Ask) -> None:
+        servers, questions = self._servers(), step.questions
+        self._frames = [None] * len(questions)
+        self._asked, self._connecting = [], []
+        # One more than there are, so that answers that come at once do not end the step.
+        self._open = 1
+        for index, (server, opcode, fields) in enumerate(questions):
+            link = servers[server] if server < len(servers) else None
+            if link is None or (link.protocol is None and not step.connect):
+                continue
+            self._open += 1
+            if link.protocol is not None:
+                self._put(link.protocol, index, opcode, fields, step)
+            else:
+                connecting = link.up().addCallback(self._put, index, opcode, fields, step)
+                connecting.addErrback(self._not_asked)
+                self._connecting.append(connecting)
+        self._open -= 1
 
-    def _ended(self, failure: Failure) -> Any:
-        # What the caller cancels stays cancelled.
-        return None if self._are_given_up else failure
+    def _put(
+        self, protocol: NodeProtocol | None, index: int, opcode: int, fields: dict[str, Any], step: Ask
+    ) -> None:
+        if protocol is None:
+            self._answered(index, None)
+            return
+        conversation = protocol.conversation
+        listener = step.listener(partial(self._answered, index))
+        self._asked.append((conversation, conversation.ask(opcode, listener, fields)))
 
+    def _answered(self, index: int, frame: Frame | None) -> None:
+        self._frames[index] = frame
+        self._open -= 1
+        if not self._open:
+            self._end_step()
 
-def _ask_once(protocol: NodeProtocol | None, opcode: int, fields: dict[str, Any], step: Ask) -> Any:
-    return None if protocol is None else protocol.ask_once(opcode, fields, step)
+    def _not_asked(self, failure: Failure) -> None:
+        # A step that has ended has cancelled its attempts.
+        if self._open:
+            self._fail(failure)
+
+    def _end_step(self) -> None:
+        """Go on with the answers that have come; those that have not are ``None``."""
+        if self._open:
+            self._forget()
+        elif self._timer is not None:
+            cancel_timer(self._timer)
+        self._timer = None
+        self.go_on(self._frames)
+
+    def _forget(self) -> None:
+        """Take no more answers to the questions of this step."""
+        self._open = 0
+        cancel_timer(self._timer)
+        self._timer = None
+        for conversation, number in self._asked:
+            conversation.forget(number)
+        for connecting in self._connecting:
+            connecting.cancel()
+
+    def _fail(self, failure: Failure) -> None:
+        if not self.done.called:
+            self._cancelled(None)
+            self.done.errback(failure)
+
+    def _cancelled(self, _: object) -> None:
+        self._forget()
+        self._plan.close()
