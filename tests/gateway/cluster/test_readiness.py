@@ -24,6 +24,7 @@ from gateway.cluster.readiness import FRESH_SECONDS, LONGEST_SECONDS, WATCH_SECO
 from gateway.service import GatewayService, with_account
 from gateway.settings import resolve
 from gateway.workers.supervisor import Supervisor
+from tests.tooling.forking import Program
 
 ROOT = Path(__file__).parents[3]
 LOOPBACK = "tcp:0:interface=127.0.0.1"
@@ -210,6 +211,25 @@ def node_port(cluster: str) -> str:
     return cluster.rpartition(":")[2]
 
 
+def run_to_end(command: list[str]) -> subprocess.CompletedProcess[str]:
+    """Run a program; both its outputs are in one text."""
+    with Program(
+        command,
+        cwd=ROOT,
+        env={**os.environ, "HOME": str(ROOT)},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as process:
+        try:
+            output, _ = process.communicate(timeout=100)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise
+    return subprocess.CompletedProcess(command, process.returncode, output)
+
+
 class StartTests(TestCase):
     """Mistakes of an operator, from the command line."""
 
@@ -218,18 +238,8 @@ class StartTests(TestCase):
     def start(self, *arguments: str) -> Deferred[Any]:
         """Run the command to its end."""
         twistd = Path(sys.executable).with_name("twistd")
-        command = [str(twistd), "--nodaemon", "--pidfile=", "couchgateway", *arguments]
-        return deferToThread(
-            subprocess.run,
-            command,
-            cwd=ROOT,
-            env={**os.environ, "HOME": str(ROOT)},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=100,
-        )
+        command = [sys.executable, str(twistd), "--nodaemon", "--pidfile=", "couchgateway", *arguments]
+        return deferToThread(run_to_end, command)
 
     @inlineCallbacks
     def check(self, words: str, *arguments: str) -> Any:
