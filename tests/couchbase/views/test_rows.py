@@ -295,7 +295,7 @@ class ParticularAnswersTests(SynchronousTestCase):
 
     def test_time_is_linear(self):
         """Long rows, strings and escapes in small pieces cost what their bytes cost."""
-        size = 4_000_000
+        size = 2_000_000
         for body in (
             b'{"rows":[{"key":"' + b"x" * size + b'"}]}',
             b'{"rows":[{"key":"' + b"\\\\" * (size // 2) + b'"}]}',
@@ -308,7 +308,7 @@ class ParticularAnswersTests(SynchronousTestCase):
                 began = time.process_time()
                 read(form, [body[at : at + 4096] for at in range(0, len(body), 4096)])
                 # Quadratic would be minutes.
-                self.assertLess(time.process_time() - began, 10)
+                self.assertLess(time.process_time() - began, 5)
 
     def test_memory_is_flat(self):
         """Returned rows are not kept."""
