@@ -89,6 +89,7 @@ class HTTPChannel(ClientConnection):
         """Cancel the running request."""
         self.phase = CLOSED
         self._unread = self._head = b""
+        self.let_go()
         self.factory.lost(self)
         unsent, self.unsent_exchange = self.unsent_exchange, None
         if unsent is not None:

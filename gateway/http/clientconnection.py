@@ -35,6 +35,12 @@ class ClientConnection(Opening):
         self.phase = phase
         self.since = self.factory.clock.seconds()
 
+    def let_go(self) -> None:
+        """Drop what refers to this object: a lost connection must not wait until Python looks for cycles."""
+        self._lingering = None
+        # The one of a connection whose protocol is not known.
+        vars(self).pop("dataReceived", None)
+
     # ---- reading ---------------------------------------------------------------------------------
 
     def read_on(self) -> None:

@@ -127,6 +127,7 @@ class HTTP2Connection(ClientConnection):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Cancel all requests."""
         self.phase = CLOSED
+        self.let_go()
         self.factory.lost(self)
         if self._turn is not None:
             self._turn.cancel()

@@ -70,7 +70,7 @@ class Output(TlsLayer):
         self.queued_bytes = 0
         """Written bytes that are not encrypted yet."""
         self._flushing: Any = None
-        self._source = Source(self)
+        self._source = Source()
         self._reason: Failure | None = None
 
     def _fail(self, error: BaseException, *, abort: bool = False) -> None:
@@ -188,7 +188,7 @@ class Output(TlsLayer):
         if self.phase is OVER:
             producer.stopProducing()
             return
-        self._source.register(producer, streaming=streaming)
+        self._source.register(producer, self, streaming=streaming)
         if self._hold & HELD_FULL:
             self._source.pause()
 

@@ -29,20 +29,17 @@ class Relay:
 
 
 class Source:
-    """Where the written bytes of a transport come from, if a producer has registered.
+    """Where the written bytes of a transport come from, if a producer has registered."""
 
-    :param consumer: the transport.
-    """
-
-    def __init__(self, consumer: IConsumer) -> None:
-        self._consumer = consumer
+    def __init__(self) -> None:
         self.producer: Any = None
         """It, or ``None``."""
         self.is_paused = False
 
-    def register(self, producer: Any, *, streaming: bool) -> None:
+    def register(self, producer: Any, consumer: IConsumer, *, streaming: bool) -> None:
         """Take a producer.
 
+        :param consumer: the transport.
         :param streaming: whether it writes by itself; else it is asked for each part.
         :raises RuntimeError: there is one already.
         """
@@ -51,7 +48,7 @@ class Source:
         if streaming:
             self.producer = producer
         else:
-            self.producer = _PullToPush(producer, self._consumer)
+            self.producer = _PullToPush(producer, consumer)
             self.producer.startStreaming()
 
     def unregister(self) -> bool:

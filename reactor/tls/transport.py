@@ -294,7 +294,8 @@ class TlsTransport(Output):
             return
         if self._reason is None:
             is_end = isinstance(error, (ssl.SSLEOFError, ssl.SSLZeroReturnError))
-            self._reason = Failure(ConnectionLost() if is_end else error)
+            # Its traceback would refer to this object, and keep it until Python looks for cycles.
+            self._reason = Failure(ConnectionLost() if is_end else error.with_traceback(None))
         self._over()
         below = self.transport
         below.unregisterProducer()
@@ -335,4 +336,6 @@ class TlsTransport(Output):
         self._source.unregister()
         self.factory.closed(self)
         self.connected = 0
-        self.wrappedProtocol.connectionLost(reason)
+        # Both would keep each other, with some 100 KB of OpenSSL's.
+        above, self.wrappedProtocol = self.wrappedProtocol, None
+        above.connectionLost(reason)

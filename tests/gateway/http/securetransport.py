@@ -224,11 +224,16 @@ class _Stream:
         """Do nothing."""
 
     def loseConnection(self) -> None:
-        self._transport.tls.connectionLost(Failure(ConnectionDone()))
+        self._lost(ConnectionDone())
 
     def abortConnection(self) -> None:
         self._transport.aborted = True
-        self._transport.tls.connectionLost(Failure(ConnectionAborted()))
+        self._lost(ConnectionAborted())
+
+    def _lost(self, error: Exception) -> None:
+        # As a reactor's transport: once.
+        if self._transport.tls.connected:
+            self._transport.tls.connectionLost(Failure(error))
 
 
 class SecureHalfClosing(SecureTransport):

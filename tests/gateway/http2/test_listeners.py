@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
+import platform
 from typing import Any
+from weakref import ref
 
 from twisted.internet import reactor as installed_reactor
 from twisted.internet.defer import inlineCallbacks
@@ -15,11 +18,11 @@ from twisted.internet.endpoints import (
 from twisted.internet.protocol import Protocol
 from twisted.internet.ssl import Certificate, optionsForClientTLS
 from twisted.internet.task import deferLater
-from twisted.trial.unittest import TestCase
+from twisted.trial.unittest import SkipTest, TestCase
 
 from gateway.http.opening import PREFACE
 from tests.gateway.http.listeners import Listeners
-from tests.gateway.http2.peer import Client
+from tests.gateway.http2.peer import Client, Silent
 from tests.gateway.support import raw_request
 
 reactor: Any = installed_reactor
@@ -53,7 +56,8 @@ class ListenerTestCase(TestCase):
         self.certificate = Certificate.loadPEM(listeners.certificate)
         self.plain = TCP4ClientEndpoint(reactor, "127.0.0.1", plain)
         self.secure = TCP4ClientEndpoint(reactor, "127.0.0.1", secure)
-        self.endpoints = [self.plain, self.tls(b"h2"), UNIXClientEndpoint(reactor, listeners.unix)]
+        self.unix = listeners.unix
+        self.endpoints = [self.plain, self.tls(b"h2"), UNIXClientEndpoint(reactor, self.unix)]
 
     def tls(self, *protocols: bytes) -> Any:
         """Return an endpoint that offers protocols."""
@@ -71,6 +75,70 @@ class ListenerTestCase(TestCase):
             yield client.lost
         while self.service.factory.channels:
             yield deferLater(reactor, 0)
+
+
+class GarbageTests(ListenerTestCase):
+    """What is left of a connection that is lost."""
+
+    @inlineCallbacks
+    def test_no_cycles(self) -> Any:
+        """The connection and its transport, which with TLS has some 100 KB of OpenSSL's, are freed when it is
+        lost, whoever closes: they do not wait until Python looks for cycles."""
+        if platform.python_implementation() != "CPython":
+            raise SkipTest("there is no reference counting")
+        gc.disable()
+        self.addCleanup(gc.enable)
+        channels = self.service.factory.channels
+        ask = raw_request("GET", "/")
+        last = raw_request("GET", "/", headers={"Connection": "close"})
+        endpoints = [self.plain, self.tls(b"http/1.1"), UNIXClientEndpoint(reactor, self.unix)]
+        for number, endpoint in enumerate(endpoints + self.endpoints):
+            for sent, closes in ((ask, True), (last, False), (b"", True), (b"?", True)):
+                if number < len(endpoints):
+                    client: Any = Silent(sent)
+                    yield connectProtocol(endpoint, client)
+                    while sent and not client.received:
+                        yield deferLater(reactor, 0)
+                else:
+                    client = yield connectProtocol(endpoint, Client())
+                    if sent:
+                        yield client.answered(client.request("GET", "/"))
+                while not channels and not client.is_lost:
+                    yield deferLater(reactor, 0)
+                left = [one for channel in channels for one in (ref(channel), ref(channel.transport))]
+                if closes or number >= len(endpoints):
+                    client.transport.loseConnection()
+                if not client.is_lost:
+                    yield client.lost
+                while channels:
+                    yield deferLater(reactor, 0)
+                for _ in range(5):
+                    yield deferLater(reactor, 0)
+                self.assertEqual([one() for one in left if one() is not None], [], (number, sent))
+
+    @inlineCallbacks
+    def test_failed_handshakes(self) -> Any:
+        """The same is true if the handshake fails, or never begins."""
+        if platform.python_implementation() != "CPython":
+            raise SkipTest("there is no reference counting")
+        gc.disable()
+        self.addCleanup(gc.enable)
+        channels = self.service.factory.channels
+        junk = b"\x16\x03\x01\x00\x05junk!"
+        for sent in (b"", junk[:4], junk, b"junk", raw_request("GET", "/")):
+            client = Silent(sent)
+            yield connectProtocol(self.secure, client)
+            while not channels:
+                yield deferLater(reactor, 0)
+            left = [one for channel in channels for one in (ref(channel), ref(channel.transport))]
+            if not client.is_lost:
+                client.transport.loseConnection()
+                yield client.lost
+            while channels:
+                yield deferLater(reactor, 0)
+            for _ in range(5):
+                yield deferLater(reactor, 0)
+            self.assertEqual([one() for one in left if one() is not None], [], sent)
 
 
 class ListenerTests(ListenerTestCase):
