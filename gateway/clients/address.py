@@ -83,7 +83,9 @@ def _chain(request: Request) -> Iterator[str]:
     standard = _texts(request, b"forwarded")
     if standard:
         elements = [element for value in standard for element in split_elements(value)][-_LONGEST_CHAIN:]
-        named = [(found[1] or found[2]) if (found := _FOR.search(element)) else "" for element in elements]
+        named = [
+            (found[1] or found[2] or "") if (found := _FOR.search(element)) else "" for element in elements
+        ]
         other = [one.strip() for value in values for one in value.split(",")][-_LONGEST_CHAIN:]
         if values and list(map(_forwarded_host, named)) != list(map(_forwarded_host, other)):
             # A proxy writes one of the two headers, and passes on the other, which the client may have

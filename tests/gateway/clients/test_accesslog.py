@@ -7,6 +7,7 @@ import re
 import shlex
 import socket
 import struct
+from ipaddress import ip_address
 from typing import Any
 
 from hypothesis import given
@@ -411,8 +412,49 @@ class ClientAddressTests(SynchronousTestCase):
             (b"for=1.2.3.4, by=10.0.0.1", "10.0.0.1"),
             (b"for=_hidden", "10.0.0.1"),
             (b'for="6.6.6.6, for=1.2.3.4', "1.2.3.4"),
+            (b'for=""', "10.0.0.1"),
+            (b"for=", "10.0.0.1"),
+            (b'for=1.2.3.4, for=""', "10.0.0.1"),
+            (b'for="";for=1.2.3.4', "10.0.0.1"),
+            (b'for="[fe80::1%25eth0]:80"', "fe80::1"),
         ):
             self.assertEqual(self.client("10.0.0.1", ("10.0.0.1",), ("Forwarded", value)), client, value)
+
+    @given(
+        st.lists(
+            st.lists(
+                st.sampled_from(
+                    [
+                        "for=",
+                        "for=",
+                        '"',
+                        '""',
+                        ";",
+                        ",",
+                        " ",
+                        "1.2.3.4",
+                        "[::1]",
+                        "10.0.0.1",
+                        "%a",
+                        ":80",
+                        "\\",
+                    ]
+                ),
+                max_size=12,
+            ).map("".join),
+            min_size=2,
+            max_size=2,
+        )
+    )
+    def test_any_values(self, values: list[str]) -> None:
+        """Whatever the headers say, the client has an address without zone and port."""
+        headers = [
+            (name, value.encode())
+            for name, value in zip(("Forwarded", "X-Forwarded-For"), values, strict=True)
+        ]
+        for sent in (headers, headers[:1], headers[1:]):
+            found = self.client("10.0.0.1", ("10.0.0.0/8", "::1"), *sent)
+            self.assertNotIn("%", str(ip_address(found)))
 
     @given(st.text('a=;", ', max_size=60))
     def test_elements(self, value: str) -> None:
