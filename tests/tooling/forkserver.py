@@ -19,6 +19,7 @@ import resource
 import runpy
 import socket
 import sys
+import time
 from collections.abc import Collection
 from types import ModuleType
 from typing import Any
@@ -90,8 +91,11 @@ def _serve(channel: socket.socket) -> Request | None:
             return None
         between = os.fork()
         if between == 0:
+            own = os.getpid()
             pid = os.fork()
             if pid == 0:
+                while os.getppid() == own:
+                    time.sleep(0.001)  # until the other has ended, and this process is adopted
                 channel.close()
                 return _prepared(json.loads(message), descriptors)
             channel.send(str(pid).encode())

@@ -124,19 +124,16 @@ _LIBRARIES = (
         "h2.connection",
         "prometheus_client",
         "jwt",
-        "tqdm",
         "OpenSSL",
         "cramjam",
     ),
-    *(
-        "gevent.socket",
-        "gevent.ssl",
-        "gevent.event",
-        "opentelemetry.sdk.trace.export",
-        "zope.interface",
-        "orjson",
-    ),
-    "opentelemetry.exporter.otlp.proto.http.trace_exporter",
+    "zope.interface",
+    "orjson",
+)
+# Only extras and other programs need them.
+_MORE_LIBRARIES = (
+    *("gevent.socket", "gevent.ssl", "gevent.event", "tqdm"),
+    *("opentelemetry.sdk.trace.export", "opentelemetry.exporter.otlp.proto.http.trace_exporter"),
 )
 
 
@@ -156,14 +153,17 @@ class _Locking(ModuleType):
 _REAL: dict[str, Any] = {}
 
 
-def become(platform: str) -> None:
-    """Take away from this process what is missing on ``windows`` or ``macos``."""
+def become(platform: str, *libraries: str) -> None:
+    """Take away from this process what is missing on ``windows`` or ``macos``.
+
+    :param libraries: imported before, besides those that the gateway needs.
+    """
     from twisted.internet import posixbase, selectreactor
     from twisted.python import runtime
 
     # Before libraries that would choose another one.
     selectreactor.install()
-    for name in _LIBRARIES:
+    for name in (*_LIBRARIES, *libraries):
         importlib.import_module(name)
 
     if platform == "windows":
@@ -212,7 +212,7 @@ def unimportable() -> dict[str, str]:
 def main() -> None:
     """Do what the command line says."""
     platform, command, *options = sys.argv[1:]
-    become(platform)
+    become(platform, *(_MORE_LIBRARIES if command == "imports" else ()))
     if command == "imports":
         found = unimportable()
         builtins.print(*(f"{name}: {why}" for name, why in found.items()), sep="\n")
