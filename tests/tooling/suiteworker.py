@@ -105,7 +105,17 @@ def run(name: str, report: Report) -> None:
     TrialSuite(tests).run(Outcomes(report))
     # What trial leaves to its callers.
     doModuleCleanups()
+    _forget_orphans()
     report({"event": "done", "name": name, "processor": processor_seconds() - before})
+
+
+def _forget_orphans() -> None:
+    """Wait for what has ended among the processes that this one has adopted: see tests.tooling.forking."""
+    try:
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+    except ChildProcessError:
+        pass  # there are none
 
 
 def main() -> None:
