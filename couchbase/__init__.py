@@ -1,4 +1,4 @@
-"""The Couchbase SDK: API of the Python SDK 1.2 on a protocol core of its own.
+"""The Couchbase SDK: the API of the Python SDK 1.2 on its own protocol core.
 
 Names are loaded on first use, so that a program that needs only the protocol core (the embedded node) does
 not load a driver.
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     )
 
 __version__ = "1.2.5"
-"""The release of the SDK whose interface this is."""
+"""The SDK release whose interface this package has."""
 
 __all__ = [
     "FMT_AUTO",

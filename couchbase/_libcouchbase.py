@@ -1,7 +1,7 @@
 """The codes of the C library by its names, such as ``LCB_KEY_ENOENT``.
 
-They are for programs that compare ``rc`` with them. In the original, this was the compiled part; without a C
-library, only the names that its own tests use exist.
+Programs compare ``rc`` with them. In the original, this module was the compiled part; here there is no C
+library, so only the names that the original's own tests use exist.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ PYCBC_CONN_F_WARNEXPLICIT = 1
 
 
 def _get_helper(name: str) -> _Any:
-    """Return a converter in use: ``json_encode``, ``json_decode``, ``pickle_encode`` or ``pickle_decode``.
+    """Return a converter that is in use: ``json_encode``, ``json_decode``, ``pickle_encode`` or
+    ``pickle_decode``.
 
-    :raises AttributeError: another name.
+    :raises AttributeError: unknown name.
     """
     return getattr(_transcoder, f"_{name}")

@@ -1,4 +1,4 @@
-"""Common names for Python 2 and 3, for programs that import them from here as from the original."""
+"""Common names for Python 2 and 3, for programs that import them from here as they did from the original."""
 
 from __future__ import annotations
 

@@ -24,13 +24,13 @@ __all__ = ["METHMAP", "Admin"]
 class Admin(Commands, AdminCommands[HttpResult, Manifest]):
     """A session with a cluster's manager, as its administrator.
 
-    Blocks. There is no bucket: key-value methods raise ClientTemporaryFailError.
+    Calls block. The session has no bucket: key-value methods raise ClientTemporaryFailError.
 
     :param username: the administrator's name.
     :param password: the administrator's password.
     :param host: name of any node.
     :param port: port of its cluster manager.
-    :param ignored: other keywords have no meaning.
+    :param ignored: other keywords, which have no effect.
     :raises AuthError: wrong credentials.
     :raises CouchbaseNetworkError: no connection.
     """
@@ -72,7 +72,7 @@ class Admin(Commands, AdminCommands[HttpResult, Manifest]):
 
 
 class _NoBucket(Driver[Request]):
-    """Refuses whatever needs a bucket."""
+    """Refuses operations that need a bucket."""
 
     def _no_bucket(self, operation: Operation, key: object) -> CouchbaseError:
         request = Request(operation, key, b"")

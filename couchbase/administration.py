@@ -1,8 +1,8 @@
-"""Administration of a cluster, written once: each call is a plan of requests to the cluster manager.
+"""Administration of a cluster, shared by all drivers: each call is a plan of requests to the cluster manager.
 
 A plan is a generator: it yields a :class:`Question`, is sent the :class:`Answer`, and returns the call's
-result. A face carries plans out: :class:`couchbase.admin.Admin` blocks, :class:`gcouchbase.admin.Admin` lets
-other greenlets run, :class:`txcouchbase.admin.Admin` returns Deferreds.
+result. A driver's class executes plans: :class:`couchbase.admin.Admin` blocks,
+:class:`gcouchbase.admin.Admin` lets other greenlets run, :class:`txcouchbase.admin.Admin` returns Deferreds.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from couchbase.users import ResultT, UserCommands
 __all__ = ["METHMAP", "AdminCommands", "Answer", "Question"]
 
 METHMAP = {"GET": 1, "POST": 2, "PUT": 3, "DELETE": 4}
-"""Methods of requests, with the numbers that they had in SDK 1.2."""
+"""HTTP methods, with their numbers in SDK 1.2."""
 
 BUCKETS = "/pools/default/buckets"
 
@@ -38,13 +38,13 @@ class Question(NamedTuple):
 
     method: str
     path: str
-    """With its query, encoded."""
+    """Path and query, percent-encoded."""
     body: bytes | None
     headers: dict[str, str]
 
 
 class Answer(NamedTuple):
-    """What the cluster manager answered."""
+    """The cluster manager's answer."""
 
     status: int
     body: bytes
@@ -76,11 +76,11 @@ class AdminCommands(UserCommands[ResultT], Generic[ResultT, ManifestT]):
 
     @abstractmethod
     def _perform(self, plan: Plan) -> Any:
-        """Carry out a plan; returns its result, in the form of the face."""
+        """Execute a plan; returns its result in the driver's form."""
 
     @abstractmethod
     def _seconds(self) -> float:
-        """Return the time, on a clock that never goes back."""
+        """Return the time of a monotonic clock, in seconds."""
 
     @property
     def timeout(self) -> float:
@@ -110,13 +110,13 @@ class AdminCommands(UserCommands[ResultT], Generic[ResultT, ManifestT]):
     ) -> ResultT:
         """Send a request to the cluster manager.
 
-        :param path: with its query, encoded.
+        :param path: path and query, percent-encoded.
         :param method: GET, PUT, POST or DELETE.
         :param content: body, ``str`` or ``bytes``.
         :param content_type: media type of the body.
         :param response_format: ``FMT_JSON`` (text, if the answer is not JSON), ``FMT_UTF8`` or ``FMT_BYTES``.
         :raises HTTPError: a status outside 200..299; ``objextra`` is the HttpResult.
-        :raises ArgumentError: a wrong argument.
+        :raises ArgumentError: an invalid argument.
         """
         return self._perform(request_plan(path, method, content, content_type, response_format))
 
@@ -142,8 +142,8 @@ class AdminCommands(UserCommands[ResultT], Generic[ResultT, ManifestT]):
 
         :param bucket_type: ``couchbase``, ``ephemeral`` or ``memcached``.
         :param bucket_password: for servers whose buckets have passwords.
-        :param replicas: how many copies besides the active one.
-        :param ram_quota: megabytes on each node.
+        :param replicas: number of replicas.
+        :param ram_quota: memory quota in megabytes on each node.
         :param flush_enabled: whether one request may remove all documents.
         :raises HTTPError: the manager refuses; ``objextra.value`` says why.
         """
@@ -159,7 +159,7 @@ class AdminCommands(UserCommands[ResultT], Generic[ResultT, ManifestT]):
     def bucket_delete(self, name: str) -> ResultT:
         """Delete a bucket with its documents.
 
-        :raises HTTPError: there is none, or the manager refuses.
+        :raises HTTPError: there is no such bucket, or the manager refuses.
         """
         return self._perform(_bucket_delete(name))
 
@@ -177,7 +177,7 @@ class AdminCommands(UserCommands[ResultT], Generic[ResultT, ManifestT]):
         return self._perform(scopes_plan(bucket))
 
     def scope_create(self, bucket: str, name: str) -> ResultT:
-        """Create a scope, and return when all nodes know it.
+        """Create a scope, and return when all nodes have it.
 
         :param name: 1 to 251 characters out of A-Z, a-z, 0-9, ``_``, ``-`` and ``%``; the first one is not
             ``_`` or ``%``.
@@ -185,12 +185,12 @@ class AdminCommands(UserCommands[ResultT], Generic[ResultT, ManifestT]):
         :raises ScopeExistsError: the bucket has it already.
         :raises BucketNotFoundError: there is no such bucket.
         :raises HTTPError: the manager refuses; ``objextra.value`` says why.
-        :raises TimeoutError: it was done, but not every node knew it within :attr:`timeout`.
+        :raises TimeoutError: the change was made, but not every node had it within :attr:`timeout`.
         """
         return self._change(manifest.create_scope, bucket, name)
 
     def scope_drop(self, bucket: str, name: str) -> ResultT:
-        """Drop a scope with its collections and their documents; as :meth:`scope_create`.
+        """Drop a scope with its collections and their documents; otherwise like :meth:`scope_create`.
 
         :raises ScopeNotFoundError: the bucket has no such scope.
         """
@@ -199,12 +199,12 @@ class AdminCommands(UserCommands[ResultT], Generic[ResultT, ManifestT]):
     def collection_create(
         self, bucket: str, name: str, scope: str | None = None, max_ttl: int | None = None
     ) -> ResultT:
-        """Create a collection, and return when all nodes know it; as :meth:`scope_create`.
+        """Create a collection, and return when all nodes have it; otherwise like :meth:`scope_create`.
 
         :param scope: name of its scope, ``None`` for the default scope.
-        :param max_ttl: longest time to live of its documents in seconds, which those stored without one get:
-            0 for the bucket's own limit, -1 for none (servers from 7.6 on), else up to 2147483647. By
-            default the server decides: 0.
+        :param max_ttl: longest time to live of its documents in seconds, which also applies to documents
+            stored without one: 0 for the bucket's own limit, -1 for none (servers from 7.6 on), else up to
+            2147483647. The server's default is 0.
         :raises CollectionExistsError: the scope has it already.
         :raises ScopeNotFoundError: the bucket has no such scope.
         """
@@ -219,7 +219,7 @@ class AdminCommands(UserCommands[ResultT], Generic[ResultT, ManifestT]):
         return self._change(manifest.update_collection, bucket, name, scope, max_ttl)
 
     def collection_drop(self, bucket: str, name: str, scope: str | None = None) -> ResultT:
-        """Drop a collection with its documents; as :meth:`scope_create`.
+        """Drop a collection with its documents; otherwise like :meth:`scope_create`.
 
         :raises CollectionNotFoundError: the scope has no such collection.
         :raises ScopeNotFoundError: the bucket has no such scope.
@@ -229,7 +229,7 @@ class AdminCommands(UserCommands[ResultT], Generic[ResultT, ManifestT]):
     def _change(self, describe: Callable[..., ManagerRequest], bucket: str, *arguments: Any) -> ResultT:
         """Change the manifest of a bucket.
 
-        :param describe: makes the request of bucket and arguments.
+        :param describe: makes the request from bucket and arguments.
         """
         return self._perform(self._changed(describe, bucket, *arguments))
 
@@ -239,11 +239,11 @@ class AdminCommands(UserCommands[ResultT], Generic[ResultT, ManifestT]):
         return (yield from change_plan(bucket, request, lambda: deadline - self._seconds()))
 
     def _check(self) -> Plan:
-        """Plan that finds out whether the credentials are valid.
+        """Plan that checks whether the credentials are valid.
 
-        :raises AuthError: they are not.
+        :raises AuthError: the credentials are not valid.
         """
-        # The configuration shows it: in its plain form, not as the endless stream.
+        # The bucket's configuration shows that; the plain form, not the endless stream.
         for path in (f"{BUCKETS}/default", BUCKETS):
             answer = yield Question("GET", path, None, {})
             if answer.status == 401:
@@ -268,7 +268,9 @@ def request_plan(
     if content is not None and not isinstance(content, (str, bytes)):
         raise ArgumentError.pyexc("content must be str or bytes", obj=content)
     if response_format not in (FMT_JSON, FMT_UTF8, FMT_BYTES):
-        raise ArgumentError.pyexc("response_format is FMT_JSON, FMT_UTF8 or FMT_BYTES", obj=response_format)
+        raise ArgumentError.pyexc(
+            "response_format must be FMT_JSON, FMT_UTF8 or FMT_BYTES", obj=response_format
+        )
     headers = {} if content is None else {"Content-Type": content_type}
     body = content.encode() if isinstance(content, str) else content
     answer = yield Question(method, path if path.startswith("/") else "/" + path, body, headers)
@@ -284,7 +286,7 @@ def _bucket_create(fields: dict[str, Any], bucket_password: str) -> Plan:
     try:
         return (yield from request_plan(BUCKETS, "POST", urlencode(fields), FORM))
     except exceptions.HTTPError as refused:
-        # Servers before 5.0 want the field. Later ones do not have it, and may refuse it.
+        # Servers before 5.0 require the field. Later ones do not have it, and may refuse it.
         answer = refused.objextra
         if bucket_password or answer.http_status != 400 or "authType" not in str(answer.value):
             raise
@@ -306,7 +308,7 @@ def scopes_plan(bucket: str) -> Generator[Question, Answer, Manifest]:
 def change_plan(bucket: str, request: ManagerRequest, left: Callable[[], float]) -> Plan:
     """Plan that changes the manifest, and waits until all nodes have it.
 
-    :param left: the seconds that are left for that.
+    :param left: returns the number of seconds that are left.
     """
     result = yield from _manage(bucket, request)
     result._value = decode_body(result.value, FMT_JSON)
@@ -314,7 +316,7 @@ def change_plan(bucket: str, request: ManagerRequest, left: Callable[[], float])
     if uid is not None:
         waited = yield _question(manifest.ensure_manifest(bucket, uid, left()))
         if waited.status == 504:
-            raise error_of(exceptions.ETIMEDOUT, "it was done, but not every node knows it yet")
+            raise error_of(exceptions.ETIMEDOUT, "the change was made, but not every node has it yet")
     return result
 
 
@@ -340,4 +342,4 @@ def _question(request: ManagerRequest) -> Question:
 
 def _check_name(name: object) -> None:
     if not isinstance(name, str) or not name:
-        raise ArgumentError.pyexc("a bucket's name is a str that is not empty", obj=name)
+        raise ArgumentError.pyexc("a bucket's name must be a str that is not empty", obj=name)

@@ -14,18 +14,18 @@ from couchbase.tlsfiles import OPTIONS as FILE_OPTIONS
 from couchbase.user_constants import LOCKMODE_EXC, LOCKMODE_NONE, LOCKMODE_WAIT
 
 OPTIONS = FILE_OPTIONS | {"network", "nameserver", "compression"}
-"""Options of a connection string."""
+"""Names of connection string options."""
 
 MAX_U32 = 2**32 - 1
 MAX_U64 = 2**64 - 1
-# Keywords that SDK 1.2's own packages passed to connections; they have no effect here.
+# Keywords that SDK 1.2's own packages pass to connections; they have no effect here.
 _INTERNAL = frozenset({"_iops", "_flags", "_conntype", "_errors"})
-# Collections that are known to iterate as far as their length.
+# Collections whose iteration is known to match their length.
 _WHOLE = frozenset({list, tuple, set, frozenset, dict})
 
 
 def check_ttl(ttl: object) -> int:
-    """Return an expiry in wire format: 0 for anything false, else a 32-bit number.
+    """Return an expiry in the protocol's format: 0 for any false value, else a 32-bit number.
 
     Up to 30 days (2592000) it is in seconds from now; above, it is a Unix time.
 
@@ -108,7 +108,7 @@ def key_collection(keys: object) -> list[Any]:
 def check_keywords(unknown: dict[str, Any]) -> None:
     """Refuse unknown keywords of a connection.
 
-    :raises ArgumentError: there are some.
+    :raises ArgumentError: there are unknown keywords.
     """
     wrong = sorted(set(unknown) - _INTERNAL)
     if wrong:
@@ -118,7 +118,7 @@ def check_keywords(unknown: dict[str, Any]) -> None:
 def check_lockmode(lockmode: object) -> None:
     """Refuse an invalid lock mode.
 
-    :raises ArgumentError: it is none.
+    :raises ArgumentError: it is not a lock mode.
     """
     if lockmode not in (LOCKMODE_NONE, LOCKMODE_EXC, LOCKMODE_WAIT):
         raise ArgumentError.pyexc("lockmode must be a LOCKMODE_* constant", obj=lockmode)
@@ -127,19 +127,20 @@ def check_lockmode(lockmode: object) -> None:
 def check_texts(**texts: object) -> None:
     """Refuse keywords of a connection that are neither a ``str`` nor ``None``.
 
-    :raises ArgumentError: one of them is something else.
+    :raises ArgumentError: one of them has another type.
     """
     for name, text in texts.items():
         if text is not None and not isinstance(text, str):
-            # An exception is printed with its attributes, so a password of any type must not be one of them.
+            # Exceptions are printed with their attributes, so no attribute may be a password, of whatever
+            # type.
             shown = None if name == "password" else text
             raise ArgumentError.pyexc(f"{name} must be a str, not {type(text).__name__}", obj=shown)
 
 
 def check_credentials(username: str | None, password: str | None) -> None:
-    """Refuse names and passwords that cannot be sent: those with control characters.
+    """Refuse names and passwords with control characters, which no server accepts.
 
-    :raises ArgumentError: there is one; the text says in which, and does not quote it.
+    :raises ArgumentError: one has a control character; the text names the argument, and does not quote it.
     """
     for name, text in (("username", username), ("password", password)):
         if text and has_control(text):
@@ -151,17 +152,19 @@ def check_credentials(username: str | None, password: str | None) -> None:
 def check_bucket_user(username: str | None, bucket: str) -> None:
     """Refuse a user name other than the bucket's together with ``host``, as in SDK 1.2.
 
-    :raises CouchbaseError: (rc 0x26) it has another name.
+    :raises CouchbaseError: (rc 0x26) the user has another name.
     """
     if username and username != bucket:
-        message = "with host, the username is the bucket's name; for other users give a connection_string"
+        message = (
+            "with host, the username must be the bucket's name; for other users give a connection_string"
+        )
         raise error_of(exceptions.INVALID_USERNAME, message)
 
 
 def check_flags(**flags: object) -> None:
     """Refuse keywords of a connection that are neither a bool nor an int.
 
-    :raises ArgumentError: one of them is something else.
+    :raises ArgumentError: one of them has another type.
     """
     for name, flag in flags.items():
         if not isinstance(flag, int):
@@ -171,9 +174,10 @@ def check_flags(**flags: object) -> None:
 def check_options(options: Mapping[str, str]) -> None:
     """Check the options of a connection string.
 
-    ``compression=off`` is libcouchbase's: values are never compressed here, so nothing else is possible.
+    ``compression=off`` comes from libcouchbase: values are never compressed here, so no other value is
+    possible.
 
-    :raises ArgumentError: one is unknown, or has a value that it does not take.
+    :raises ArgumentError: an option is unknown, or has an invalid value.
     """
     unknown = sorted(set(options) - OPTIONS)
     if unknown:
@@ -182,14 +186,14 @@ def check_options(options: Mapping[str, str]) -> None:
         )
     if options.get("compression", "off") != "off":
         raise ArgumentError.pyexc(
-            "compression: values are never compressed; the option takes off", obj=options["compression"]
+            "compression: values are never compressed; expected off", obj=options["compression"]
         )
 
 
 def check_hosts(host: object) -> Any:
-    """Return the ``host`` of a connection: a text, or a list of names and ``(name, port)`` pairs.
+    """Return the ``host`` of a connection: a string, or a list of names and ``(name, port)`` pairs.
 
-    :raises ArgumentError: it is something else.
+    :raises ArgumentError: it has another form.
     """
     if not isinstance(host, (str, list, tuple)):
         raise ArgumentError.pyexc("host must be a str or a list", obj=host)
@@ -197,7 +201,7 @@ def check_hosts(host: object) -> Any:
         if not isinstance(entry, str) and not (
             isinstance(entry, (list, tuple)) and len(entry) == 2 and isinstance(entry[0], str)
         ):
-            raise ArgumentError.pyexc("a list of hosts holds names and (name, port) pairs", obj=entry)
+            raise ArgumentError.pyexc("a list of hosts must have names and (name, port) pairs", obj=entry)
     return host
 
 
@@ -217,10 +221,10 @@ def key_values(keys: object) -> list[tuple[Any, Any]]:
 
 
 def keys_with_option(keys: object, option: str, allowed: Iterable[str]) -> list[tuple[Any, dict[str, Any]]]:
-    """Return ``(key, options)`` pairs of a collection; a dict gives options by key.
+    """Return ``(key, options)`` pairs of a collection; a dict maps keys to options.
 
-    A dict's value is the option named ``option``, a dict of ``allowed`` options, or (for ``cas``) a Result
-    that has the CAS.
+    A dict's value is the value of ``option``, a dict of ``allowed`` options, or (for ``cas``) a Result with
+    the CAS.
 
     :raises ArgumentError: an unknown option.
     """

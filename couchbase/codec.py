@@ -1,7 +1,7 @@
-"""Encoding of keys and values, and the hooks by which a connection carries out requests.
+"""Encoding of keys and values, and the hooks with which a connection executes requests.
 
 The base of SDK 1.2's methods for every driver: :class:`Codec` holds the settings that decide how
-keys and values become bytes and back; carrying out a request is up to the driver.
+keys and values become bytes and back; the driver executes requests.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from couchbase.transcoder import (
 from couchbase.user_constants import FMT_AUTO, FMT_BYTES, FMT_JSON
 
 SHORT_KEY = 62
-"""Texts of up to so many characters fit into a key, however many bytes each character takes."""
+"""Strings of up to this number of characters fit into a key, however many bytes each character takes."""
 
 
 class Codec:
     """Encodes and decodes a connection's keys and values, and builds its requests."""
 
     _driver: Any
-    """The :class:`couchbase.driver.Driver` that carries requests out."""
+    """The :class:`couchbase.driver.Driver` that executes requests."""
     _request_type: type[Any] = Request
     _member_type: type[Any] = Request
     """Class of the objects that :meth:`_members` makes."""
@@ -47,13 +47,13 @@ class Codec:
     _default_format: Any = FMT_JSON
     _transcoder: Any = None
     _data_passthrough = False
-    # From bytes and flags to a value; chosen when a setting changes, not for each operation.
+    # Converts bytes and flags to a value; chosen when a setting changes, not for each operation.
     _decoder: Any = staticmethod(decode_value)
     # The same for ``no_format``.
     _bytes_decoder: Any = None
-    # From a value and its format to bytes and flags.
+    # Converts a value and its format to bytes and flags.
     _encode_value: Any = staticmethod(encode_value)
-    # Type of the keys whose encoding is known, and which need only a check of their length.
+    # Type of keys whose encoding is known, so that only their length has to be checked.
     _key_type: type[Any] | None = str
     _keys_as_given = True
 
@@ -71,7 +71,7 @@ class Codec:
 
     @property
     def default_format(self) -> Format:
-        """Format of values stored without one: a number or ``FMT_AUTO``."""
+        """Default format of stored values: a number or ``FMT_AUTO``."""
         return self._default_format
 
     @default_format.setter
@@ -85,8 +85,7 @@ class Codec:
     def transcoder(self) -> AnyTranscoder | None:
         """Object that encodes and decodes keys and values; ``None`` for the built-in rules.
 
-        With a :class:`couchbase.transcoder.RawTranscoder` keys and values are bytes, passed through
-        unchanged.
+        With a :class:`couchbase.transcoder.RawTranscoder`, keys and values are bytes and stay unchanged.
         """
         return self._transcoder
 
@@ -98,7 +97,7 @@ class Codec:
 
     @property
     def data_passthrough(self) -> bool:
-        """Whether values come back as raw bytes, whatever their flags."""
+        """Whether values are returned as raw bytes, whatever their flags."""
         return self._data_passthrough
 
     @data_passthrough.setter
@@ -128,7 +127,7 @@ class Codec:
 
     def _choose(self) -> None:
         transcoder = self._transcoder
-        # Every operation reads them, so they are attributes of the instance, not of the class.
+        # Every operation reads these, so they are attributes of the instance, not of the class.
         self._request_type = type(self)._request_type
         self._key_type = None
         self._keys_as_given = False
@@ -150,7 +149,7 @@ class Codec:
             self._bytes_decoder = _TranscoderDecoder(transcoder, FMT_BYTES)
 
     def _result_key(self, encoded: bytes) -> Any:
-        """Return the key for results, where it differs from what the caller gave."""
+        """Return the key for results, which may differ from the caller's key."""
         if self._data_passthrough:
             return encoded
         key = _ask(self._transcoder, "decode_key", encoded)
@@ -166,7 +165,7 @@ class Codec:
         kind = type(key)
         if make is None:
             make = self._request_type
-        # The common case first: most programs only pass short texts (or, raw, short bytes).
+        # The common case first: most programs only pass short strings (or, with raw keys, short bytes).
         if kind is self._key_type and key and len(key) <= SHORT_KEY:
             if kind is bytes:
                 return make(operation, key, key)
@@ -188,7 +187,7 @@ class Codec:
         quiet: bool,
         decode_value: Callable[[bytes, int], Any] | None,
     ) -> list[Any]:
-        """Return requests of a multi operation that differ in their keys only."""
+        """Return requests of a multi operation that differ only in their keys."""
         make, kind = self._member_type, self._key_type
         members: list[Any] = []
         add = members.append
@@ -239,7 +238,7 @@ class _TranscoderEncoder:
 class _TranscoderDecoder:
     """A custom transcoder's ``decode_value`` with its failures wrapped.
 
-    :param flags: passed to it instead of the stored flags.
+    :param flags: flags to pass instead of the stored ones.
     """
 
     __slots__ = ("_flags", "_transcoder")
@@ -253,7 +252,7 @@ class _TranscoderDecoder:
 
 
 def _ask(transcoder: object, method: str, *args: object) -> Any:
-    """Call a transcoder; any failure in it becomes a ValueFormatError with its cause."""
+    """Call a transcoder; any failure in the call becomes a ValueFormatError with its cause."""
     try:
         return getattr(transcoder, method)(*args)
     except CouchbaseError:

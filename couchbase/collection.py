@@ -28,7 +28,7 @@ _SETTINGS = ("quiet", "default_format", "transcoder", "data_passthrough")
 
 
 class InCollection:
-    """Makes the requests of key-value methods requests in a collection; a base beside those methods'."""
+    """Mixin that directs the requests of key-value methods to a collection."""
 
     def _enter(self: Any, keyspace: Keyspace) -> None:
         """Choose the collection."""
@@ -44,7 +44,7 @@ class InCollection:
 
     @property
     def scope(self: Any) -> str:
-        """Name of the scope that the collection is in."""
+        """Name of the collection's scope."""
         scope: str = self._keyspace.scope
         return scope
 
@@ -92,23 +92,23 @@ class Collection(
 ):
     """A connection's view of one collection: its key-value methods, on the documents of that collection.
 
-    Made by :meth:`couchbase.connection.Connection.collection`; nothing is sent before the first operation.
+    Made by :meth:`couchbase.connection.Connection.collection`; nothing is sent until the first operation.
     Methods take the same arguments, and return and raise the same as the connection's, and:
 
     * CollectionNotFoundError or ScopeNotFoundError if the bucket has no such collection (any more);
     * NotSupportedError if the server has no collections, except in the default one;
     * ArgumentError for a key over 246 bytes of UTF-8 (250 in the default collection).
 
-    ``quiet``, ``default_format``, ``transcoder`` and ``data_passthrough`` are the connection's, also when
-    they are changed there, until they are set on this object. Timeouts, pipelines and durability contexts are
-    those of the connection: a pipeline collects the operations of both. Statistics are those of the bucket.
+    ``quiet``, ``default_format``, ``transcoder`` and ``data_passthrough`` follow the connection's settings
+    until they are set on this object. Timeouts, pipelines and durability contexts are those of the
+    connection: a pipeline collects the operations of both. Statistics are those of the bucket.
 
-    Two views are equal if they are of the same connection and the same collection.
+    Two views are equal if their connection and their collection are the same.
 
     :param connection: a connection to a bucket.
     :param name: name of the collection.
     :param scope: name of its scope, ``None`` for the default scope.
-    :raises ArgumentError: a name that no collection, or scope, can have.
+    :raises ArgumentError: a name that is not valid for a collection or scope.
     """
 
     def __init__(self, connection: Any, name: str, scope: str | None = None) -> None:
@@ -126,7 +126,7 @@ class Collection(
 
     @property
     def connection(self) -> Any:
-        """The connection whose view this is."""
+        """The connection that this view belongs to."""
         return self._connection
 
     def _choose(self) -> None:
@@ -216,5 +216,6 @@ def check_name(what: str, name: object) -> None:
         raise ArgumentError.pyexc(f"{what} must be a str, not {type(name).__name__}", obj=name)
     if not _NAME.fullmatch(name) or len(name) > MAX_COLLECTION_NAME:
         raise ArgumentError.pyexc(
-            f"{what} has 1 to {MAX_COLLECTION_NAME} characters out of A-Z, a-z, 0-9, _, - and %", obj=name
+            f"{what} must have 1 to {MAX_COLLECTION_NAME} characters out of A-Z, a-z, 0-9, _, - and %",
+            obj=name,
         )

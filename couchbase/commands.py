@@ -1,6 +1,6 @@
 """SDK 1.2's key-value methods, shared by all drivers.
 
-:class:`Commands` turns calls into checked requests and hands them to its driver; a method returns whatever
+:class:`Commands` turns calls into checked requests and passes them to its driver; a method returns whatever
 the driver's methods return: a result, a Deferred, an AsyncResult.
 """
 
@@ -52,18 +52,18 @@ class Commands(
     ) -> ValueT:
         """Read a document.
 
-        :param ttl: also set its expiry, in seconds (up to 30 days) or as a Unix time.
+        :param ttl: also set the document's expiry, in seconds (up to 30 days) or as a Unix time.
         :param quiet: whether a missing document is a result instead of NotFoundError; the
             connection's setting by default.
-        :param replica: read from replicas only, one after the other until one has it.
-        :param no_format: leave the value as bytes.
+        :param replica: read only from replicas, one after the other until one has the document.
+        :param no_format: return the value as bytes.
         :returns: ValueResult.
         :raises NotFoundError: no such document.
         """
         if ttl or replica:
             if replica:
                 if ttl:
-                    raise ArgumentError.pyexc("replica and ttl exclude each other")
+                    raise ArgumentError.pyexc("replica and ttl cannot be combined")
                 return self.rget(key, quiet=quiet)
             request = self._request(operations.GET_AND_TOUCH, key)
             request.extras = operations.expiry_extras(arguments.check_ttl(ttl))
@@ -81,10 +81,10 @@ class Commands(
         replica: bool = False,
         no_format: bool = False,
     ) -> ValuesT:
-        """Read many documents; a dict gives each key's ttl. Returns MultiResult."""
+        """Read many documents; a dict maps each key to its ttl. Returns MultiResult."""
         if replica:
             if ttl:
-                raise ArgumentError.pyexc("replica and ttl exclude each other")
+                raise ArgumentError.pyexc("replica and ttl cannot be combined")
             return self.rget_multi(keys, quiet=quiet)
         silent = self._quiet_for(quiet)
         decoder = self._bytes_decoder if no_format else self._decoder
@@ -107,7 +107,7 @@ class Commands(
     def get_with_expiry(self, key: Key, quiet: bool | None = None, no_format: bool = False) -> ExpiryT:
         """Read a document together with its expiry.
 
-        Beyond SDK 1.2. Returns a result with ``expiry``: Unix time in seconds, 0 for never.
+        An addition to SDK 1.2. Returns a result with ``expiry``: Unix time in seconds, 0 for never.
 
         :raises NotFoundError: no such document.
         """
@@ -120,9 +120,9 @@ class Commands(
     def rget(self, key: Key, replica_index: int | None = None, quiet: bool | None = None) -> ValueT:
         """Read from replicas, never from the active node.
 
-        :param replica_index: which replica, from 0; by default one after the other until one has
-            the document.
-        :raises NotFoundError: no replica (or not that one) has it.
+        :param replica_index: index of the replica, from 0; by default, replicas are read one after the other
+            until one has the document.
+        :raises NotFoundError: no replica (or not the given one) has the document.
         :raises CouchbaseError: (rc 0x23) the bucket has no such replica.
         """
         return self._driver.submit_to_replica(self._rget_request(key, replica_index, quiet))
@@ -159,7 +159,7 @@ class Commands(
         return self._driver.submit(self._touch_request(key, ttl))
 
     def touch_multi(self, keys: Keys, ttl: int = 0) -> OperationsT:
-        """Set the expiry of many documents; a dict gives each key's ttl. Returns MultiResult."""
+        """Set the expiry of many documents; a dict maps each key to its ttl. Returns MultiResult."""
         common = arguments.check_ttl(ttl)
         return self._driver.submit_multi(
             [
@@ -178,15 +178,15 @@ class Commands(
         """Read a document and lock it.
 
         :param ttl: seconds until the lock expires; 0 (the default) for the server's default, which is 15.
-            Servers hold locks for at most 30 seconds, and 15 when asked for more.
+            Servers hold locks for at most 30 seconds, and for 15 if more is requested.
         :returns: ValueResult whose ``cas`` unlocks the document, or stores it.
-        :raises TemporaryFailError: it is locked already.
+        :raises TemporaryFailError: the document is locked already.
         """
         return self._driver.submit(self._lock_request(key, ttl))
 
     def lock_multi(self, keys: Keys, ttl: int = 0) -> ValuesT:
-        """Read and lock many documents; a dict gives each key's ttl, 0 and a missing one as for :meth:`lock`.
-        Returns MultiResult."""
+        """Read and lock many documents; a dict maps each key to its ttl; 0 and a missing ttl are as for
+        :meth:`lock`. Returns MultiResult."""
         common = arguments.check_ttl(ttl)
         return self._driver.submit_multi(
             [
@@ -236,13 +236,13 @@ class Commands(
     ) -> ValueT:
         """Add to a counter.
 
-        :param amount: what to add; a negative one subtracts.
-        :param initial: value to create a missing counter with (``amount`` is not added then).
+        :param amount: number to add; a negative number subtracts.
+        :param initial: value of a missing counter, which is then created (``amount`` is not added).
         :param ttl: expiry of a newly created counter.
         :param persist_to: copies on disk to wait for, as in ``set``. Copies of any later version count as
             well, as other clients may change the counter. Not in SDK 1.2, like ``replicate_to`` and
             ``durability_level``.
-        :param replicate_to: replicas in memory to wait for, likewise.
+        :param replicate_to: replicas in memory to wait for, as in ``set``.
         :returns: ValueResult with the new number.
         :raises NotFoundError: no such document, and no ``initial``.
         :raises DeltaBadvalError: the document is not an unsigned decimal number.
@@ -270,7 +270,8 @@ class Commands(
         return self._driver.submit(self._counter_request(amount, initial, ttl, key))
 
     def incr_multi(self, keys: Keys, amount: int = 1, initial: int | None = None, ttl: int = 0) -> ValuesT:
-        """Add to many counters; a dict gives each key's amount, or its delta, initial and ttl."""
+        """Add to many counters; a dict maps each key to its amount, or to a dict of delta, initial and
+        ttl."""
         return self._counter_multi(keys, amount, initial, ttl, False)
 
     def decr_multi(self, keys: Keys, amount: int = 1, initial: int | None = None, ttl: int = 0) -> ValuesT:
@@ -304,7 +305,7 @@ class Commands(
     def _counter_request(self, amount: int, initial: int | None, ttl: int, key: Key | ItemTarget) -> Any:
         amount, initial, expiry = arguments.check_counter(amount, initial, ttl)
         if expiry == COUNTER_NO_CREATE:
-            raise ArgumentError.pyexc("this ttl means 'do not create' to a server", obj=ttl)
+            raise ArgumentError.pyexc("this ttl cannot be used: servers read it as 'do not create'", obj=ttl)
         request = self._request(operations.DECR if amount < 0 else operations.INCR, key)
         request.extras = operations.counter_extras(abs(amount), initial, expiry)
         return request
@@ -314,7 +315,7 @@ class Commands(
     def observe(self, key: Key, master_only: bool = False) -> ValueT:
         """Ask every node that holds the document for its state.
 
-        :returns: ValueResult whose value is a list of ObserveInfo; a missing document is no error.
+        :returns: ValueResult whose value is a list of ObserveInfo; a missing document is not an error.
         """
         return self._driver.submit_observe([self._watched(operations.OBSERVE, key)], bool(master_only), True)
 
@@ -335,11 +336,11 @@ class Commands(
     ) -> OperationT:
         """Wait until enough nodes hold a document.
 
-        :param cas: wait for this version; 0 for any.
-        :param check_removed: wait until it is gone instead.
+        :param cas: wait for this version; 0 for any version.
+        :param check_removed: wait until the document is removed instead.
         :param timeout: seconds after which TimeoutError is raised.
         :param interval: seconds between two polls; the first is immediate.
-        :raises NotFoundError: the active node does not have it.
+        :raises NotFoundError: the active node does not have the document.
         :raises KeyExistsError: the active node has another version.
         """
         documents = [self._watched(operations.ENDURE, key, cas)]
@@ -363,7 +364,7 @@ class Commands(
             for key, options in arguments.keys_with_option(keys, "cas", ("cas",))
         ]
         if len({document.key_bytes for document in documents}) < len(documents):
-            raise error_of(exceptions.DUPLICATE_COMMANDS, "the same key twice in endure_multi", objextra=keys)
+            raise error_of(exceptions.DUPLICATE_COMMANDS, "endure_multi: a key is given twice", objextra=keys)
         return self._endure(documents, persist_to, replicate_to, timeout, interval, check_removed, False)
 
     def _endure(
@@ -386,7 +387,7 @@ class Commands(
         )
 
     def _watched(self, operation: Operation, key: Key | ItemTarget, cas: object = 0) -> Request:
-        """Return a document that nodes are asked for."""
+        """Return the document to ask nodes about."""
         document = Request(operation, key, self._encode_key(key.key if type(key) is ItemTarget else key))
         document.keyspace, document.cas = self._keyspace, arguments.check_cas(cas)
         return document
@@ -396,8 +397,8 @@ class Commands(
 
         :param keys: a group, a list of groups (``"memory"``, ``"vbucket"`` ...), or None for the
             default group.
-        :raises ArgumentError: an empty list, or something else in it.
-        :returns: MultiResult: name -> dict of ``host:port`` -> value, an int where it is one.
+        :raises ArgumentError: an empty list, or one with a member that is not a str.
+        :returns: MultiResult: name -> dict of ``host:port`` -> value, converted to int if it is one.
         """
         if keys is None:
             groups: list[Any] = [""]
@@ -408,7 +409,7 @@ class Commands(
         names = []
         for group in groups:
             if not isinstance(group, (str, bytes)):
-                raise ArgumentError.pyexc("a group of statistics is named by a str", obj=group)
+                raise ArgumentError.pyexc("the name of a group of statistics must be a str", obj=group)
             names.append(group.decode() if isinstance(group, bytes) else group)
         return self._driver.submit_stats(names)
 
@@ -416,7 +417,7 @@ class Commands(
 def _own_or_common_ttl(options: dict[str, Any], common: int) -> int:
     own = arguments.check_ttl(options.get("ttl", 0))
     if own and common:
-        raise ArgumentError.pyexc("a ttl by key and a common ttl exclude each other", obj=own)
+        raise ArgumentError.pyexc("ttls by key and a common ttl cannot be combined", obj=own)
     return own or common
 
 

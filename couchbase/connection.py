@@ -84,12 +84,12 @@ class Connection(
     :param bucket: name of the bucket.
     :param host: host name, or list of host names and ``(host, port)`` pairs, tried in order until one gives
         the cluster map.
-    :param port: port of the cluster manager, for hosts without one of their own.
+    :param port: port of the cluster manager, for hosts without a port.
     :param username: the bucket's name by default; with ``host`` it must be that name.
     :param password: ``None`` or empty: no authentication.
     :param quiet: see :attr:`quiet`.
     :param timeout: see :attr:`timeout`; ``None`` for 2.5 seconds.
-    :param transcoder: object, or class that is called without arguments; see :attr:`transcoder`.
+    :param transcoder: an object, or a class that is called without arguments; see :attr:`transcoder`.
     :param default_format: see :attr:`default_format`.
     :param lockmode: what happens when two threads use the connection at once: ``LOCKMODE_WAIT`` (the
         default) lets the second wait, ``LOCKMODE_EXC`` raises ObjectThreadError in it, ``LOCKMODE_NONE``
@@ -105,10 +105,11 @@ class Connection(
     :param client_cert: PEM file of the client's certificate, followed by its chain; it replaces a password
         over TLS (for HTTP, too).
     :param client_key: PEM file of its private key; by default it is in the same file.
-    :param allow_plain: let SASL PLAIN send the password over a network without TLS.
-    :raises ArgumentError: a wrong or unknown argument.
+    :param allow_plain: whether SASL PLAIN may send the password over a network without TLS.
+    :raises ArgumentError: an invalid or unknown argument.
     :raises InvalidError: a malformed host or connection string.
-    :raises CouchbaseNetworkError: no host gives a cluster map: NetworkError, UnknownHostError, TimeoutError.
+    :raises CouchbaseNetworkError: no host provides a cluster map: NetworkError, UnknownHostError,
+        TimeoutError.
     :raises AuthError: wrong credentials.
     :raises BucketNotFoundError: no such bucket.
     """
@@ -132,7 +133,7 @@ class Connection(
     _dur_testhook = _of_driver("dur_testhook")
 
     _privflags = 0
-    """Bits of the original; none has a meaning here (see :mod:`couchbase._libcouchbase`)."""
+    """Option bits of the original; they have no effect here (see :mod:`couchbase._libcouchbase`)."""
 
     # Many parameters: SDK 1.2's arguments, and those of TLS and name servers; keywords.
     def __init__(
@@ -185,7 +186,7 @@ class Connection(
         check_options(address.options)
         self._bucket = bucket or address.bucket or ""
         if not self._bucket:
-            raise ArgumentError.pyexc("a bucket name is needed")
+            raise ArgumentError.pyexc("expected a bucket name")
         if connection_string is None:
             check_bucket_user(username, self._bucket)
         self.quiet = quiet
@@ -250,7 +251,7 @@ class Connection(
 
     @property
     def unlock_gil(self) -> bool:
-        """Whether other threads may run while an operation waits; in fact they always may."""
+        """Whether other threads may run while an operation waits; this SDK always allows it."""
         return self._unlock_gil
 
     @property
@@ -316,10 +317,10 @@ class Connection(
             interval, 0x0f HTTP timeout, 0x12 bootstrap timeout, 0x1b bootstrap timeout per host (all in
             microseconds), 0x14 shuffle hosts, 0x15 whether the map came from the cache, 0x17 HTTP redirects,
             0x1f library revision, 0x30 bucket name.
-        :param value: what to set; read without one.
+        :param value: the value to set; if it is missing, the setting is read.
         :param value_type: ``"int"``, ``"string"``, ``"timeout"`` (float seconds) ...
         :returns: the value; True after setting with a value_type.
-        :raises ArgumentError: a wrong type, or a setting that needs a value_type.
+        :raises ArgumentError: the value has a wrong type, or the setting needs a value_type.
         :raises NotSupportedError: an unknown setting, or one that cannot be set.
         """
         return control(self, op, value, value_type)
@@ -370,12 +371,12 @@ class Connection(
 
         :param persist_to: nodes that must have it on disk; negative: all.
         :param replicate_to: replicas that must have it in memory; negative: all.
-        :param timeout: seconds to wait for them, 0 for 5.
+        :param timeout: seconds to wait for the copies; 0 for the default of 5.
         """
         check_count("persist_to", persist_to)
         check_count("replicate_to", replicate_to)
         if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not timeout >= 0:
-            raise ArgumentError.pyexc("timeout must be a number of seconds from 0", obj=timeout)
+            raise ArgumentError.pyexc("timeout must be a number of seconds, 0 or more", obj=timeout)
         return DurabilityContext(self, persist_to, replicate_to, timeout)
 
     # ---- collections -----------------------------------------------------------------------------
@@ -385,11 +386,11 @@ class Connection(
     ) -> Collection[ValueT, ExpiryT, OperationT, ValuesT, OperationsT, StatsT, SubdocT, SubdocsT]:
         """Return a view of a collection: the key-value methods, on its documents. Beyond SDK 1.2.
 
-        Nothing is sent: whether there is such a collection is seen by the first operation.
+        Nothing is sent: the first operation finds out whether the collection exists.
 
         :param name: name of the collection.
         :param scope: name of its scope, ``None`` for the default scope.
-        :raises ArgumentError: a name that no collection, or scope, can have.
+        :raises ArgumentError: a name that is not valid for a collection or scope.
         """
         view: Collection[ValueT, ExpiryT, OperationT, ValuesT, OperationsT, StatsT, SubdocT, SubdocsT] = (
             self._view_of(name, scope)

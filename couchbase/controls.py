@@ -8,7 +8,7 @@ from couchbase import exceptions
 from couchbase.exceptions import ArgumentError, CouchbaseError, error_of
 
 UNSET: Any = object()
-"""Marks a value that was not given: read the setting."""
+"""Marks a value that was not given, so that the setting is read."""
 
 _MICROSECONDS, _BOOL, _INT, _TEXT = "microseconds", "bool", "int", "text"
 
@@ -20,7 +20,7 @@ class Control(NamedTuple):
     read: Callable[[Any], Any]
     write: Callable[[Any, Any], None] | None
     untyped: bool
-    """Whether it can be used without a type."""
+    """Whether the setting can be used without a type."""
 
 
 def _attribute(path: str) -> tuple[Callable[[Any], Any], Callable[[Any, Any], None]]:
@@ -103,7 +103,7 @@ def control(connection: object, op: object, value: object = UNSET, value_type: s
     in_seconds = value_type in _SECONDS_TYPES
     if value is not UNSET:
         if in_seconds and not isinstance(value, (int, float)):
-            raise ArgumentError.pyexc(f"a {value_type} is a number of seconds", obj=value)
+            raise ArgumentError.pyexc(f"a {value_type} must be a number of seconds", obj=value)
         _write(connection, op, found, _checked(found.kind, value, in_seconds))
         return True
     shown = found.read(connection)
@@ -128,7 +128,7 @@ def _checked(kind: str, value: Any, in_seconds: bool) -> Any:
         return float(value) if in_seconds else value / 1_000_000
     if kind == _TEXT and isinstance(value, str):
         return value
-    raise ArgumentError.pyexc(f"not a value for a setting of kind {kind}", obj=value)
+    raise ArgumentError.pyexc(f"the value does not fit a setting of kind {kind}", obj=value)
 
 
 def _not_supported(message: str) -> CouchbaseError:

@@ -11,8 +11,8 @@ class DesignCommands(Generic[DesignT]):
     """Create, read, publish, delete.
 
     Each method returns an HttpResult with headers, and raises HTTPError for a status outside 200..299.
-    ``use_devmode`` puts ``dev_`` before the name, unless it is there already. ``syncwait`` is the number of
-    seconds to wait until every node with the view engine shows the change; TimeoutError if that takes longer.
+    ``use_devmode`` puts ``dev_`` before the name, unless the name has this prefix. ``syncwait`` is the number
+    of seconds to wait until every node with the view engine has the change; TimeoutError if it takes longer.
     """
 
     _driver: Any
@@ -31,7 +31,7 @@ class DesignCommands(Generic[DesignT]):
     def design_get(self, name: str, use_devmode: bool = True) -> DesignT:
         """Read a design document, as ``value`` of the result.
 
-        The header ``X-Couchbase-Meta`` holds JSON with its ``rev``.
+        The header ``X-Couchbase-Meta`` has JSON with its ``rev``.
         """
         result: DesignT = self._driver.designs.get(name, use_devmode)
         return result
@@ -42,6 +42,6 @@ class DesignCommands(Generic[DesignT]):
         return result
 
     def design_delete(self, name: str, use_devmode: bool = True, syncwait: float = 0) -> DesignT:
-        """Delete a design document, and with it its index."""
+        """Delete a design document and its index."""
         result: DesignT = self._driver.designs.delete(name, use_devmode, syncwait)
         return result

@@ -1,4 +1,4 @@
-"""The methods that a connection has beside single operations: items, scans, and the form of a mapping."""
+"""A connection's other key-value methods: items, scans, and the mapping interface."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ class DocumentMethods(
     Commands[ValueT, ExpiryT, OperationT, ValuesT, OperationsT, StatsT, SubdocT, SubdocsT],
     Generic[ValueT, ExpiryT, OperationT, ValuesT, OperationsT, StatsT, SubdocT, SubdocsT],
 ):
-    """Key-value methods of a connection, and of its views of collections."""
+    """Key-value methods of a connection and of its collections."""
 
     def append_items(self, items: ItemCollection, **kwargs: Any) -> OperationsT:
         """Append to the documents of items, and to the items' values.
 
-        :param items: ItemOptionDict whose options hold a ``fragment`` for every item.
+        :param items: ItemOptionDict whose options have a ``fragment`` for every item.
         :param kwargs: as for ``append_multi``.
         """
         return self._driver.extend_items(self.append_multi, items, kwargs, False)
 
     def prepend_items(self, items: ItemCollection, **kwargs: Any) -> OperationsT:
-        """Like :meth:`append_items`, before the values."""
+        """Like :meth:`append_items`, but prepend to the documents and values."""
         return self._driver.extend_items(self.prepend_multi, items, kwargs, True)
 
     def scan(
@@ -48,23 +48,24 @@ class DocumentMethods(
         timeout: float | None = None,
         no_format: bool = False,
     ) -> Any:
-        """Return the documents of a range of keys, in pages that stay small. Beyond SDK 1.2.
+        """Return the documents of a range of keys, read in small pages. An addition to SDK 1.2.
 
-        Servers scan what is on their disks. Those before 7.6 list keys instead (neither of ephemeral buckets,
-        nor samples), and documents are then read one by one. The order is that of vbuckets, and in each that
-        of keys compared bytewise.
+        Servers scan the documents on their disks. Servers before 7.6 only list keys (not of ephemeral
+        buckets, and without samples), and documents are then read one by one. Documents are ordered by
+        vbucket, and within a vbucket by key, compared bytewise.
 
         :param what: a :class:`couchbase.scan.RangeScan`, ``PrefixScan`` or ``SamplingScan``; ``None`` for all
             documents.
         :param ids_only: return keys without documents.
         :param with_attributes: read extended attributes, too; servers before 8.0 leave them out.
-        :param after: the ``cursor`` of an earlier scan of the same, which this one goes on with.
-        :param timeout: seconds for each page; by default that of views.
-        :param no_format: leave values as bytes.
-        :returns: an iterator of :class:`couchbase.scan.ScanResult`; of a Deferred connection, an object with
-            ``next_page()`` and an asynchronous iterator. It fails with NotSupportedError,
+        :param after: the ``cursor`` of an earlier scan with the same arguments, after which this scan
+            continues.
+        :param timeout: seconds for each page; by default the timeout of views.
+        :param no_format: return values as bytes.
+        :returns: an iterator of :class:`couchbase.scan.ScanResult`; with a Deferred connection, an object
+            with ``next_page()`` and an asynchronous iterator. It fails with NotSupportedError,
             CollectionNotFoundError, AuthError, TimeoutError.
-        :raises ArgumentError: something else for ``what``, or a malformed cursor.
+        :raises ArgumentError: ``what`` has another type, or the cursor is malformed.
         """
         return self._driver.scan_type(self, what, ids_only, after, timeout, no_format, with_attributes)
 

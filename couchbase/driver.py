@@ -1,7 +1,7 @@
-"""The interface of drivers, which carry out a connection's operations, and their settings.
+"""The interface of drivers, which execute a connection's operations, and their settings.
 
 A connection holds a driver. Its methods check arguments and build requests, the same for every driver; the
-driver decides how a request is carried out: with a result, a Deferred, a waiting greenlet. Drivers are in
+driver decides how a request is executed: with a result, a Deferred, or a waiting greenlet. Drivers are in
 :mod:`couchbase.blocking`, ``txcouchbase`` and ``gcouchbase``.
 """
 
@@ -47,27 +47,27 @@ class Driver(Generic[CallT]):
 
     @property
     def level_ms(self) -> int:
-        """Milliseconds that the cluster has for a durability level: nine tenths of the operation's timeout,
-        as with official clients."""
+        """The cluster's timeout for a durability level in milliseconds: nine tenths of the operation's
+        timeout, as with official clients."""
         return int(self.timeout * 900)
 
     # ---- operations ------------------------------------------------------------------------------
 
     def submit(self, request: CallT, durability: tuple[int, int] | None = None) -> Any:
-        """Carry out one request; with ``durability`` (persist_to, replicate_to), wait for copies."""
+        """Execute one request; with ``durability`` (persist_to, replicate_to), wait for copies."""
         raise NotImplementedError
 
     def submit_level(self, request: CallT) -> Any:
-        """Carry out a synchronous write (one with a durability level)."""
+        """Execute a synchronous write (one with a durability level)."""
         return self.submit(request)
 
     def submit_to_replica(self, request: CallT) -> Any:
-        """Carry out a read whose ``replica`` is an index, or -1: one after the other until one has the
+        """Execute a read whose ``replica`` is an index, or -1: replicas one after the other until one has the
         document."""
         raise NotImplementedError
 
     def submit_multi(self, requests: Sequence[Any], durability: tuple[int, int] | None = None) -> Any:
-        """Carry out many requests, which all have a ``replica`` or none."""
+        """Execute many requests, of which either all have a ``replica``, or none has one."""
         raise NotImplementedError
 
     def submit_observe(self, documents: Sequence[Request], master_only: bool, single: bool) -> Any:
@@ -94,18 +94,20 @@ class Driver(Generic[CallT]):
     def extend_items(
         self, method: Callable[..., Any], items: ItemCollection, options: Mapping[str, Any], before: bool
     ) -> Any:
-        """Append to (or prepend to) items' documents by a multi operation, and to the items' values."""
-        raise NotSupportedError.pyexc("use append_multi or prepend_multi: this connection extends no items")
+        """Append (or prepend) to the documents of items with a multi operation, and to the items' values."""
+        raise NotSupportedError.pyexc(
+            "this connection does not support items; use append_multi or prepend_multi"
+        )
 
-    # ---- what one of them alone does -------------------------------------------------------------
+    # ---- operations of some drivers only ---------------------------------------------------------
 
     def begin_pipeline(self) -> None:
         """Collect operations from now on."""
         raise PipelineError.pyexc("asynchronous connections have no pipelines")
 
     def end_pipeline(self) -> list[Any]:
-        """Carry out the operations that were collected; returns their results."""
-        raise PipelineError.pyexc("the end of a pipeline that never began")
+        """Execute the collected operations; returns their results."""
+        raise PipelineError.pyexc("no pipeline was started")
 
     def lock_by_hand(self, op: int) -> None:
         """Take (0) or release (1) the connection's lock."""
@@ -117,7 +119,7 @@ class Driver(Generic[CallT]):
 
     def iterate_view(self, view: View, connection: ReadsDocuments) -> NoReturn | Any:
         """Send a view's query and return an iterator over the row processor's output."""
-        raise NotImplementedError("rows come by callbacks: use queryEx or queryAll")
+        raise NotImplementedError("rows are passed to callbacks: use queryEx or queryAll")
 
     def close(self) -> None:
         """Close every connection to the cluster."""

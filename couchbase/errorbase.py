@@ -21,7 +21,7 @@ CATEGORY_SERVER = 256
 
 
 class CouchbaseError(Exception):
-    """Base of everything the SDK raises.
+    """Base of all exceptions of the SDK.
 
     :param params: attributes by name, a message, or another ``CouchbaseError`` to copy.
 
@@ -33,12 +33,10 @@ class CouchbaseError(Exception):
     ``operation``
         name of the operation that failed (``"get"``, ``"set"`` ...), ``None`` outside of one.
     ``ambiguous``
-        true if a mutation was sent and it is unknown whether the server carried it out, or if it was carried
-        out but the wait for its copies failed. Repeat such an operation only if doing it twice does no harm.
-    ``context``
-        the server's own message about the failure, if it sent one.
-    ``path``, ``path_index``
-        the path of a sub-document operation that failed, and which of its specs it was, from 0.
+        true if a mutation was sent and it is unknown whether the server executed it, or if it was executed
+    but the wait for its copies failed. Repeat such an operation only if executing it twice does no harm.
+    ``context`` the server's own message about the failure, if it sent one. ``path``, ``path_index`` the path
+    of a sub-document operation that failed, and which of its specs it was, from 0.
     """
 
     __module__ = _PUBLIC
@@ -71,7 +69,7 @@ class CouchbaseError(Exception):
 
     @classmethod
     def rc_to_exctype(cls, rc: int) -> type[CouchbaseError]:
-        """Return the class raised for a result code, ``CouchbaseError`` itself if it has none."""
+        """Return the exception class for a result code, ``CouchbaseError`` itself if the code has none."""
         made = _CLASS_OF_RC.get(rc)
         if made is None:
             made = _CLASS_OF_RC[rc] = _make_class(rc)
@@ -102,12 +100,12 @@ class CouchbaseError(Exception):
 
     @property
     def is_data(self) -> int:
-        """Non-zero if the server understood and refused because of the document's state."""
+        """Non-zero if the server refused the operation because of the document's state."""
         return self.categories & CATEGORY_DATA
 
     @property
     def is_transient(self) -> int:
-        """Non-zero if the same operation may succeed a little later."""
+        """Non-zero if the same operation may succeed after a short time."""
         return self.categories & CATEGORY_TRANSIENT
 
     @property
@@ -117,7 +115,7 @@ class CouchbaseError(Exception):
 
     @property
     def is_network(self) -> int:
-        """Non-zero if the network, or a node, is the cause."""
+        """Non-zero if the cause is the network or a node."""
         return self.categories & CATEGORY_NETWORK
 
     def __str__(self) -> str:
@@ -145,7 +143,7 @@ class CouchbaseError(Exception):
 
 
 class InternalSDKError(CouchbaseError):
-    """The SDK, or a callback given to it, broke its own rules."""
+    """The SDK, or a callback given to it, violated the SDK's rules."""
 
     __module__ = _PUBLIC
 
@@ -169,7 +167,7 @@ class CouchbaseInputError(CouchbaseError):
 
 
 class CouchbaseTransientError(CouchbaseError):
-    """Category: may succeed a little later."""
+    """Category: the operation may succeed after a short time."""
 
     __module__ = _PUBLIC
 
@@ -192,7 +190,7 @@ class ResultCode(NamedTuple):
     name: str
     """libcouchbase's name for it."""
     exception: type[CouchbaseError] | None
-    """The detail class, if there is one."""
+    """The detail class, if the code has one."""
     categories: int
     text: str
     """One line of description."""
@@ -236,7 +234,7 @@ def _make_class(rc: int) -> type[CouchbaseError]:
     detail = row.exception
     bases = [detail] if detail else []
     for bit, category in _CATEGORY_CLASSES:
-        # A category that the detail class already has would break the method resolution order.
+        # A category that the detail class already inherits would break the method resolution order.
         if row.categories & bit and not (detail and issubclass(detail, category)):
             bases.append(category)
     if not bases:

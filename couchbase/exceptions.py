@@ -42,7 +42,7 @@ class ValueFormatError(CouchbaseError):
 
 
 class AuthError(CouchbaseError):
-    """User name or password is wrong, or the user may not do this."""
+    """User name or password is wrong, or the user lacks the permission."""
 
 
 class DeltaBadvalError(CouchbaseError):
@@ -78,7 +78,7 @@ class LibcouchbaseError(CouchbaseError):
 
 
 class TemporaryFailError(CouchbaseError):
-    """The server cannot do it now: overload, warm-up, or (for locks) a locked document."""
+    """The server cannot execute the operation now: overload, warm-up, or (for locks) a locked document."""
 
 
 class KeyExistsError(CouchbaseError):
@@ -102,7 +102,8 @@ class NetworkError(CouchbaseNetworkError):
 
 
 class NotMyVbucketError(CouchbaseError):
-    """The node asked does not own the key; retried with a new map, so not normally seen."""
+    """The node does not own the key; the operation is retried with a new map, so this is not normally
+    seen."""
 
 
 class NotStoredError(CouchbaseError):
@@ -194,8 +195,8 @@ class SubdocPathExistsError(CouchbaseError):
 
 
 class SubdocPathMismatchError(CouchbaseError):
-    """The document has something else there: a name in an array, an index in an object, a step into a scalar,
-    a counter that is no whole number."""
+    """The document has another type at the path: a name in an array, an index in an object, a step into a
+    scalar, or a counter that is not an integer."""
 
 
 class SubdocPathInvalidError(CouchbaseError):
@@ -211,8 +212,8 @@ class SubdocEmptyPathError(CouchbaseError):
 
 
 class SubdocCantInsertValueError(CouchbaseError):
-    """The value cannot stand there: it is not JSON, or not a scalar for array_addunique, or a counter would
-    overflow."""
+    """The value is not allowed at the path: it is not JSON, or not a scalar for array_addunique, or a counter
+    would overflow."""
 
 
 class SubdocValueTooDeepError(CouchbaseError):
@@ -224,7 +225,7 @@ class SubdocNumberTooBigError(CouchbaseError):
 
 
 class SubdocBadDeltaError(CouchbaseError):
-    """A counter's delta is 0, or no whole number of 64 bits."""
+    """A counter's delta is 0, or not a 64-bit integer."""
 
 
 class SubdocXattrError(CouchbaseError):
@@ -297,7 +298,7 @@ SUBDOC_XATTR_CANT_MODIFY_VATTR = 0x5C
 SUBDOC_INVALID_XATTR_ORDER = 0x5E
 COLLECTION_ENOENT = 0x5F
 SCOPE_ENOENT = 0x1001
-"""libcouchbase 2 has no code for it; from 0x1000 on codes are free."""
+"""libcouchbase 2 has no code for this error; codes from 0x1000 on are free."""
 
 _ROWS: dict[int, ResultCode] = {
     0x00: ResultCode("SUCCESS", None, 0, "Success (Not an error)"),
@@ -322,12 +323,14 @@ _ROWS: dict[int, ResultCode] = {
     0x13: ResultCode("NOT_SUPPORTED", NotSupportedError, 0, "Not supported"),
     0x14: ResultCode("UNKNOWN_COMMAND", None, 256, "The server does not know the command"),
     0x15: ResultCode("UNKNOWN_HOST", UnknownHostError, 2 + 1, "The host name does not resolve"),
-    0x16: ResultCode("PROTOCOL_ERROR", ProtocolError, 2, "The peer broke the protocol"),
+    0x16: ResultCode("PROTOCOL_ERROR", ProtocolError, 2, "The peer violated the protocol"),
     0x17: ResultCode("ETIMEDOUT", TimeoutError, 2 + 8, "The operation timed out"),
     0x18: ResultCode("CONNECT_ERROR", ConnectError, 2, "No connection could be made"),
     0x19: ResultCode("BUCKET_ENOENT", BucketNotFoundError, 1 + 4, "The bucket does not exist"),
     0x1A: ResultCode("CLIENT_ENOMEM", None, 4, "The client is out of memory"),
-    0x1B: ResultCode("CLIENT_ETMPFAIL", ClientTemporaryFailError, 8, "The client cannot take it just now"),
+    0x1B: ResultCode(
+        "CLIENT_ETMPFAIL", ClientTemporaryFailError, 8, "The client cannot take the operation now"
+    ),
     0x1C: ResultCode("EBADHANDLE", BadHandleError, 1, "Wrong type of connection for this operation"),
     0x1D: ResultCode("SERVER_BUG", None, 0, "The server misbehaves"),
     0x1E: ResultCode("PLUGIN_VERSION_MISMATCH", None, 1 + 4 + 64, "A plug-in has the wrong version"),
@@ -337,7 +340,7 @@ _ROWS: dict[int, ResultCode] = {
     0x22: ResultCode("DUPLICATE_COMMANDS", ArgumentError, 1, "The same key twice in one request"),
     0x23: ResultCode("NO_MATCHING_SERVER", None, 8, "No server holds such a copy of the key"),
     0x24: ResultCode("BAD_ENVIRONMENT", None, 4 + 1, "An environment variable has a bad value"),
-    0x25: ResultCode("BUSY", None, 32, "An operation of this kind is under way"),
+    0x25: ResultCode("BUSY", None, 32, "An operation of this kind is running"),
     0x26: ResultCode("INVALID_USERNAME", None, 1 + 4, "The user name must be the bucket's name"),
     0x27: ResultCode("CONFIG_CACHE_INVALID", None, 1, "The configuration cache is unusable"),
     0x28: ResultCode("SASLMECH_UNAVAILABLE", None, 1 + 4, "No SASL mechanism in common"),
@@ -358,18 +361,18 @@ _ROWS: dict[int, ResultCode] = {
     0x37: ResultCode("SSL_CANTVERIFY", None, 4, "The server's certificate cannot be verified"),
     0x38: ResultCode("SCHEDFAIL_INTERNAL", None, 0, "The operation could not be scheduled"),
     0x39: ResultCode("CLIENT_FEATURE_UNAVAILABLE", None, 1, "The client lacks this feature"),
-    0x3A: ResultCode("OPTIONS_CONFLICT", None, 1, "These options exclude each other"),
+    0x3A: ResultCode("OPTIONS_CONFLICT", None, 1, "These options cannot be combined"),
     0x3B: ResultCode("HTTP_ERROR", None, 0, "HTTP request failed"),
     # Not in SDK 1.2; the numbers are those of libcouchbase 3.
     0x3F: ResultCode("SUBDOC_PATH_ENOENT", SubdocPathNotFoundError, 16 + 256, "The path does not exist"),
     0x40: ResultCode(
-        "SUBDOC_PATH_MISMATCH", SubdocPathMismatchError, 16 + 256, "The document has something else there"
+        "SUBDOC_PATH_MISMATCH", SubdocPathMismatchError, 16 + 256, "The document has another type at the path"
     ),
     0x41: ResultCode("SUBDOC_PATH_EINVAL", SubdocPathInvalidError, 1 + 256, "The path's syntax is wrong"),
     0x42: ResultCode("SUBDOC_PATH_E2BIG", SubdocPathTooBigError, 1 + 256, "The path has too many components"),
     0x43: ResultCode("SUBDOC_DOC_E2DEEP", DocumentTooDeepError, 16 + 256, "The document is nested too deep"),
     0x44: ResultCode(
-        "SUBDOC_VALUE_CANTINSERT", SubdocCantInsertValueError, 1 + 256, "The value cannot stand there"
+        "SUBDOC_VALUE_CANTINSERT", SubdocCantInsertValueError, 1 + 256, "The value is not allowed at the path"
     ),
     0x45: ResultCode("SUBDOC_DOC_NOTJSON", DocumentNotJsonError, 16 + 256, "The document is not JSON"),
     0x46: ResultCode(

@@ -14,7 +14,7 @@ def enable() -> None:
 def enabled_or_raise() -> None:
     """Do nothing if :func:`enable` was called.
 
-    :raises ImportError: it was not.
+    :raises ImportError: it was not called.
     """
     if not _enabled:
         raise ImportError("call couchbase.experimental.enable() first")

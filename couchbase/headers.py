@@ -6,7 +6,7 @@ from typing import Any
 
 
 class Headers(dict[str, str]):
-    """Headers as they were sent; lookup ignores case."""
+    """Headers as they were sent; lookups ignore case."""
 
     def _spelled(self, name: object) -> Any:
         if isinstance(name, str) and not super().__contains__(name):

@@ -1,4 +1,4 @@
-"""Items: documents as a program's own objects, and collections of them for the multi operations.
+"""Items: documents as a program's own objects, and collections of items for multi operations.
 
 An operation on items fills them in place: the MultiResult holds the same objects.
 """
@@ -26,8 +26,8 @@ class Slot(Protocol):
         """Set the field."""
 
 
-# The four fields live in the slots of the base classes. A subclass may shadow their names (a property called
-# ``value``, an attribute called ``_value``), so the SDK uses the slots.
+# The four fields are in the slots of the base classes. A subclass may shadow their names (a property named
+# ``value``, an attribute named ``_value``), so the SDK uses the slots.
 _CAS: Slot = Result.__dict__["_cas"]
 _KEY: Slot = Result.__dict__["_key"]
 _RC: Slot = Result.__dict__["_rc"]
@@ -74,11 +74,11 @@ class Item(ValueResult):
     else:
         key = _field(_KEY, None, "The key.")
         value = _field(_VALUE, None, "The document's value.")
-        cas = _field(_CAS, 0, "CAS of the document as it was last read or stored; 0 for none.")
+        cas = _field(_CAS, 0, "CAS of the document when it was last read or stored; 0 for none.")
         flags = _field(_FLAGS, 0, "Flags stored with the document, once it was read.")
 
     def as_itcoll(self, **options: object) -> ItemCollection:
-        """Return a collection of this item alone, with options if any are given."""
+        """Return a collection of only this item, with options if any are given."""
         if not options:
             return ItemSequence(self)
         collection = ItemOptionDict()
@@ -101,11 +101,11 @@ class ItemCollection:
 
     def __len__(self) -> int:
         """Return the number of items."""
-        raise NotImplementedError("a collection of items must say how many it has")
+        raise NotImplementedError("a collection of items must implement __len__")
 
     def dict_items(self) -> Iterator[tuple[Any, ...]]:
         """Iterate over ``(item, options)``; options are a dict or ``None``."""
-        raise NotImplementedError("a collection of items must give them")
+        raise NotImplementedError("a collection of items must implement dict_items")
 
     def __iter__(self) -> Iterator[tuple[Any, ...]]:
         return iter(self.dict_items())
@@ -171,7 +171,7 @@ class ItemOptionDict(ItemCollection):
 
 
 class ItemTarget(NamedTuple):
-    """Stands in for a key: the item that an operation fills."""
+    """Takes the place of a key: the item that an operation fills."""
 
     item: Item
 
@@ -179,7 +179,7 @@ class ItemTarget(NamedTuple):
     def key(self) -> Any:
         """The item's key.
 
-        :raises ArgumentError: it has none.
+        :raises ArgumentError: the item has no key.
         """
         try:
             key = _KEY.__get__(self.item)
@@ -202,18 +202,16 @@ def item_options(items: ItemCollection, allowed: Sequence[str]) -> list[tuple[It
     pairs = []
     for _, entry in zip(range(size), items):
         if not isinstance(entry, tuple) or not 1 <= len(entry) <= 2:
-            raise ArgumentError.pyexc("a collection of items yields tuples (item, options)", obj=entry)
+            raise ArgumentError.pyexc("a collection of items must yield tuples (item, options)", obj=entry)
         item = entry[0]
         options = entry[1] if len(entry) == 2 else None
         if not isinstance(item, Item):
             raise ArgumentError.pyexc("not an Item", obj=item)
         if options is not None and not isinstance(options, dict):
-            raise ArgumentError.pyexc("options of an item are a dict or None", obj=options)
+            raise ArgumentError.pyexc("options of an item must be a dict or None", obj=options)
         unknown = set(options or ()) - set(allowed)
         if unknown:
-            raise ArgumentError.pyexc(
-                f"options {unknown} do not apply; expected {sorted(allowed)}", obj=options
-            )
+            raise ArgumentError.pyexc(f"unknown options {unknown}; expected {sorted(allowed)}", obj=options)
         pairs.append((item, dict(options or {})))
     if len(pairs) < size:
         raise ArgumentError.pyexc("the collection of items is shorter than its length", obj=items)
@@ -228,7 +226,7 @@ def item_cas(item: Item) -> int:
 def item_value(item: Item) -> Any:
     """Return an item's value.
 
-    :raises ArgumentError: it was never set.
+    :raises ArgumentError: the value was never set.
     """
     try:
         return _VALUE.__get__(item)
@@ -256,7 +254,7 @@ def fill(item: Item, result: Result) -> None:
 
 
 def filling(operation: Operation, item: Item) -> Operation:
-    """Return the operation with ``item`` as the object that its outcome is stored in."""
+    """Return the operation, changed to store its outcome in ``item``."""
     decode: Callable[..., Any] = operation.decode
 
     def into_item(request: Request, *answer: Any) -> Any:
@@ -273,7 +271,7 @@ def filling(operation: Operation, item: Item) -> Operation:
 def extend_values(results: Mapping[Any, Any], items: ItemCollection, before: bool) -> None:
     """Extend the values of the items whose documents were extended, by the fragments in their options.
 
-    :param results: what the multi operation returned, or its error's ``all_results``.
+    :param results: the multi operation's result, or its error's ``all_results``.
     """
     good = {id(result) for result in results.values() if not result.rc}
     for entry in items:

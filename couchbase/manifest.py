@@ -1,6 +1,6 @@
 """Management of scopes and collections: requests to a cluster manager, its answers, and the manifest.
 
-Nothing is sent here: each request is a method, a path and a form, for whoever speaks HTTP.
+Nothing is sent here: each request is a method, a path and a form, for an HTTP client.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ __all__ = ["CollectionSpec", "Manifest", "ScopeSpec"]
 FORM = "application/x-www-form-urlencoded"
 MAX_TTL_SECONDS = 2**31 - 1
 LONGEST_WAIT_MS = 300_000
-"""Longest time that a manager waits until all nodes have a manifest."""
+"""Longest time that a manager waits until all nodes have a manifest, in seconds."""
 
 
 class CollectionSpec(NamedTuple):
@@ -36,12 +36,12 @@ class CollectionSpec(NamedTuple):
 
     name: str
     scope: str
-    """Name of the scope that it is in."""
+    """Name of its scope."""
     uid: int
     """Its id, which no other collection of the bucket ever has."""
     max_ttl: int = 0
-    """Longest time to live of its documents in seconds, which those stored without one get; 0 is the bucket's
-    own limit, -1 none."""
+    """Longest time to live of its documents in seconds, which also applies to documents stored without one; 0
+    is the bucket's own limit, -1 none."""
 
 
 class ScopeSpec(NamedTuple):
@@ -56,15 +56,15 @@ class Manifest(NamedTuple):
     """The scopes and collections of a bucket at one moment."""
 
     uid: int
-    """Grows with each change."""
+    """The manifest's uid, which grows with each change."""
     scopes: tuple[ScopeSpec, ...]
 
     def scope(self, name: str) -> ScopeSpec | None:
-        """Return a scope, ``None`` if the bucket has no such one."""
+        """Return a scope, ``None`` if the bucket does not have it."""
         return next((scope for scope in self.scopes if scope.name == name), None)
 
     def collection(self, name: str, scope: str | None = None) -> CollectionSpec | None:
-        """Return a collection, ``None`` if the bucket has no such one.
+        """Return a collection, ``None`` if the bucket does not have it.
 
         :param scope: name of its scope, ``None`` for the default scope.
         """
@@ -83,9 +83,9 @@ class ManagerRequest(NamedTuple):
 
 
 def parse_manifest(text: bytes | str) -> Manifest:
-    """Read a manifest as cluster managers and nodes send it.
+    """Parse a manifest from a cluster manager or a node.
 
-    :raises CouchbaseError: ProtocolError, it is none.
+    :raises CouchbaseError: ProtocolError, the text is not a manifest.
     """
     try:
         document = json.loads(text)
@@ -119,7 +119,7 @@ def bucket_path(bucket: str) -> str:
     :raises ArgumentError: not a bucket's name.
     """
     if not isinstance(bucket, str) or not bucket:
-        raise ArgumentError.pyexc("a bucket's name is a str that is not empty", obj=bucket)
+        raise ArgumentError.pyexc("a bucket's name must be a str that is not empty", obj=bucket)
     return f"/pools/default/buckets/{quote(bucket, safe='')}"
 
 
@@ -172,9 +172,9 @@ def drop_collection(bucket: str, name: str, scope: str | None) -> ManagerRequest
 
 
 def ensure_manifest(bucket: str, uid: str, seconds: float) -> ManagerRequest:
-    """Return the request that is answered when all nodes have a manifest, or a newer one.
+    """Return a request that is answered when all nodes have a manifest, or a newer one.
 
-    :param uid: its uid, as the manager wrote it.
+    :param uid: the manifest's uid, as the manager sent it.
     :param seconds: how long the manager waits.
     """
     form = {"timeout": max(1, min(int(seconds * 1000), LONGEST_WAIT_MS))}
@@ -207,10 +207,10 @@ def uid_of(value: object) -> str | None:
 def refusal(result: HttpResult, bucket: str) -> CouchbaseError:
     """Return the exception for a manager's refusal.
 
-    BucketNotFoundError, ScopeNotFoundError and CollectionNotFoundError say what is missing; ScopeExistsError
-    and CollectionExistsError are HTTPError, as is everything else.
+    BucketNotFoundError, ScopeNotFoundError and CollectionNotFoundError name the missing object;
+    ScopeExistsError, CollectionExistsError and everything else are HTTPErrors.
 
-    :param result: its answer, with a status outside of 200 to 299.
+    :param result: the manager's answer, with a status outside 200..299.
     """
     text = _words(result.value)
     status = result.http_status
@@ -228,7 +228,7 @@ def refusal(result: HttpResult, bucket: str) -> CouchbaseError:
 
 
 def not_supported(bucket: str) -> CouchbaseError:
-    """Return the exception for a server without scopes, which has the bucket and no such resource."""
+    """Return the exception for a server without scopes, which has the bucket but not this resource."""
     message = f"bucket {bucket!r} has no scopes and collections: they need Couchbase Server 7.0 or later"
     return error_of(exceptions.NOT_SUPPORTED, message)
 

@@ -47,13 +47,13 @@ class StoreCommands(Codec, Generic[OperationT, OperationsT]):
         durability_level: int = 0,
         preserve_expiry: bool = False,
     ) -> OperationT:
-        """Store a document, whether or not it exists.
+        """Store a document, which is created or replaced.
 
-        :param cas: store only over this version.
+        :param cas: store only if the document has this version.
         :param ttl: expiry in seconds (up to 30 days) or as a Unix time; 0 for never.
         :param format: a ``FMT_*`` constant; the connection's default format by default.
-        :param persist_to: nodes that must have it on disk before this succeeds; negative: all.
-        :param replicate_to: replicas that must have it in memory; negative: all.
+        :param persist_to: number of nodes that must have it on disk before the call succeeds; negative: all.
+        :param replicate_to: number of replicas that must have it in memory; negative: all.
         :param durability_level: 0, or 1 to 3 for a synchronous write (majority; majority and on the
             active's disk; on a majority's disks). Beyond SDK 1.2.
         :param preserve_expiry: keep the expiry of an existing document. Beyond SDK 1.2.
@@ -81,7 +81,7 @@ class StoreCommands(Codec, Generic[OperationT, OperationsT]):
     ) -> OperationT:
         """Store a new document; arguments as for :meth:`set`.
 
-        :raises KeyExistsError: it exists.
+        :raises KeyExistsError: the document exists.
         """
         request = self._store_request(operations.ADD, key, value, 0, ttl, format)
         return self._mutate(request, persist_to, replicate_to, durability_level)
@@ -100,9 +100,9 @@ class StoreCommands(Codec, Generic[OperationT, OperationsT]):
         durability_level: int = 0,
         preserve_expiry: bool = False,
     ) -> OperationT:
-        """Store over an existing document; arguments as for :meth:`set`.
+        """Replace an existing document; arguments as for :meth:`set`.
 
-        :raises NotFoundError: it does not exist.
+        :raises NotFoundError: the document does not exist.
         """
         request = self._store_request(operations.REPLACE, key, value, cas, ttl, format)
         if persist_to or replicate_to or durability_level:
@@ -126,7 +126,8 @@ class StoreCommands(Codec, Generic[OperationT, OperationsT]):
     ) -> OperationT:
         """Append text (``FMT_UTF8``, the default) or bytes to a document's value.
 
-        The document's flags stay: a JSON document must still be JSON afterwards, or reading it fails.
+        The document's flags do not change: a JSON document must still be JSON afterwards, or reading it
+        fails.
 
         :raises NotStoredError: no such document.
         """
@@ -146,7 +147,7 @@ class StoreCommands(Codec, Generic[OperationT, OperationsT]):
         *,
         durability_level: int = 0,
     ) -> OperationT:
-        """Like :meth:`append`, but in front of the value."""
+        """Like :meth:`append`, but before the value."""
         request = self._concat_request(operations.PREPEND, key, value, cas, ttl, format)
         return self._mutate(request, persist_to, replicate_to, durability_level)
 
@@ -180,7 +181,7 @@ class StoreCommands(Codec, Generic[OperationT, OperationsT]):
         persist_to: int = 0,
         replicate_to: int = 0,
     ) -> OperationsT:
-        """Store over many existing documents from a dict of key -> value. Returns MultiResult."""
+        """Replace many existing documents from a dict of key -> value. Returns MultiResult."""
         return self._store_multi(operations.REPLACE, keys, ttl, format, persist_to, replicate_to)
 
     def append_multi(
@@ -235,7 +236,7 @@ class StoreCommands(Codec, Generic[OperationT, OperationsT]):
         replicate_to: int = 0,
         cas: int = 0,
     ) -> OperationsT:
-        """Remove many documents; a dict gives each key's CAS. Returns MultiResult."""
+        """Remove many documents; a dict maps each key to its CAS. Returns MultiResult."""
         if cas:
             raise ArgumentError.pyexc("delete_multi takes a CAS by key: pass a dict of key -> cas", obj=cas)
         requests = []
@@ -286,7 +287,7 @@ class StoreCommands(Codec, Generic[OperationT, OperationsT]):
         if ttl:
             raise error_of(
                 exceptions.OPTIONS_CONFLICT,
-                f"{operation.name} keeps the expiry: ttl cannot be given",
+                f"{operation.name} keeps the expiry, so ttl cannot be given",
                 key=request.key,
             )
         if self._transcoder is None:

@@ -39,9 +39,9 @@ _DOCUMENT_FLAGS = {
 
 
 class PreparedLookup(list[Spec]):
-    """Specs of a lookup that are checked and encoded once, for many documents. The list must not be changed.
+    """Lookup specs that are checked and encoded once, for many documents. The list must not be changed.
 
-    :raises ArgumentError: no specs, more than 16, or one that changes something.
+    :raises ArgumentError: there are no specs, more than 16, or one that changes something.
     """
 
     __slots__ = ("encoded", "specs")
@@ -86,13 +86,13 @@ class PathCommands(
         :param quiet: whether a missing document is a result instead of NotFoundError; the connection's
             setting by default. Its paths then raise NotFoundError.
         :param access_deleted: also read the attributes of a deleted document.
-        :param replica: read from this replica, counted from 0, or with ``"any"`` from one after the other
-            until one has the document; by default from the active node.
-        :returns: SubdocResult, with a value for each spec. A failed path is no error of the operation: its
-            exception is raised when it is accessed.
+        :param replica: index of the replica to read from, or ``"any"`` to read from replicas one after the
+            other until one has the document; by default the active node.
+        :returns: SubdocResult, with a value for each spec. A failed path is not an error of the operation:
+            its exception is raised when the path is accessed.
         :raises NotFoundError: no such document.
         :raises DocumentNotJsonError: (on access) the document is not JSON.
-        :raises ArgumentError: no specs, more than 16, or one that changes something.
+        :raises ArgumentError: there are no specs, more than 16, or one that changes something.
         :raises NotSupportedError: the server has no extended attributes (before 5.0), or no lookups from
             replicas (before 7.6).
         :raises CouchbaseError: (rc 0x23) the bucket has no such replica.
@@ -149,8 +149,8 @@ class PathCommands(
         Without ``ttl`` and ``preserve_expiry`` the document's expiry is removed, as by ``set``.
 
         :param specs: 1 to 16 specs of :mod:`couchbase.subdocument` that change something, or one list of
-            them; a :class:`PreparedMutation` costs less for many documents. Specs of attributes are carried
-            out before those of the body; otherwise their order counts.
+            them; a :class:`PreparedMutation` costs less for many documents. Specs of attributes are executed
+            before those of the body; otherwise they are executed in order.
         :param cas: change only this version.
         :param ttl: expiry in seconds (up to 30 days) or as a Unix time; 0 for never.
         :param preserve_expiry: keep the expiry of an existing document.
@@ -158,14 +158,15 @@ class PathCommands(
             must not exist. The latter two create missing parents of paths, too, and take no ``cas``.
         :param persist_to: as in ``set``, like ``replicate_to`` and ``durability_level``.
         :param access_deleted: also change the attributes of a deleted document.
-        :param create_as_deleted: a document that is created is deleted, and has attributes only.
-        :param revive: bring a deleted document back; needs ``access_deleted``.
+        :param create_as_deleted: create the document as a deleted one, which has only attributes.
+        :param revive: restore a deleted document; needs ``access_deleted``.
         :returns: SubdocResult with the new CAS, and the new numbers of counters.
         :raises NotFoundError: no such document.
-        :raises KeyExistsError: the CAS differs, the document is locked, or it exists and must not.
+        :raises KeyExistsError: the CAS differs, the document is locked, or it exists but must not.
         :raises SubdocPathNotFoundError: a path does not exist; likewise SubdocPathExistsError,
             SubdocPathMismatchError and others. ``path`` and ``path_index`` say which. Nothing was changed.
-        :raises ArgumentError: no specs, more than 16, one that reads, or options that exclude each other.
+        :raises ArgumentError: there are no specs, more than 16, or one that reads, or options cannot be
+            combined.
         :raises NotSupportedError: the server lacks attributes (before 5.0), or preserved expiry (before 7.0).
         """
         if (
@@ -173,7 +174,7 @@ class PathCommands(
             and store_semantics is StoreSemantics.REPLACE
             and not (ttl or preserve_expiry or access_deleted or create_as_deleted or revive)
         ):
-            # The usual case, without the calls of the general one: one path of a document that exists.
+            # Fast path for the usual case: one path of an existing document.
             (spec,) = specs
             if type(spec) is list and len(spec) == 1:
                 (spec,) = spec
@@ -258,7 +259,7 @@ def _arranged(specs: Sequence[Any], reads: bool) -> Specs:
         raise ArgumentError.pyexc(f"1 to {MAX_SPECS} specs are allowed, not {len(specs)}", obj=specs)
     for spec in specs:
         if not isinstance(spec, Spec):
-            raise ArgumentError.pyexc("a spec is made by a function of couchbase.subdocument", obj=spec)
+            raise ArgumentError.pyexc("a spec must be made by a function of couchbase.subdocument", obj=spec)
         if spec.is_lookup is not reads:
             wanted, other = ("reads", "mutate_in") if reads else ("changes something", "lookup_in")
             raise ArgumentError.pyexc(
@@ -282,13 +283,15 @@ _OPTIONS = frozenset({"specs", "cas", "ttl", "preserve_expiry"})
 def _by_key(keys: Any, specs: Sequence[Any], reads: bool) -> list[tuple[Any, Specs, dict[str, Any]]]:
     """Return (key, specs, options) of each document of a multi operation."""
     if isinstance(keys, ItemCollection):
-        raise ArgumentError.pyexc("items have no paths: pass keys, or a dict of key -> specs", obj=keys)
+        raise ArgumentError.pyexc(
+            "items are not supported here; pass keys, or a dict of key -> specs", obj=keys
+        )
     collected = arguments.key_collection(keys)
     if not isinstance(keys, Mapping):
         common = _arranged(specs, reads)
         return [(key, common, {}) for key in collected]
     if specs:
-        raise ArgumentError.pyexc("a dict gives the specs of each key: pass no others", obj=specs)
+        raise ArgumentError.pyexc("a dict has the specs of each key, so no others can be given", obj=specs)
     found = []
     for key in collected:
         given, options = keys[key], {}
@@ -311,7 +314,9 @@ def _document_flags(
     except ValueError:
         raise ArgumentError.pyexc("store_semantics must be one of StoreSemantics", obj=semantics) from None
     if revive and (not access_deleted or create_as_deleted):
-        raise ArgumentError.pyexc("revive needs access_deleted, and excludes create_as_deleted")
+        raise ArgumentError.pyexc(
+            "revive needs access_deleted, and cannot be combined with create_as_deleted"
+        )
     return (
         flags
         | (subdocument.ACCESS_DELETED if access_deleted else 0)
@@ -322,11 +327,14 @@ def _document_flags(
 
 def _check_options(semantics: StoreSemantics, cas: int, ttl: int, preserve_expiry: bool, key: Any) -> None:
     if cas and semantics != StoreSemantics.REPLACE:
-        _conflict("a cas is that of an existing document: it needs StoreSemantics.REPLACE", key)
+        _conflict("a cas is for an existing document, so it needs StoreSemantics.REPLACE", key)
     if preserve_expiry and semantics == StoreSemantics.INSERT:
-        _conflict("preserve_expiry is for documents that exist, StoreSemantics.INSERT for new ones", key)
+        _conflict(
+            "preserve_expiry is for existing documents, so it cannot be combined with StoreSemantics.INSERT",
+            key,
+        )
     if preserve_expiry and ttl and semantics == StoreSemantics.REPLACE:
-        _conflict("ttl and preserve_expiry exclude each other: the document exists", key)
+        _conflict("ttl and preserve_expiry cannot be combined, as the document exists", key)
 
 
 def _conflict(message: str, key: Any) -> NoReturn:

@@ -1,4 +1,4 @@
-"""Context managers of a connection: many operations in one go, and durability for a block."""
+"""Context managers of a connection: pipelines, and durability for a block."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Pipeline:
 
 
 class DurabilityContext:
-    """Durability requirements for mutations without their own, for the length of a ``with`` block."""
+    """Durability requirements for mutations without their own, within a ``with`` block."""
 
     def __init__(self, parent: Any, persist_to: int, replicate_to: int, timeout: float) -> None:
         self._parent = parent

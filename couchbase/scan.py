@@ -138,7 +138,7 @@ def cursor_of(position: Position) -> str:
 def position_of(cursor: Any) -> Position:
     """Return the position of a cursor.
 
-    :raises ArgumentError: it is malformed.
+    :raises ArgumentError: the answer is malformed.
     """
     try:
         packed = urlsafe_b64decode(cursor.encode("ascii") + b"=" * (-len(cursor) % 4))

@@ -82,7 +82,7 @@ class DesignMethods:
     def design_get(self, name: str, use_devmode: bool = True) -> Generator[Any, Any, HttpResult]:
         """Read a design document, as ``value`` of the result.
 
-        The header ``X-Couchbase-Meta`` holds JSON with its ``rev``.
+        The header ``X-Couchbase-Meta`` has JSON with its ``rev``.
         """
         result: HttpResult = yield self._design_request("GET", self._design_name(name, use_devmode))
         result._maybe_raise()
@@ -106,7 +106,7 @@ class DesignMethods:
     def design_delete(
         self, name: str, use_devmode: bool = True, syncwait: float = 0
     ) -> Generator[Any, Any, HttpResult]:
-        """Delete a design document, and with it its index.
+        """Delete a design document and its index.
 
         :param syncwait: seconds to wait until it cannot be read any more.
         """

@@ -94,7 +94,7 @@ class AsyncDriver(Driver[AsyncCall]):
         return self.dur_persist_to, self.dur_replicate_to
 
     def submit(self, request: AsyncCall, durability: tuple[int, int] | None = None) -> Any:
-        """Carry out one request; with ``durability`` (persist_to, replicate_to), wait for copies."""
+        """Execute one request; with ``durability`` (persist_to, replicate_to), wait for copies."""
         turn = self.turn
         queued = turn.queued
         if not queued and not self.is_up:
@@ -387,7 +387,7 @@ class DeferredDriver(AsyncDriver):
     def submit(  # type: ignore[override]  # its connection makes calls of another kind
         self, request: DeferredCall, durability: tuple[int, int] | None = None
     ) -> Any:
-        """Carry out one request; with ``durability`` (persist_to, replicate_to), wait for copies."""
+        """Execute one request; with ``durability`` (persist_to, replicate_to), wait for copies."""
         answer: Deferred[Any] = Deferred(request.cancelled)
         request.deferred = answer
         if durability is not None or self.dur_persist_to or self.dur_replicate_to:
@@ -423,7 +423,7 @@ class DeferredDriver(AsyncDriver):
         options: Mapping[str, Any],
         before: bool,
     ) -> Any:
-        """Append to (or prepend to) items' documents by a multi operation, and to the items' values."""
+        """Append (or prepend) to the documents of items with a multi operation, and to the items' values."""
         if not isinstance(items, ItemCollection):
             raise ArgumentError.pyexc("expected a collection of items with the option fragment", obj=items)
 

@@ -1,4 +1,5 @@
-"""Base of drivers that answer by callbacks (``couchbase.async`` of SDK 1.2; the word is reserved now)."""
+"""Base of drivers that deliver results by callbacks (``couchbase.async`` in SDK 1.2; ``async`` is a keyword
+now)."""
 
 from __future__ import annotations
 

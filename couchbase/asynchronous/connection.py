@@ -1,4 +1,4 @@
-"""The common base of connections in the asynchronous packages."""
+"""The common base of connections in asynchronous packages."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ class Async(
     Connection[ValueT, ExpiryT, OperationT, ValuesT, OperationsT, StatsT, DesignT, SubdocT, SubdocsT],
     Generic[ValueT, ExpiryT, OperationT, ValuesT, OperationsT, StatsT, DesignT, SubdocT, SubdocsT],
 ):
-    """Base of connections that live in an event loop: one thread, any number of operations at a time.
+    """Base of connections in an event loop: one thread, any number of concurrent operations.
 
-    There is no lock (``LOCKMODE_NONE``), and no pipeline: operations started together are sent together
-    anyway. A package for an event loop derives from this class.
+    There is no lock (``LOCKMODE_NONE``), and no pipeline: operations that are started together are sent
+    together anyway. A package for an event loop subclasses this class.
 
     :param iops: the event loop.
     :param kwargs: as for :class:`couchbase.connection.Connection`.
     :raises ValueError: no event loop was given.
-    :raises NotImplementedError: this class itself was called.
+    :raises NotImplementedError: this class itself was instantiated.
     """
 
     def __init__(self, iops: object = None, **kwargs: Unpack[ConnectionOptions]) -> None:
@@ -47,7 +47,7 @@ class Async(
         if self._driver_type is Connection._driver_type:
             raise NotImplementedError("only a subclass, made for an event loop, can use one")
         self._iops = iops
-        # False means no lock, whatever lockmode says.
+        # False means no lock, regardless of lockmode.
         kwargs["unlock_gil"] = False
         super().__init__(**kwargs)
 
@@ -74,7 +74,7 @@ class Async(
         :param itercls: a subclass of AsyncViewBase.
         :param kwargs: arguments of the view.
         :raises TypeError: ``itercls`` is not a class.
-        :raises ArgumentError: a class of something else, or wrong options.
+        :raises ArgumentError: ``itercls`` is not a subclass of AsyncViewBase, or options are invalid.
         """
         if not isinstance(itercls, type):
             raise TypeError(f"itercls must be a subclass of AsyncViewBase, not {itercls!r}")

@@ -1,4 +1,4 @@
-"""Events that happen once, and their waiters."""
+"""One-time events, and their waiters."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 class EventQueue:
-    """The waiters for one event; a driver overrides the four hooks, which do nothing here."""
+    """The waiters for one event. A driver overrides the four hooks, which do nothing here."""
 
     def __init__(self) -> None:
         self._waiting: deque[Any] = deque()
@@ -27,7 +27,7 @@ class EventQueue:
         """Notify a waiter that the event failed; called while the exception is being handled."""
 
     def maybe_raise(self, *args: Any, **kwargs: Any) -> None:
-        """Raise the failure that the arguments of the call describe, if any."""
+        """Raise the failure that the call's arguments describe, if any."""
 
     # ---- the queue -------------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""Views whose rows are handed to callbacks as they arrive."""
+"""Views whose rows are passed to callbacks as they arrive."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class AsyncViewBase(View):
-    """A view made for callbacks: subclass it, override :meth:`on_rows`, :meth:`on_error`, :meth:`on_done`.
+    """A view with callbacks: subclass it and override :meth:`on_rows`, :meth:`on_error`, :meth:`on_done`.
 
     Takes View's arguments; streaming is always on. After :meth:`start`, :meth:`on_rows` is called with rows;
     the last call is either :meth:`on_done` or :meth:`on_error`, once. ``raw.rows_per_call`` (1 by default,
@@ -27,16 +27,17 @@ class AsyncViewBase(View):
     """
 
     row_form = "rows"
-    """``"rows"``: on_rows gets the row processor's output for decoded rows. ``"lines"`` and ``"blocks"``: it
-    gets the rows' text as received, see :class:`couchbase.views.rows.RowReader`; there is no row processor
-    then. (An addition to SDK 1.2.)"""
+    """``"rows"``: on_rows gets the row processor's output for decoded rows. ``"lines"`` and ``"blocks"``:
+    on_rows gets the rows' text as received, without a row processor; see
+    :class:`couchbase.views.rows.RowReader`. (An addition to SDK 1.2.)"""
 
     def _prepare(self) -> None:
         self._streaming = True
         if self.include_docs:
             self.raise_include_docs()
         self._reader = RowReader(self.row_form)
-        # Rows held because they are too few for a call, and how many rows of the answer they are.
+        # Rows that are held because they are too few for a call, and the number of answer rows they stand
+        # for.
         self._held: list[Any] = []
         self._handle: Any = None
         self._paused = False
@@ -45,38 +46,39 @@ class AsyncViewBase(View):
     # ---- to be overridden ------------------------------------------------------------------------
 
     def on_rows(self, rowiter: Iterable[Any], /) -> Any:
-        """Take rows; never called without any.
+        """Take rows; never called without rows.
 
         A driver may wait for the returned object before it reads on (txcouchbase: for a Deferred or a
         coroutine). An exception ends the query, and goes to :meth:`on_error`.
 
         :param rowiter: some rows, in the order of the view.
         """
-        raise NotImplementedError("on_rows is to be overridden")
+        raise NotImplementedError("a subclass must override on_rows")
 
     def on_error(self, ex: BaseException, /) -> Any:
-        """Handle the failure of the query; rows that came before it were handed over.
+        """Handle the failure of the query; rows before the failure have been delivered.
 
         :param ex: a CouchbaseError: HTTPError, ViewEngineError (``objextra``: the errors inside of the
             answer), a network error; or the exception that a row processor or :meth:`on_rows` raised.
         """
-        raise NotImplementedError("on_error is to be overridden")
+        raise NotImplementedError("a subclass must override on_error")
 
     def on_done(self) -> Any:
-        """Handle the end: all rows were handed over and the answer was complete."""
-        raise NotImplementedError("on_done is to be overridden")
+        """Handle the end: all rows were delivered and the answer was complete."""
+        raise NotImplementedError("a subclass must override on_done")
 
     def raise_include_docs(self) -> None:
-        """Refuse include_docs: fetching documents would block. Override it where that is possible.
+        """Refuse include_docs, because fetching documents would block. Override this method if it is
+        possible.
 
         :raises ArgumentError: always.
         """
-        raise ArgumentError.pyexc("include_docs is not for asynchronous views")
+        raise ArgumentError.pyexc("include_docs is not supported by asynchronous views")
 
     # ---- for the program -------------------------------------------------------------------------
 
     def start(self) -> Self:
-        """Send the query, now or as soon as the connection is up; return this object.
+        """Send the query, now or as soon as the connection is ready; return this object.
 
         No callback is made before this returns.
 
@@ -91,8 +93,8 @@ class AsyncViewBase(View):
     def pause(self) -> None:
         """Stop reading from the node until :meth:`resume`; no callback is made in between.
 
-        Only data already read stays buffered, so the node has to wait. The view timeout is suspended. (An
-        addition to SDK 1.2.)
+        Only data that was already read stays buffered, so the node has to wait. The view timeout is
+        suspended. (An addition to SDK 1.2.)
         """
         if not self._over:
             self._paused = True
@@ -119,31 +121,31 @@ class AsyncViewBase(View):
 
     @property
     def paused(self) -> bool:
-        """Whether :meth:`pause` holds."""
+        """Whether the view is paused by :meth:`pause`."""
         return self._paused
 
     @property
     def meta(self) -> dict[str, Any]:
         """Members of the answer other than the rows (``total_rows``, ``errors``, ``debug_info`` ...).
 
-        Members are added as they arrive; complete at on_done. (An addition to SDK 1.2.)
+        Members are added as they arrive, and are complete at on_done. (An addition to SDK 1.2.)
         """
         return self._reader.meta
 
     @property
     def indexed_rows(self) -> int:
-        """``total_rows`` of the answer, as soon as it was read; 0 for reduced rows."""
+        """``total_rows`` of the answer, as soon as it has been read; 0 for reduced rows."""
         return self._reader.total_rows or 0
 
     def __iter__(self) -> Iterator[Any]:
-        """Refuse: rows come by callbacks.
+        """Refuse to iterate: rows are passed to callbacks.
 
         :raises NotImplementedError: always.
         """
         self._no_iteration()
 
     def _no_iteration(self) -> NoReturn:
-        raise NotImplementedError("rows come by callbacks; this view cannot be iterated")
+        raise NotImplementedError("this view cannot be iterated; its rows are passed to callbacks")
 
     # ---- for the driver --------------------------------------------------------------------------
 
@@ -156,7 +158,7 @@ class AsyncViewBase(View):
         self._reader = RowReader(self.row_form, getattr(self._parent, "_json_loads", None))
 
     def _received(self, data: bytes) -> Any:
-        """Take bytes of a successful answer; return what on_rows returned.
+        """Take bytes of a successful answer; return the result of on_rows.
 
         :raises Exception: to be passed to :meth:`_failed`.
         """
@@ -173,7 +175,7 @@ class AsyncViewBase(View):
         return self._hand_over()
 
     def _hand_over(self) -> Any:
-        """Pass the held rows to on_rows; return what that returned."""
+        """Pass the held rows to on_rows; return its result."""
         rows: Any
         rows, self._held = self._held, []
         if self.row_form == "rows":
@@ -181,7 +183,7 @@ class AsyncViewBase(View):
         return self.on_rows(rows)
 
     def _last_rows(self) -> Any:
-        """Hand over the held rows, however few; call this before the two below."""
+        """Pass the held rows to on_rows, however few; call this before the two methods below."""
         return self._hand_over() if self._held and not self._over else None
 
     def _finished(self) -> None:
@@ -223,7 +225,7 @@ class AsyncViewBase(View):
             self.on_error(error)
 
     def _end(self) -> None:
-        # A view that a program keeps must not keep the connection alive.
+        # A view that the program keeps must not keep the connection alive.
         self._over = True
         self._paused = False
         self._handle = self._parent = None

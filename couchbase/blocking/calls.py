@@ -1,4 +1,4 @@
-"""Operations under way in a blocking call."""
+"""The running operations of a blocking call."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class BlockingCall(Step):
     __slots__ = ("group",)
 
     group: WaitGroup
-    """The group that waits for it."""
+    """The group that waits for this call."""
 
     def succeed(self, result: object) -> None:
         """End with a result."""
@@ -41,7 +41,7 @@ class BlockingCall(Step):
                 self.ended(self)
 
     def another(self) -> BlockingCall:
-        """Return a fresh call for the same request."""
+        """Return a new call for the same request."""
         copy = BlockingCall(self.operation, self.key, self.key_bytes)
         copy.extras, copy.value, copy.framing, copy.cas = self.extras, self.value, self.framing, self.cas
         copy.quiet, copy.decode_value, copy.replica = self.quiet, self.decode_value, self.replica

@@ -28,29 +28,29 @@ if TYPE_CHECKING:
     import ssl
 
 POLL_SECONDS = 2.5
-"""Seconds between two requests for the map where the server does not push it."""
+"""Seconds between two requests for the map if the server does not push it."""
 IDLE_SECONDS = 0.1
-"""After so many seconds without a call, sockets are checked before the next one is sent."""
+"""Number of seconds without a call after which sockets are checked before the next call is sent."""
 EARLY_CALLS = 256
-"""Number of operations that are prepared, then sent together."""
+"""Number of operations that are prepared before they are sent together."""
 SILENT_SECONDS = 2.0
-"""A connection on which operations time out and nothing arrives for so many seconds is reopened."""
+"""A connection is reopened if operations time out and nothing arrives for this number of seconds."""
 REBOOTSTRAP_SECONDS = 0.5
-"""Minimum seconds between two requests to the seeds."""
+"""Minimum number of seconds between two requests to the seeds."""
 
 _LIVE: weakref.WeakSet[Cluster] = weakref.WeakSet()
 
 
 class Cluster(Dispatcher, Loop):
-    """Connections to the nodes of one cluster, for one bucket. Not safe for threads by itself.
+    """Connections to the nodes of one cluster, for one bucket. Not thread-safe by itself.
 
     :param tls_context: an ``ssl.SSLContext``, ``None`` for plain connections.
-    :param allow_plain: let PLAIN send the password over a network without TLS.
+    :param allow_plain: whether SASL PLAIN may send the password over a network without TLS.
     :param received: called with ``(configuration, host)`` for each map that came over the network.
     """
 
     node_type: type[NodeConnection] = NodeConnection
-    # A blocking caller waits for all that it submitted: its own memory is the limit.
+    # A blocking caller waits for everything that it submitted, so its own memory is the limit.
     most_pending = sys.maxsize
 
     # Many parameters: the settings of a connection string; keywords.
@@ -88,7 +88,7 @@ class Cluster(Dispatcher, Loop):
         self._received = received
         self.after_fork: Callable[[], Callable[[], None] | None] | None = None
         """A weak reference to the function to call in a child of this process."""
-        # Nodes that left the map and still owe answers.
+        # Nodes that are no longer in the map, but still owe answers.
         self._retired: list[NodeConnection] = []
         self._lost_all = False
         self._bootstrapped_at = 0.0
@@ -99,14 +99,14 @@ class Cluster(Dispatcher, Loop):
     # ---- the loop --------------------------------------------------------------------------------
 
     def run(self, calls: Sequence[BlockingCall], deadline: float) -> None:
-        """Carry out operations and return when each is over; their outcomes are in the calls."""
+        """Execute operations and return when all are over; their outcomes are in the calls."""
         group = WaitGroup(len(calls))
         began = self.seconds()
         try:
             self.catch_up()
             for start in range(0, len(calls), EARLY_CALLS):
                 self.start_all(calls[start : start + EARLY_CALLS], group, deadline)
-                # Nodes can start working while the rest is prepared.
+                # Nodes can start to work while the rest is prepared.
                 self._flush()
             while group.remaining:
                 self.turn(deadline)
@@ -116,17 +116,17 @@ class Cluster(Dispatcher, Loop):
                     self.time_out_all(calls)
                     self._drop_silent(began)
         except BaseException:
-            # The interruption may have come anywhere, so no connection's state is reliable.
+            # The interruption may have happened anywhere, so no connection's state is reliable.
             self._abandon(calls)
             raise
         self._turned_at = self.seconds()
 
     def run_one(self, call: BlockingCall, deadline: float) -> None:
-        """Carry out one operation."""
+        """Execute one operation."""
         self.run((call,), deadline)
 
     def catch_up(self) -> None:
-        """Process what arrived since the last call: lost connections, new maps."""
+        """Process the events since the last call: lost connections, new maps."""
         now = self.seconds()
         if now - self._turned_at > IDLE_SECONDS and not self.closed:
             self.turn(now)
@@ -148,7 +148,7 @@ class Cluster(Dispatcher, Loop):
                 node.lose(OSError("a call was interrupted"))
 
     def start_all(self, calls: Sequence[BlockingCall], group: WaitGroup, deadline: float) -> None:
-        """Submit operations to be waited for together."""
+        """Submit operations, to wait for all of them together."""
         for call in calls:
             call.group = group
         if not self.route or self.closed or any(call.replica is not None for call in calls):
@@ -161,7 +161,7 @@ class Cluster(Dispatcher, Loop):
 
     def time_out_all(self, calls: Iterable[BlockingCall]) -> None:
         """Fail the operations whose timeout has passed."""
-        # The last ones first: a call that waits behind another must not be sent now.
+        # In reverse order: a call that waits behind another one must not be sent now.
         for call in [call for call in calls if not call.done][::-1]:
             self.time_out(call)
         for node in self.peers.values():
@@ -177,9 +177,10 @@ class Cluster(Dispatcher, Loop):
     # ---- bootstrap -------------------------------------------------------------------------------
 
     def bootstrap(self, deadline: float | None = None) -> None:
-        """Get a cluster map from the first seed that gives one.
+        """Get a cluster map from the first seed that provides one.
 
-        :raises CouchbaseError: of the last seed tried; at once for refused credentials or a missing bucket.
+        :raises CouchbaseError: the error of the last seed; raised at once for refused credentials or a
+            missing bucket.
         """
         last = self.seconds() + self.bootstrap_timeout
         if self.srv is not None:
@@ -209,7 +210,7 @@ class Cluster(Dispatcher, Loop):
         raise error
 
     def note(self, error: CouchbaseError) -> None:
-        """Record an error that belongs to no operation."""
+        """Record an error that does not belong to an operation."""
         self.errors.append((error.rc, str(error.message or error)))
 
     def _bootstrap_kv(self, seed: Seed, limit: float) -> bool:
@@ -249,7 +250,7 @@ class Cluster(Dispatcher, Loop):
     def start_with_config(self, config: bytes, host: str) -> None:
         """Use a cached map, without asking the network.
 
-        :raises CouchbaseError: ProtocolError, it is not a usable map of this bucket.
+        :raises CouchbaseError: ProtocolError, the cached text is not a usable map of this bucket.
         """
         cluster = parse_cluster_map(config, host, self._network, host)
         if cluster.name != self.bucket or not cluster.rows:
@@ -281,7 +282,7 @@ class Cluster(Dispatcher, Loop):
             self.bootstrap(deadline)
             self.from_cache = False
         except CouchbaseError:
-            pass  # It is in self.errors; the operations end by their own timeouts.
+            pass  # The error is in self.errors; the operations end by their own timeouts.
 
     # ---- the map ---------------------------------------------------------------------------------
 
@@ -297,7 +298,7 @@ class Cluster(Dispatcher, Loop):
         return waiting
 
     def adopt(self, cluster: ClusterMap) -> bool:
-        """Use a map if it is newer than the one in use, and is one of a bucket."""
+        """Use a map if it is a bucket's map, and newer than the one in use."""
         return bool(cluster.rows) and super().adopt(cluster)
 
     def map_refused(self, error: CouchbaseError) -> None:
@@ -305,20 +306,20 @@ class Cluster(Dispatcher, Loop):
         self.note(error)
 
     def map_came(self, config: bytes, host: str) -> None:
-        """Keep a map that came over the network."""
+        """Keep a map that arrived over the network."""
         self.from_cache = False
         if self._received is not None:
             self._received(config, host)
 
     def map_asked(self, given: bool) -> None:
-        """Ask again later; ask the seeds' cluster managers if this protocol gives no map."""
+        """Ask again later; ask the seeds' cluster managers if nodes give no map over this protocol."""
         if self._asked_at:
             self._asked_at = self.seconds()
         if not given:
             self._lost_all = True
 
     def node_ready(self, node: NodeConnection) -> None:
-        """Handle a node's readiness: ask it for maps later, if it does not push them."""
+        """Handle a ready node: ask it for maps later, if it does not push them."""
         talk = node.conversation
         if talk is None:
             return
@@ -337,7 +338,7 @@ class Cluster(Dispatcher, Loop):
             self._lost_all = True
 
     def why_not(self) -> str:
-        """Return why there is no map."""
+        """Return the reason why there is no map."""
         return "the connection is closed" if self.closed else "the connection was never made"
 
     # ---- operations ------------------------------------------------------------------------------
@@ -347,11 +348,11 @@ class Cluster(Dispatcher, Loop):
         call.fail(client_error(call, exceptions.CLIENT_ETMPFAIL, self.why_not()))
 
     def submit_later(self, call: Any, seconds: float) -> None:
-        """Submit an operation after a pause, unless it is done by then."""
+        """Submit an operation after a pause, unless it has ended by then."""
         self.call_at(self.seconds() + seconds, lambda: None if call.done else self.submit(call))
 
     def target(self, host: str, port: int) -> http.Target:
-        """Return where to send a request over HTTP."""
+        """Return the target of a request over HTTP."""
         return http.Target(host, port, self.credentials, self.tls_context)
 
     def data_nodes(self) -> list[NodeConnection]:
@@ -371,7 +372,7 @@ class Cluster(Dispatcher, Loop):
         self.selector.close()
 
     def start_anew(self) -> None:
-        """Leave the connections to the parent, in a child of the process that opened them.
+        """In a forked child, leave the connections to the parent process.
 
         The child opens its own connections when it needs them.
         """

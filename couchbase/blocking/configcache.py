@@ -1,4 +1,4 @@
-"""The last cluster map, cached in a file so that short programs need not request it."""
+"""The last cluster map, cached in a file so that short-lived programs need not request it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _FORM = 1
 
 
 def load(path: str) -> tuple[bytes, str] | None:
-    """Return ``(configuration, host it came from)``, ``None`` if the file holds none."""
+    """Return ``(configuration, host that sent it)``, ``None`` if the file has none."""
     try:
         with open(path, "rb") as file:
             text = file.read(MAX_BYTES + 1)

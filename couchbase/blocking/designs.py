@@ -36,7 +36,7 @@ class Designs:
         """Store a design document, replacing one of the same name.
 
         :param ddoc: a dict (copied, with its ``_id`` added), or JSON text, which is sent as it is.
-        :raises ArgumentError: something else.
+        :raises ArgumentError: another type.
         """
         wait = _check_syncwait(syncwait)
         if isinstance(ddoc, dict):
@@ -45,7 +45,7 @@ class Designs:
                 text = json.dumps({**ddoc, "_id": _PREFIX + name})
             except (TypeError, ValueError, RecursionError) as error:
                 raise ArgumentError.pyexc(
-                    f"ddoc cannot be written as JSON: {error}", obj=ddoc, inner=error
+                    f"ddoc cannot be serialized as JSON: {error}", obj=ddoc, inner=error
                 ) from error
         elif isinstance(ddoc, str):
             name, text = _name(name, use_devmode), ddoc
@@ -60,7 +60,7 @@ class Designs:
     def get(self, name: str, use_devmode: bool = True) -> HttpResult:
         """Read a design document, as ``value`` of the result.
 
-        The header ``X-Couchbase-Meta`` holds JSON with its ``rev``.
+        The header ``X-Couchbase-Meta`` has JSON with its ``rev``.
         """
         return self._views.ask("GET", self._design_path(_name(name, use_devmode)))
 
@@ -76,7 +76,7 @@ class Designs:
         return self.create(plain, found.value, use_devmode=False, syncwait=syncwait)
 
     def delete(self, name: str, use_devmode: bool = True, syncwait: float = 0) -> HttpResult:
-        """Delete a design document, and with it its index."""
+        """Delete a design document and its index."""
         wait = _check_syncwait(syncwait)
         name = _name(name, use_devmode)
         result = self._views.ask("DELETE", self._design_path(name))
@@ -90,7 +90,7 @@ class Designs:
         return f"/{quote(self._bucket, safe='')}/{_PREFIX}{quote(name, safe='')}"
 
     def _wait_until(self, seconds: float, name: str, visible: Callable[[http.Target, float], bool]) -> None:
-        """Poll every node until it shows the change; unreachable nodes do not count."""
+        """Poll every node until it has the change; unreachable nodes do not count."""
         deadline = monotonic() + seconds
         waiting = self._views.targets()
         shown = 0
@@ -145,7 +145,7 @@ class Designs:
 
 def _name(name: object, use_devmode: bool) -> str:
     if not isinstance(name, str) or not name:
-        raise ArgumentError.pyexc("the name of a design document is a str that is not empty", obj=name)
+        raise ArgumentError.pyexc("the name of a design document must be a str that is not empty", obj=name)
     return with_devmode(name) if use_devmode else name
 
 
@@ -156,7 +156,7 @@ def _check_syncwait(seconds: object) -> float:
 
 
 def _revision(result: HttpResult) -> str | None:
-    """Return the revision that a document was read with, ``None`` if there is none."""
+    """Return the revision in the answer to a read, ``None`` if there is none."""
     if not result.success or result.headers is None:
         return None
     try:

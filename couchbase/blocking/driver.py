@@ -1,4 +1,4 @@
-"""Carries out blocking calls: one after the other, each until its answers are in."""
+"""Executes blocking calls: one at a time, each until its answers have arrived."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ from couchbase.views.iterator import ReadsDocuments, View
 
 
 class BlockingDriver(Driver[BlockingCall]):
-    """A :class:`couchbase.blocking.cluster.Cluster`, and the threads that share it.
+    """The driver of a :class:`couchbase.blocking.cluster.Cluster` that threads may share.
 
     :param address: address of the cluster.
-    :param cache: path of a file that keeps the cluster map, ``None`` for none.
+    :param cache: path of a file that caches the cluster map, ``None`` for no cache.
     :param lockmode: what happens when two threads use the connection at once.
     :raises ArgumentError: a file of certificates cannot be used.
     """
@@ -51,7 +51,7 @@ class BlockingDriver(Driver[BlockingCall]):
     sockets: Any = socket
     sleep: Callable[[float], None] = staticmethod(sleep)
     new_context: Any = staticmethod(ssl.create_default_context)
-    """Makes an ``SSLContext``; ``cadata`` are the certificates to trust."""
+    """Makes an ``SSLContext``; ``cadata`` has the certificates to trust."""
 
     cluster: Cluster
 
@@ -96,7 +96,7 @@ class BlockingDriver(Driver[BlockingCall]):
                 self.cluster.start_with_config(*kept)
                 return
             except CouchbaseError:
-                pass  # It is replaced by the map from the network.
+                pass  # The map from the network replaces it.
         self.cluster.bootstrap()
 
     def __del__(self) -> None:
@@ -117,7 +117,7 @@ class BlockingDriver(Driver[BlockingCall]):
     # ---- carrying out ----------------------------------------------------------------------------
 
     def submit(self, request: BlockingCall, durability: tuple[int, int] | None = None) -> Any:
-        """Carry out one request; with ``durability`` (persist_to, replicate_to), wait for copies."""
+        """Execute one request; with ``durability`` (persist_to, replicate_to), wait for copies."""
         if (
             self._pipeline is not None
             or durability is not None
@@ -138,15 +138,15 @@ class BlockingDriver(Driver[BlockingCall]):
         return request.result
 
     def submit_to_replica(self, request: BlockingCall) -> Any:
-        """Carry out a read from replicas."""
+        """Execute a read from replicas."""
         return self._do(self._work([request], None, True))
 
     def submit_multi(self, requests: Sequence[Any], durability: tuple[int, int] | None = None) -> Any:
-        """Carry out many requests."""
+        """Execute many requests."""
         return self._do(self._work(requests, durability, False))
 
     def _do(self, work: Work) -> Any:
-        """Carry out work at once, or with the rest of the pipeline."""
+        """Execute work at once, or with the rest of the pipeline."""
         if self._pipeline is not None:
             self._pipeline.append(work)
             return None
@@ -165,9 +165,9 @@ class BlockingDriver(Driver[BlockingCall]):
             self.timings.add(monotonic() - started)
 
     def _work(self, calls: Sequence[BlockingCall], wanted: tuple[int, int] | None, single: bool) -> Work:
-        """Return the work for operations on one key each.
+        """Return the work for operations that have one key each.
 
-        :raises ArgumentError: (rc 0x21) more copies wanted than the cluster has.
+        :raises ArgumentError: (rc 0x21) more copies are requested than the cluster has.
         """
         if wanted is None and calls[0].operation in durability.ENDURED:
             defaults = self.dur_persist_to, self.dur_replicate_to
@@ -204,8 +204,7 @@ class BlockingDriver(Driver[BlockingCall]):
     def _await_copies(
         self, calls: Sequence[BlockingCall], requirement: durability.Requirement, timeout: float
     ) -> None:
-        """Wait until the copies of new writes are where they must be; fail the operations whose copies are
-        not."""
+        """Wait until new writes have the requested copies; fail the operations whose copies are missing."""
         stored = [call for call in calls if call.error is None and not call.result._rc]
         if not stored:
             return
@@ -237,8 +236,8 @@ class BlockingDriver(Driver[BlockingCall]):
                 call.error = durability.endure_error(call.key, code, requirement, name, result)
 
     def _read_replicas(self, calls: Sequence[BlockingCall]) -> None:
-        """Read from the replica that each call names, or (-1) from one after the other until one has the
-        document."""
+        """Read from the replica that each call names, or (-1) from one replica after the other until one has
+        the document."""
         named = [call for call in calls if call.replica != -1]
         if named:
             self._run(named)
@@ -372,14 +371,14 @@ class BlockingDriver(Driver[BlockingCall]):
     def begin_pipeline(self) -> None:
         """Collect operations from now on."""
         if self._pipeline is not None:
-            raise PipelineError.pyexc("a pipeline inside of a pipeline")
+            raise PipelineError.pyexc("a pipeline cannot be started inside of a pipeline")
         self._pipeline = []
 
     def end_pipeline(self) -> list[Any]:
-        """Carry out the operations that were collected; returns their results."""
+        """Execute the collected operations; returns their results."""
         works, self._pipeline = self._pipeline, None
         if works is None:
-            raise PipelineError.pyexc("the end of a pipeline that never began")
+            raise PipelineError.pyexc("no pipeline was started")
         results: list[Any] = []
         first: Exception | None = None
         self.lock.acquire()
@@ -407,7 +406,7 @@ class BlockingDriver(Driver[BlockingCall]):
     def extend_items(
         self, method: Callable[..., Any], items: ItemCollection, options: Mapping[str, Any], before: bool
     ) -> Any:
-        """Append to (or prepend to) items' documents by a multi operation, and to the items' values."""
+        """Append (or prepend) to the documents of items with a multi operation, and to the items' values."""
         if not isinstance(items, ItemCollection):
             raise ArgumentError.pyexc("expected a collection of items with the option fragment", obj=items)
         if self._pipeline is not None:
@@ -423,15 +422,15 @@ class BlockingDriver(Driver[BlockingCall]):
     # ---- views and design documents --------------------------------------------------------------
 
     def begin_alone(self) -> None:
-        """Take the connection for something that is no operation on a document."""
+        """Take the connection for a request that is not an operation on a document."""
         if self._pipeline is not None:
-            raise PipelineError.pyexc("views, design documents and scans are not for pipelines")
+            raise PipelineError.pyexc("views, design documents and scans are not supported in pipelines")
         self.lock.acquire()
 
     @property
     def views(self) -> Views:
         """The part that queries the view engine."""
-        # Created on demand: a stored one and this driver would refer to each other.
+        # Created on demand: a stored object and this driver would refer to each other.
         return Views(self)
 
     @property

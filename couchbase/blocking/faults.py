@@ -1,4 +1,4 @@
-"""Why a node, or a whole cluster, cannot be reached: as errors of the SDK."""
+"""SDK errors for nodes and clusters that cannot be reached."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from couchbase.protocol.strangers import tls_hint
 
 
 def connection_error(name: str, error: BaseException) -> CouchbaseError:
-    """Return why a node cannot be reached as the SDK's error."""
+    """Return the SDK's error for a node that cannot be reached."""
     if isinstance(error, CouchbaseError):
         return error
     return error_of(exceptions.NETWORK_ERROR, f"cannot connect to {name}: {error}", inner_cause=error)
 
 
 def tls_error(name: str, error: Exception) -> CouchbaseError:
-    """Return why there is no TLS with a node as the SDK's error."""
+    """Return the SDK's error for a node with which TLS failed."""
     code = exceptions.SSL_CANTVERIFY if isinstance(error, ssl.CertificateError) else exceptions.SSL_ERROR
     text = f"no TLS connection to {name}: {error}{tls_hint(str(error))}"
     return error_of(code, text, inner_cause=error)

@@ -17,11 +17,11 @@ from couchbase.protocol.version import VERSION
 from couchbase.user_constants import FMT_BYTES, FMT_UTF8
 
 CONFIG_PATHS = ("/pools/default/bs/", "/pools/default/bucketsStreaming/")
-"""The terse configuration, and the verbose one of servers before 2.5."""
+"""Paths of the terse configuration, and of the verbose one of servers before 2.5."""
 MAX_DOCUMENT_BYTES = 20 * 2**20
 MAX_BODY_BYTES = 64 * 2**20
 READ_BYTES = 1 << 18
-# Shortest timeout, used when none is left: 0 would make a socket non-blocking.
+# Shortest timeout in seconds, used when no time is left: 0 would make a socket non-blocking.
 _SHORTEST = 0.001
 _REDIRECTS = (301, 302, 303, 307, 308)
 
@@ -34,7 +34,7 @@ class Target(NamedTuple):
     credentials: Credentials | None = None
     tls_context: Any = None
     connector: Callable[[Target, float], http.client.HTTPConnection] | None = None
-    """Opens the connection, from the target and a timeout in seconds; over plain sockets by default."""
+    """Opens the connection, given the target and a timeout in seconds; by default with plain sockets."""
 
     @property
     def name(self) -> str:
@@ -82,7 +82,7 @@ class Stream:
         }
         try:
             self._connection.request(method, path, body=body, headers=sent)
-            # The socket: the connection drops it when the answer ends with the socket.
+            # Keep the socket: the connection drops it if the answer ends with the socket.
             self._sock = self._connection.sock
             self._answer = self._connection.getresponse()
         except (OSError, http.client.HTTPException) as error:
@@ -92,14 +92,14 @@ class Stream:
             self.close()
             raise
         self.status: int = self._answer.status
-        # Bytes still to come, if known: before Python 3.12 read1 does not count them.
+        # Remaining bytes, if known: before Python 3.12 read1 does not count them.
         self._left: int | None = self._answer.length
         self.headers = Headers(self._answer.getheaders())
 
     def read(self, deadline: float) -> bytes:
         """Return some bytes of the body; empty at its end.
 
-        :param deadline: an instant of ``time.monotonic``.
+        :param deadline: a time of ``time.monotonic``.
         :raises CouchbaseError: TimeoutError, NetworkError or ProtocolError.
         """
         try:
@@ -112,14 +112,16 @@ class Stream:
             raise network_error(self._target, error) from error
         if self._left is not None:
             if not chunk:
-                raise network_error(self._target, OSError(f"the answer was cut {self._left} bytes short"))
+                raise network_error(
+                    self._target, OSError(f"the answer was cut off; {self._left} bytes are missing")
+                )
             self._left -= len(chunk)
         return chunk
 
     def rest(self, deadline: float) -> bytes:
         """Return the rest of the body.
 
-        :raises CouchbaseError: as of :meth:`read`; ProtocolError if it is too long.
+        :raises CouchbaseError: like :meth:`read`; also ProtocolError if the body is too long.
         """
         chunks: list[bytes] = []
         size = 0
@@ -153,7 +155,7 @@ def request(
     """Send a request and return its answer, whatever its status.
 
     :param path: with its query, encoded.
-    :param redirects: most redirects that are followed, with the same scheme and credentials.
+    :param redirects: largest number of redirects to follow, with the same scheme and credentials.
     :raises CouchbaseError: NetworkError, UnknownHostError, TimeoutError, ProtocolError, or rc 0x29.
     """
     deadline = time.monotonic() + timeout
@@ -174,7 +176,8 @@ def request(
 def fetch_config(target: Target, bucket: str, timeout: float) -> bytes:
     """Return the first configuration that a node's streaming URL sends.
 
-    :raises CouchbaseError: AuthError (401), BucketNotFoundError (404), or why the node cannot be reached.
+    :raises CouchbaseError: AuthError (401), BucketNotFoundError (404), or the reason why the node cannot be
+        reached.
     """
     deadline = time.monotonic() + timeout
     status = 0
@@ -196,7 +199,7 @@ def fetch_config(target: Target, bucket: str, timeout: float) -> bytes:
 
 
 def authorization(credentials: Credentials | None) -> dict[str, str]:
-    """Return the header that carries credentials, if there are any."""
+    """Return the header with the credentials, if there are any."""
     if credentials is None:
         return {}
     pair = f"{credentials.user}:{credentials.password}".encode()
@@ -220,7 +223,7 @@ def decode_body(body: bytes, response_format: int) -> Any:
 
 
 def network_error(target: Target, error: Exception) -> CouchbaseError:
-    """Return a failure of the network, or of HTTP, as the SDK's error."""
+    """Return the SDK's error for a failure of the network or of HTTP."""
     code = exceptions.NETWORK_ERROR
     if isinstance(error, socket.gaierror):
         code = exceptions.UNKNOWN_HOST

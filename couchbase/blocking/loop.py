@@ -1,4 +1,4 @@
-"""The loop of a blocking client: sockets and timers, run inside each call; questions and plans."""
+"""The event loop of a blocking client, which runs inside each call: sockets, timers, questions and plans."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Loop:
 
     host_timeout = 2.0
     servers: list[Any]
-    """The nodes by their index in the map; ``None`` for one without a key-value port."""
+    """The nodes by their index in the map; ``None`` for a node without a key-value port."""
 
     def __init__(self) -> None:
         self.seconds: Callable[[], float] = time.monotonic
@@ -30,11 +30,11 @@ class Loop:
         self._timer_number = 0
 
     def catch_up(self) -> None:
-        """Process what arrived since the last call."""
+        """Process the events since the last call."""
         raise NotImplementedError
 
     def _abandon(self, calls: Iterable[Any]) -> None:
-        """Drop everything that an exception from anywhere may have left half done."""
+        """Drop everything that an unexpected exception may have left half done."""
         raise NotImplementedError
 
     def renew_selector(self) -> None:
@@ -63,12 +63,12 @@ class Loop:
             self.dirty.pop().flush()
 
     def call_at(self, when: float, function: Callable[[], None]) -> None:
-        """Call a function in the first turn after an instant."""
+        """Call a function in the first turn after a given time."""
         self._timer_number += 1
         heapq.heappush(self._timers, (when, self._timer_number, function))
 
     def wait_for(self, done: Callable[[], bool], deadline: float) -> bool:
-        """Turn until a condition is true; return false if the deadline comes first."""
+        """Run turns until a condition is true; return false if the deadline passes first."""
         try:
             while not done():
                 if self.seconds() >= deadline:
@@ -80,13 +80,14 @@ class Loop:
         return True
 
     def pause(self, until: float) -> None:
-        """Turn until an instant."""
+        """Run turns until a given time."""
         self.wait_for(lambda: False, until)
 
     # ---- questions and plans ---------------------------------------------------------------------
 
     def ask(self, step: Ask, deadline: float) -> list[Frame | None]:
-        """Send one request to each of several nodes, all at once; returns the answers, ``None`` for none."""
+        """Send one request to each of several nodes, all at once; returns the answers, ``None`` for a missing
+        one."""
         questions = step.questions
         answers: list[Frame | None] = [None] * len(questions)
         open_ = [len(questions)]

@@ -32,11 +32,11 @@ _WAIT = (BlockingIOError, InterruptedError, ssl.SSLWantReadError, ssl.SSLWantWri
 
 
 LEAST_PURGED = 1024
-"""Length of a queue from which abandoned operations are looked for, each time it has doubled."""
+"""Length of a queue from which abandoned operations are removed; then each time it has doubled."""
 
 
 class NodeConnection:
-    """A node's key-value service: a peer of the dispatcher's, and the line of its conversation.
+    """A node's key-value service: the dispatcher's peer, and the transport of its conversation.
 
     :param owner: the :class:`couchbase.blocking.cluster.Cluster`, which provides selector, time, TLS and
         handshakes, and is notified of events.
@@ -49,7 +49,7 @@ class NodeConnection:
         self.failures = 0
         self.last_error: BaseException | None = None
         self.asked_at = 0.0
-        """Instants of the last send and the last receive."""
+        """Times of the last send and the last receive."""
         self.heard_at = 0.0
         self.waiting: list[Call] = []
         self._purge_at = LEAST_PURGED
@@ -60,7 +60,7 @@ class NodeConnection:
         self._addresses: list[Any] = []
         self._retry_at = 0.0
         self._attempt = 0
-        # The present socket's, from the handshake on.
+        # The current socket's conversation, from the handshake on.
         self._talk: Conversation | None = None
         # Bytes that the socket has not accepted yet.
         self._unsent = memoryview(b"")
@@ -73,7 +73,7 @@ class NodeConnection:
 
     @property
     def idle(self) -> bool:
-        """Whether there is no connection, and none being opened."""
+        """Whether there is no connection, and none is being opened."""
         return self._sock is None
 
     @property
@@ -84,7 +84,7 @@ class NodeConnection:
 
     @property
     def open_conversation(self) -> Conversation | None:
-        """The same, if the connection takes operations now."""
+        """The conversation, if the connection takes operations now."""
         talk = self._talk
         return talk if talk is not None and talk.phase is Phase.OPEN else None
 
@@ -109,8 +109,8 @@ class NodeConnection:
             call.vbucket = vbucket
             waiting = self.waiting
             if len(waiting) >= self._purge_at:
-                # Callers wait for the operations that are open, so their own memory is the limit. Abandoned
-                # ones (of a killed greenlet) belong to nobody.
+                # Callers wait for their open operations, so their own memory is the limit. Abandoned
+                # operations (of a killed greenlet) have no caller.
                 waiting[:] = [one for one in waiting if not one.done]
                 self._purge_at = max(LEAST_PURGED, 2 * len(waiting))
             waiting.append(call)
@@ -122,10 +122,10 @@ class NodeConnection:
         return [call for call in waiting if not call.done]
 
     def ask(self, opcode: int, listener: Listener, fields: dict[str, Any]) -> Question:
-        """Send a request of the driver's own, now or once there is a connection.
+        """Send one of the driver's own requests, now or once there is a connection.
 
-        :param listener: called with each answer, returns true to wait for more; called with ``None`` if no
-            connection can be opened, or it is lost first.
+        :param listener: called with each answer; returns true to wait for more. Called with ``None`` if no
+            connection can be opened, or if it is lost before.
         """
         question = Question(opcode, listener, fields)
         talk = self.conversation
@@ -249,7 +249,7 @@ class NodeConnection:
         try:
             self._sock.getpeername()
         except OSError:
-            return  # This is an event of a previous socket.
+            return  # This event belongs to a previous socket.
         context = self._owner.tls_context
         if context is not None:
             self._watch(0)
@@ -319,7 +319,7 @@ class NodeConnection:
             self._step()
             return
         if self._sock is None:
-            # The handling of another socket's event has closed this one.
+            # Handling another socket's event has closed this socket.
             return
         if events & EVENT_READ:
             self._read()
@@ -341,7 +341,7 @@ class NodeConnection:
                 return
             self.heard_at = self._owner.seconds()
             self.received(data)
-            # Data that TLS has decrypted already does not make the socket readable.
+            # Data that TLS has already decrypted does not make the socket readable.
             if self._sock is not sock or self._owner.tls_context is None or not sock.pending():
                 return
 
@@ -373,7 +373,7 @@ class NodeConnection:
     # ---- the end ---------------------------------------------------------------------------------
 
     def lose(self, error: BaseException) -> None:
-        """Drop the connection. Operations in flight fail: it is unknown whether they were carried out."""
+        """Drop the connection. Operations in flight fail: it is unknown whether they were executed."""
         self._drop_socket()
         talk, self._talk = self._talk, None
         served = talk is not None and talk.phase is not Phase.GREETING
@@ -383,7 +383,7 @@ class NodeConnection:
         self.failures += 1
         self.last_error = error
         delay = min(LAST_DELAY_SECONDS, FIRST_DELAY_SECONDS * 2 ** min(self.failures - 1, 10))
-        # After a connection that worked, try again at once.
+        # If the connection has worked before, try again at once.
         self._retry_at = 0.0 if served else self._owner.seconds() + delay
         unasked, self._unasked = self._unasked, []
         if talk is not None:

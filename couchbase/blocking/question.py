@@ -1,4 +1,4 @@
-"""Requests of the driver itself to a node that may have no connection yet."""
+"""The driver's own requests, to a node that may have no connection yet."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from couchbase.protocol.conversation import Conversation, Listener
 
 
 class Question:
-    """A request of the driver itself, sent now or once there is a connection."""
+    """One of the driver's own requests, sent now or once there is a connection."""
 
     __slots__ = ("_conversation", "_number", "_opcode_and_fields", "listener")
 
@@ -19,7 +19,7 @@ class Question:
         self._number = 0
 
     def put(self, conversation: Conversation) -> None:
-        """Send it, unless it was forgotten."""
+        """Send the request, unless it was forgotten."""
         if self.listener is not None:
             self._conversation = conversation
             opcode, fields = self._opcode_and_fields

@@ -1,4 +1,4 @@
-"""Looks up a cluster's SRV records, by UDP and, if needed, TCP."""
+"""Looks up a cluster's SRV records, over UDP and, if necessary, TCP."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from couchbase.protocol.srv import (
 )
 
 LOOKUP_SECONDS = 1.0
-"""Timeout of a lookup in seconds; without an answer the name counts as that of a node."""
+"""Timeout of a lookup in seconds; without an answer the name is used as a node's host name."""
 _RESOLV_CONF = "/etc/resolv.conf"
 
 
 class Srv:
     """The nodes behind a name, looked up again when the answer has expired.
 
-    :param servers: name servers as ``(host, port)``; ``None`` for those of ``/etc/resolv.conf``.
+    :param servers: name servers as ``(host, port)``; ``None`` for the servers in ``/etc/resolv.conf``.
     :param sockets: the module of the sockets to use.
     """
 
@@ -43,7 +43,8 @@ class Srv:
         self._until = 0.0
 
     def seeds(self) -> tuple[Seed, ...] | None:
-        """Return the nodes to ask, ``None`` if the last answer is still valid or there are no records.
+        """Return the nodes to use as seeds, ``None`` if the last answer is still valid or there are no
+        records.
 
         Blocks for up to a second.
         """
@@ -79,7 +80,7 @@ def srv_of(address: Address, sockets: ModuleType = socket) -> Srv | None:
 def lookup(
     name: str, servers: Sequence[tuple[str, int]], timeout: float, sockets: ModuleType = socket
 ) -> Answer:
-    """Ask name servers, one after the other, for SRV records; empty if none answers in time with any."""
+    """Ask name servers, one after the other, for SRV records; empty if none returns records in time."""
     deadline = monotonic() + timeout
     for index, server in enumerate(servers):
         left = deadline - monotonic()
@@ -124,5 +125,5 @@ def _ask_by_tcp(
             data += more
     answer = decode_answer(number, name, data[2:])
     if answer is None or answer.truncated:
-        raise DnsError("the name server answers something else")
+        raise DnsError("the name server's answer does not match the question")
     return answer

@@ -13,7 +13,8 @@ __all__ = ["BlockingScan"]
 
 
 class BlockingScan(Scan):
-    """An iterator of :class:`couchbase.scan.ScanResult`; in a ``with`` statement, it ends with that."""
+    """An iterator of :class:`couchbase.scan.ScanResult`; in a ``with`` statement, the scan ends with the
+    statement."""
 
     def __init__(self, *given: Any) -> None:
         super().__init__(*given)
@@ -39,7 +40,7 @@ class BlockingScan(Scan):
             try:
                 self._run(self._scanner.cancel())
             except CouchbaseError:
-                # The server ends it by itself.
+                # The server ends the scan by itself.
                 self._scanner.is_over = True
 
     def __enter__(self) -> BlockingScan:

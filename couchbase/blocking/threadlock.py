@@ -1,4 +1,4 @@
-"""One thread at a time: the lock of a blocking connection."""
+"""The lock of a blocking connection, which serves one thread at a time."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class ThreadLock:
     def acquire(self) -> None:
         """Acquire the connection for this thread.
 
-        :raises ObjectThreadError: another thread has it and the mode forbids waiting, or this thread has it
-            already.
+        :raises ObjectThreadError: another thread has the lock and the mode forbids waiting, or this thread
+            already has it.
         """
         lock = self._lock
         if lock is None:
@@ -36,7 +36,9 @@ class ThreadLock:
             if self.mode != LOCKMODE_WAIT:
                 raise ObjectThreadError.pyexc("another thread is using the connection", obj=self.owner())
             if self._user == me:
-                raise ObjectThreadError.pyexc("an operation inside of another one on the same connection")
+                raise ObjectThreadError.pyexc(
+                    "an operation cannot start inside of another one on the same connection"
+                )
             lock.acquire()
         self._user = threading.get_ident()
 
@@ -64,5 +66,5 @@ class ThreadLock:
             self._lock.release()
         else:
             self._lock.acquire()
-            # An operation of the same thread is refused then: it would deadlock.
+            # An operation of the same thread is refused then, because it would deadlock.
             self._user = threading.get_ident()

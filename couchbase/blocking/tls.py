@@ -9,7 +9,7 @@ from couchbase.tlsfiles import TlsFiles, mismatch, read_certificates, read_key
 
 
 def tls_context(files: TlsFiles, make: Callable[..., Any]) -> Any:
-    """Return an ``SSLContext`` that trusts these certificates, and shows the client's own.
+    """Return an ``SSLContext`` that trusts these certificates, and sends the client's own.
 
     :param make: makes a context; ``cadata`` are the certificates to trust, by default the platform's.
     :raises ArgumentError: a file cannot be used.

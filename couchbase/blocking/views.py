@@ -54,7 +54,7 @@ class Views:
         """Send a request to a node and return the whole answer.
 
         :param base: the node; by default, nodes are tried in turn until one answers.
-        :param management: ask the cluster manager instead of the view engine.
+        :param management: whether to ask the cluster manager instead of the view engine.
         :param raising: whether a bad status is an error.
         """
         self.driver.begin_alone()
@@ -75,7 +75,7 @@ class Views:
         return result
 
     def targets(self, management: bool = False) -> list[http.Target]:
-        """Return the nodes that run a service, starting with another one each time."""
+        """Return the nodes that run a service, starting with a different one each time."""
         cluster = self.driver.cluster
         tls = cluster.tls_context is not None
         found = []
@@ -86,7 +86,7 @@ class Views:
         if not found:
             what = "a cluster manager" if management else "the view engine"
             secure = " over TLS" if tls else ""
-            hint = "" if management else "; on couchnode, pip install 'couchgateway[views]' brings it"
+            hint = "" if management else "; on couchnode, install it with: pip install 'couchgateway[views]'"
             raise error_of(exceptions.NOT_SUPPORTED, f"no node of the cluster offers {what}{secure}{hint}")
         self.driver.view_turn += 1
         first = self.driver.view_turn % len(found)
@@ -119,7 +119,7 @@ class Views:
     def iterate(self, view: View, connection: ReadsDocuments) -> Iterator[Any]:
         """Send a view's query and yield the row processor's output.
 
-        :raises AlreadyQueriedError: it was sent before.
+        :raises AlreadyQueriedError: the query was sent before.
         :raises HTTPError: a status outside 200..299.
         :raises ViewEngineError: errors inside of the answer, unless the query has on_error=continue.
         """
@@ -153,7 +153,7 @@ class Views:
     def _whole_view(self, view: View, raw: HttpResult, connection: ReadsDocuments) -> Iterator[Any]:
         answer = raw.value
         if not isinstance(answer, dict) or not isinstance(answer.get("rows", []), list):
-            raise _malformed("the answer of the view engine is no object with rows")
+            raise _malformed("the answer of the view engine is not an object with rows")
         error = view._take_errors(answer)
         if error is not None:
             raise error

@@ -14,10 +14,10 @@ from couchbase.result import MultiResult
 
 
 class Work(NamedTuple):
-    """One operation of a connection, single or multi, ready to be carried out now or in a pipeline."""
+    """One operation of a connection, single or multi, ready to be executed now or in a pipeline."""
 
     calls: Sequence[BlockingCall]
-    """Calls sent first, together with those of the works before and after."""
+    """Calls that are sent first, together with those of the works before and after."""
     finish: Callable[[], Any]
     """Called when they are over; returns the result of the operation, or raises."""
     alone: bool = False
@@ -48,8 +48,8 @@ def gather(calls: Sequence[BlockingCall], kind: type[MultiResult] = MultiResult)
 
     :param kind: class of the returned object.
 
-    :raises CouchbaseError: the first failure, decoding errors before all others; its ``all_results`` holds
-        every result, successful ones included.
+    :raises CouchbaseError: the first failure, decoding errors before all others; its ``all_results`` has
+        every result, including successful ones.
     """
     results = kind()
     first: BaseException | None = None

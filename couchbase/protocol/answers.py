@@ -51,7 +51,7 @@ class AnswerReader:
 
     @property
     def violation(self) -> FrameError | None:
-        """Why the stream cannot go on, or ``None``; see :attr:`FrameReader.violation`."""
+        """Why the stream cannot continue, or ``None``; see :attr:`FrameReader.violation`."""
         return self._frames.violation
 
     def joined(self, data: bytes) -> bytes | None:
@@ -154,7 +154,7 @@ class AnswerReader:
         if reader.violation is not None:
             return None
         begin = at + HEADER_BYTES
-        # The header alone first: its errors must be reported without waiting for its body.
+        # First only the header: its errors must be reported without waiting for the body.
         found = reader.feed(data[at:begin])
         if not found and reader.violation is None:
             if end > len(data):

@@ -1,8 +1,7 @@
 """Running operations: a request, and its progress.
 
 A call is the request itself with a few more fields, so that an operation costs one object. The holder of a
-call (a conversation, a queue) can drop it at any time; a finished call ignores everything that still arrives
-for it."""
+call (a conversation, a queue) can drop it at any time; a finished call ignores later answers."""
 
 from __future__ import annotations
 
@@ -28,21 +27,21 @@ class Call(Request):
     )
 
     deadline: float
-    """Instant of the driver's clock at which the operation times out."""
+    """Time of the driver's clock at which the operation times out."""
     opaque: int
     pending: dict[int, Call] | None
-    """The table of the conversation that it was given to, from which point the server may execute it;
-    ``None`` before, and again when that conversation is lost or the operation is put off."""
+    """The table of the conversation that the call was passed to; from then on the server may execute it.
+    ``None`` before that, and again when that conversation is lost or the operation is postponed."""
     done: bool
     attempts: int
-    """Number of times it was put off because of a temporary failure."""
+    """Number of times that it was postponed because of a temporary failure."""
     last_status: int
-    """Status of the answer because of which it was put off."""
+    """Status of the answer because of which it was postponed."""
     since: float
-    """Instant of the first answer that only the server's error map explains; not set until then."""
+    """Time of the first answer that only the server's error map explains; not set until then."""
     following: Callable[[Call, Any], bool] | None
     """Hook between the answer and the caller (to wait for copies): called with the call and its result;
-    returns true if it takes over. For drivers that wait in callbacks."""
+    returns true if it takes over the call. For drivers that wait in callbacks."""
     ended: Callable[[Call], None] | None
     """Notified when the call is over, however it ends."""
 
@@ -83,7 +82,7 @@ class Call(Request):
         """Remove the call from its conversation's table; its answer is ignored from then on."""
         pending = self.pending
         if pending is not None:
-            # An answered call is no longer in the table; its number may even belong to another.
+            # An answered call is no longer in the table; its number may belong to another call already.
             if pending.get(self.opaque) is self:
                 del pending[self.opaque]
             self.pending = None
@@ -98,7 +97,7 @@ class Call(Request):
         """Cancel the call, with a notification when it is no longer in flight.
 
         :param gone: called once: immediately if the call was not sent, otherwise when its answer has arrived
-            (and was dropped unread) or can no longer arrive. Until then the answers behind it have to wait.
+            (and was dropped unread) or can no longer arrive. Until then, later answers have to wait.
         """
         if self.done:
             gone()

@@ -1,6 +1,6 @@
 """The cluster map: the nodes of a cluster, and which of them owns a key.
 
-Reads every form in which servers send it: the terse and the verbose bucket configuration, and the
+Parses all forms of the map that servers send: the terse and the verbose bucket configuration, and the
 configuration of the cluster as a whole (no bucket, no vbuckets).
 """
 
@@ -20,7 +20,7 @@ from couchbase.protocol.hashing import vbucket_of
 _PLACEHOLDER = "$HOST"
 
 SERVICES = ("n1ql", "fts", "cbas")
-"""Services beside data, views and management, as the map names them: query, search, analytics."""
+"""Services other than data, views and management, as the map names them: query, search, analytics."""
 
 _SERVICE_PORTS = tuple(f"{name}{suffix}" for name in SERVICES for suffix in ("", "SSL"))
 
@@ -96,7 +96,7 @@ class ClusterMap:
 
     @property
     def usable_replicas(self) -> int:
-        """Number of replicas that the present nodes can hold: copies live on different nodes."""
+        """Number of replicas that the current nodes can hold: copies are on different nodes."""
         return max(0, min(self.replicas, self.data_nodes - 1))
 
     def vbucket(self, key: bytes) -> int:
@@ -115,8 +115,8 @@ class ClusterMap:
     def supersedes(self, other: ClusterMap | None) -> bool:
         """Return whether to adopt this map in place of ``other``.
 
-        Revisions decide, by epoch first; a map without one (servers before 2.5) counts as newer if it
-        differs.
+        The revision decides, first by epoch; a map without a revision (servers before 2.5) counts as newer if
+        it differs.
         """
         if other is None:
             return True
@@ -148,10 +148,10 @@ def parse_cluster_map(
 
     :param host: the host that sent it; replaces ``$HOST`` and missing host names.
     :param network: ``default`` (the nodes' own addresses), the name of an alternate network such as
-        ``external``, or ``auto``: the network in which ``bootstrap_host`` is found, else default.
+        ``external``, or ``auto``: the network in which ``bootstrap_host`` is found, else ``default``.
     :param bootstrap_host: host name that the user gave; ``host`` by default.
     :raises CouchbaseError: ProtocolError, the document is not a usable configuration; NotSupportedError,
-        it is that of a memcached bucket.
+        it belongs to a memcached bucket.
     """
     return _read(bytes(text), host, network, bootstrap_host or host)
 
@@ -181,7 +181,7 @@ def _read(text: bytes, host: str, network: str, bootstrap_host: str) -> ClusterM
 def _parse(config: dict[str, Any], host: str, network: str, bootstrap_host: str) -> ClusterMap:
     server_map = config.get("vBucketServerMap")
     if server_map is None and "buckets" in config:
-        # /pools/default: its name is the pool's.
+        # /pools/default: the name is that of the pool.
         config = {key: value for key, value in config.items() if key in ("nodes", "nodesExt")}
     if server_map is None and "name" in config:
         locator = config.get("nodeLocator", "unknown")

@@ -1,10 +1,10 @@
 """Collections of a bucket: their ids, and the operations that wait for them.
 
 On the wire a key begins with the id of its collection. Ids come from the manifest of the bucket's
-collections, which changes: an id is asked for when it is first used, kept, and asked for again when a node
-does not know it any more. Nodes may for a moment have different manifests. A node whose manifest is older
-than the newest one heard of is behind, and is asked again until the operation's time is up; otherwise its
-word is final.
+collections, which changes: an id is requested at its first use, cached, and requested again when a node does
+not know it any more. For a moment, nodes may have different manifests. A node whose manifest is older than
+the newest known one is behind, and is asked again until the operation times out; otherwise its answer is
+final.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from couchbase.protocol.keyspace import DEFAULT_KEYSPACE, Keyspace, KeyspaceStat
 from couchbase.protocol.request import Request
 
 MOST_KEYSPACES = 1024
-"""Collections whose ids are kept although nothing refers to them, the last ones used."""
+"""Number of recently used collections whose ids are kept although nothing refers to them."""
 
 UNKNOWN_PLACES = frozenset({Status.UNKNOWN_COLLECTION, Status.UNKNOWN_SCOPE})
-"""Statuses by which a node says that it does not know a collection, or its scope."""
+"""Statuses of a node that does not know a collection, or its scope."""
 
 _NOT_OFFERED = frozenset({Status.UNKNOWN_COMMAND, Status.NOT_SUPPORTED})
 # Uid of the manifest, id of the collection.
@@ -42,13 +42,13 @@ class Home(Protocol):
 
     bucket: str | None
     most_pending: int
-    """Operations that may wait for one id; later ones are refused."""
+    """Largest number of operations that may wait for one id; later ones are refused."""
 
     def submit(self, call: Any) -> None:
         """Send an operation to the node that owns its key, now or when that is possible."""
 
     def submit_again(self, call: Any) -> None:
-        """Send an operation again after a pause; later ones on its key wait behind it."""
+        """Send an operation again after a pause; later ones on its key wait for it."""
 
 
 class Collections:
@@ -60,11 +60,11 @@ class Collections:
     def __init__(self, home: Home) -> None:
         self._home = home
         self.is_used = False
-        """Whether any operation was ever for another collection than the default one."""
+        """Whether any operation was ever for a collection other than the default one."""
         self.newest = 0
         """Uid of the newest manifest that a node referred to."""
         self._uuid: str | None = None
-        # A question for an id belongs to one bucket; this number changes with the bucket.
+        # A request for an id belongs to one bucket; this number changes with the bucket.
         self._generation = 0
         self._keyspaces: WeakValueDictionary[tuple[str, str], Keyspace] = WeakValueDictionary()
         self._kept: OrderedDict[tuple[str, str], Keyspace] = OrderedDict()
@@ -90,8 +90,8 @@ class Collections:
     def admits(self, conversation: Any, call: Call) -> bool:
         """Return whether an operation in a named collection can be sent; if not, it waits, or has failed.
 
-        :param conversation: the :class:`couchbase.protocol.conversation.Conversation` it is for; asked for
-            the id if nobody is.
+        :param conversation: the :class:`couchbase.protocol.conversation.Conversation` it is for; the node is
+            asked for the id unless a request for it is running.
         """
         keyspace = call.keyspace
         if not conversation.prefix:
@@ -120,7 +120,7 @@ class Collections:
         return True
 
     def refused(self, conversation: Any, call: Call, frame: Frame) -> None:
-        """Take an operation back whose collection a node does not know."""
+        """Take back an operation whose collection a node does not know."""
         keyspace = call.keyspace
         manifest = manifest_uid(frame)
         if keyspace is not DEFAULT_KEYSPACE:
@@ -133,7 +133,7 @@ class Collections:
             keyspace.forget()
             if call.last_status != Status.UNKNOWN_COLLECTION:
                 call.last_status = Status.UNKNOWN_COLLECTION
-                # This node is asked: its manifest is the one by which the id is unknown, or a newer one.
+                # Ask this node: in its manifest, or in a newer one, the id is unknown.
                 if self.admits(conversation, call):
                     self._home.submit(call)
                 return
@@ -147,7 +147,7 @@ class Collections:
         if keyspace.state is KeyspaceState.ASKED:
             keyspace.state = KeyspaceState.UNKNOWN
         if frame is None or generation != self._generation:
-            # No answer, or one of a deleted bucket: nothing was sent, so all start again.
+            # There is no answer, or one of a deleted bucket: nothing was sent, so all operations start again.
             for call in waiting:
                 self._home.submit(call)
         elif frame.specific in UNKNOWN_PLACES:
@@ -195,16 +195,17 @@ class Collections:
     # ---- the bucket, time, the end ---------------------------------------------------------------
 
     def of_bucket(self, uuid: str | None) -> None:
-        """Hear which bucket nodes serve: ids and manifests of another one of its name mean nothing in it.
+        """Note which bucket the nodes serve: ids and manifests of an earlier bucket of the same name are
+        invalid.
 
-        :param uuid: ``None`` if the nodes do not say; it may be another one each time then.
+        :param uuid: ``None`` if the nodes do not report it; the bucket may then be a different one each time.
         """
         if uuid is None or uuid != self._uuid:
             self.forget()
         self._uuid = uuid
 
     def forget(self) -> None:
-        """Forget all ids; operations that wait for one ask again."""
+        """Forget all ids; operations that wait for one request it again."""
         self._generation += 1
         self.newest = 0
         for keyspace in list(self._keyspaces.values()):
@@ -217,7 +218,8 @@ class Collections:
             yield from [call for call in keyspace.waiting if not call.done]
 
     def start_afresh(self) -> None:
-        """Forget all ids, and the operations that wait for them, in a driver that has given those up."""
+        """Forget all ids, and the operations that wait for them. For a driver that has abandoned these
+        operations."""
         for keyspace in self._asked:
             keyspace.waiting.clear()
             keyspace.state = KeyspaceState.UNKNOWN
@@ -243,7 +245,7 @@ def learn(keyspace: Keyspace, answer: Frame) -> None:
     """
     if len(answer.extras) != _ID_EXTRAS.size:
         size = len(answer.extras)
-        raise ProtocolError(f"the id of a collection comes in {size} bytes instead of {_ID_EXTRAS.size}")
+        raise ProtocolError(f"the id of a collection has {size} bytes instead of {_ID_EXTRAS.size}")
     manifest, collection_id = _ID_EXTRAS.unpack(answer.extras)
     keyspace.learn(collection_id, manifest)
 
@@ -251,7 +253,7 @@ def learn(keyspace: Keyspace, answer: Frame) -> None:
 def place_missing(keyspace: Keyspace, status: int, bucket: str | None) -> tuple[int, str]:
     """Return the result code and the message for a collection, or scope, that a bucket does not have.
 
-    :param status: what a node said, one of :data:`UNKNOWN_PLACES`.
+    :param status: a node's status, one of :data:`UNKNOWN_PLACES`.
     """
     if status == Status.UNKNOWN_SCOPE:
         return exceptions.SCOPE_ENOENT, f"bucket {bucket!r} has no scope {keyspace.scope!r}"

@@ -39,7 +39,7 @@ class Address(NamedTuple):
     bucket: str | None = None
     options: dict[str, str] = {}
     has_default_port: bool = False
-    """Whether its scheme is the key-value one and no port is given."""
+    """Whether the scheme is that of the key-value service, and no port is given."""
 
 
 def parse_connection_string(text: str) -> Address:
@@ -108,7 +108,7 @@ def seeds_from_hosts(host: object, port: object) -> tuple[Seed, ...]:
     seeds = []
     for name, number in pairs:
         if isinstance(number, str) and number.isascii() and number.isdigit():
-            # SDK 1.2 joined the two with a colon, and checked nothing else.
+            # SDK 1.2 joined host and port with a colon, and checked nothing else.
             number = int(number)
         if isinstance(number, bool) or not isinstance(number, int) or not 0 < number < 65536:
             raise _invalid(host, f"port {number!r} is not a number from 1 to 65535")
@@ -125,7 +125,7 @@ def seeds_from_hosts(host: object, port: object) -> tuple[Seed, ...]:
 def split_host_port(text: str) -> tuple[str, int | None]:
     """Split ``host``, ``host:port``, ``[v6]`` or ``[v6]:port``.
 
-    :raises CouchbaseError: InvalidError, it is none of these.
+    :raises CouchbaseError: InvalidError, the text has none of these forms.
     """
     if text.startswith("["):
         host, bracket, rest = text[1:].partition("]")

@@ -1,8 +1,8 @@
 """The conversation with a node over one connection: its requests, its answers, its end.
 
 A conversation owns the numbers of requests (opaques), the operations that wait for answers, the driver's own
-requests, and the handling of answers. It takes received bytes and the loss of the connection as input; bytes
-to send are in :attr:`Conversation.out`. It uses no socket and no clock: those belong to the driver, which
+requests, and the handling of answers. Its inputs are received bytes and the loss of the connection; bytes to
+send are in :attr:`Conversation.out`. It uses no socket and no clock: those belong to the driver, which
 implements the two small interfaces below. Every connection has its own conversation, with these phases:
 
 ========  ======================================  ==========================================================
@@ -39,8 +39,8 @@ from couchbase.protocol.request import head
 from couchbase.protocol.statuses import Action, action_for
 
 LARGE_BYTES = 2**18
-"""Size in bytes from which a value is large: a driver may send it in pieces, and extends its operation's
-timeout."""
+"""Size in bytes from which a value counts as large: a driver may send it in pieces, and extends its
+operation's timeout."""
 
 _SERVER_REQUEST = int(Magic.SERVER_REQUEST)
 
@@ -73,7 +73,7 @@ class Line(Protocol):
 
     def leave(self) -> None:
         """Send no more operations to the conversation, and close the connection: the node announced that it
-        is unusable (phase LEAVING), or broke the protocol (``fault``)."""
+        is unusable (phase LEAVING), or violated the protocol (``fault``)."""
 
 
 class Home(Protocol):
@@ -81,10 +81,10 @@ class Home(Protocol):
     is one."""
 
     seconds: Callable[[], float]
-    """Returns the current instant of the driver's clock."""
+    """Returns the current time of the driver's clock."""
 
     most_pending: int
-    """Operations that may wait for answers in one conversation; later ones are refused."""
+    """Largest number of operations that may wait for answers in one conversation; later ones are refused."""
 
     @property
     def collections(self) -> Any:
@@ -94,7 +94,7 @@ class Home(Protocol):
         """Take note of a conversation whose handshake is done, before any operation is sent."""
 
     def put_off(self, conversation: Any, call: Any, frame: Frame, action: Action) -> None:
-        """Take an operation back that the node did not carry out."""
+        """Take back an operation that the node did not execute."""
 
     def adopt_from(self, conversation: Any, config: bytes) -> None:
         """Use a cluster map that the node sent, if it is newer than the one in use."""
@@ -150,7 +150,7 @@ class Conversation:
         """Features that the node's HELLO did not grant, or that it refused later; see
         :mod:`couchbase.protocol.offers`."""
         self.prefix = b""
-        """What keys of the default collection begin with; empty if the node does not offer collections."""
+        """Prefix of keys in the default collection; empty if the node does not offer collections."""
         self.out: list[bytes] = []
         """Bytes to send."""
         self.has_large = False
@@ -170,7 +170,7 @@ class Conversation:
 
     @property
     def takes_all(self) -> bool:
-        """Whether it accepts all operations without a check of the features that they need."""
+        """Whether the conversation accepts all operations without a check of the features that they need."""
         return self.phase is Phase.OPEN and not self.lacking
 
     @property
@@ -212,10 +212,10 @@ class Conversation:
                 self.has_large = True
 
     def ask(self, opcode: int, listener: Listener, fields: dict[str, Any]) -> int:
-        """Send a request of the driver's own; returns its number, for :meth:`forget`.
+        """Send one of the driver's own requests; returns its number, for :meth:`forget`.
 
-        :param fields: as :func:`couchbase.protocol.frames.encode_request` takes them. A ``key``, and a
-            ``value`` with keys in it, is a function that is called with :attr:`prefix`.
+        :param fields: arguments of :func:`couchbase.protocol.frames.encode_request`. A ``key``, and a
+            ``value`` that contains keys, is a function that is called with :attr:`prefix`.
         """
         if self.phase is Phase.LOST:
             listener(None)
@@ -231,7 +231,7 @@ class Conversation:
         return opaque
 
     def forget(self, number: int) -> None:
-        """Stop listening for answers to a request of the driver's own."""
+        """Stop listening for answers to one of the driver's own requests."""
         self._questions.pop(number, None)
 
     # ---- the handshake ---------------------------------------------------------------------------
@@ -300,7 +300,7 @@ class Conversation:
     def receive(self, data: bytes) -> None:
         """Take one chunk of any size; end the operations whose answers it completes.
 
-        Afterwards :attr:`fault` is set if the node broke the protocol.
+        Afterwards :attr:`fault` is set if the node violated the protocol.
         """
         reader = self.reader
         pairs = iter(reader.feed(data, self.pending))
@@ -321,7 +321,7 @@ class Conversation:
             return
         frame = found
         if frame.magic == _SERVER_REQUEST:
-            # A request of the server: its opaque has nothing to do with ours.
+            # A request from the server: its opaque is unrelated to ours.
             if frame.opcode == ServerOpcode.CLUSTERMAP_CHANGE and frame.value:
                 self.home.adopt_from(self, frame.value)
             return
@@ -335,8 +335,7 @@ class Conversation:
             self._questions[frame.opaque] = listener
 
     def answered(self, call: Call, frame: Frame) -> None:
-        """Handle the answer to an operation that is not in the table any more, or to a question on its
-        behalf."""
+        """Handle the answer to an operation that is no longer in the table, or to a request made for it."""
         if not frame.specific:
             try:
                 result = complete(call, frame, None, self.name)
@@ -411,8 +410,8 @@ class Conversation:
             self.line.leave()
 
     def lose(self, error: BaseException, words: str, code: int = exceptions.NETWORK_ERROR) -> None:
-        """End: the connection is lost. Operations in flight fail: it is unknown whether they were carried
-        out.
+        """End, because the connection is lost. Operations in flight fail: it is unknown whether they were
+        executed.
 
         :param words: the reason, in one line.
         :param code: result code of the operations that fail.

@@ -1,7 +1,7 @@
-"""Routing of operations: by the cluster map to the conversation with a node, in order for each key.
+"""Routes operations by the cluster map to the conversation with a node, in order for each key.
 
 A driver's cluster derives from :class:`Dispatcher` and adds what the core lacks: sockets (its *peers*, one
-for each node) and time. Everything that it has to provide is in the first section of the class."""
+for each node) and time. The methods that it has to provide are in the first section of the class."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from couchbase.protocol.order import Order
 from couchbase.protocol.version import VERSION
 
 MAX_PENDING = 65_536
-"""Operations that may wait for answers in one conversation."""
+"""Largest number of operations that may wait for answers in one conversation."""
 
 _LOOPBACK = ("localhost", "127.", "::1")
 _REQUEST = int(Magic.REQUEST)
@@ -46,13 +46,13 @@ class Dispatcher(Order):
     :param seeds: nodes to ask for the first map.
     :param bucket: ``None`` for a session of the cluster as a whole.
     :param tls: whether connections are secured.
-    :param allow_plain: allow PLAIN to send the password over a network without TLS.
+    :param allow_plain: whether SASL PLAIN may send the password over a network without TLS.
     :param network: which addresses of the nodes to use: ``"auto"``, ``"default"``, ``"external"`` ...
     :param agent: the program's name, sent to servers with the version.
     """
 
     most_pending = MAX_PENDING
-    """Operations that may wait for answers in one conversation; later ones are refused."""
+    """Largest number of operations that may wait for answers in one conversation; later ones are refused."""
     least_rate = float("inf")
     """Lowest assumed transfer rate of a large value, in bytes a second: its operation's timeout is extended
     accordingly, so that only a dead peer, not a slow network, ends it."""
@@ -77,9 +77,9 @@ class Dispatcher(Order):
         self.closed = False
         self.peers = {}
         self.servers: list[Any] = []
-        """The same by their index in the map; ``None`` for a node without a key-value port."""
+        """The nodes by their index in the map; ``None`` for a node without a key-value port."""
         self.route: list[Conversation | None] = []
-        """By vbucket: the conversation that accepts all operations on it, if there is one."""
+        """Vbucket -> the conversation that accepts all operations on it, if there is one."""
         self._owners: list[Any] = []
         self._allow_plain, self._network = allow_plain, network
         self.agent = f"{agent}/{VERSION}"
@@ -104,11 +104,11 @@ class Dispatcher(Order):
         raise NotImplementedError
 
     def why_not(self) -> str:
-        """Return why there is no map: closed, or not connected yet."""
+        """Return the reason why there is no map: closed, or not connected yet."""
         raise NotImplementedError
 
     def map_refused(self, error: CouchbaseError) -> None:
-        """Called with a map from a node that cannot be used."""
+        """Called with an unusable map from a node."""
 
     def map_came(self, config: bytes, host: str) -> None:
         """Called after a new map came into use."""
@@ -124,7 +124,7 @@ class Dispatcher(Order):
     def handshake(self, host: str, nonce: str) -> Generator[Any, Any, Any]:
         """Return the plan of a handshake with a node.
 
-        :param nonce: a random text, never used before.
+        :param nonce: a random text that was never used before.
         """
         return handshake(
             agent=self.agent,
@@ -136,7 +136,8 @@ class Dispatcher(Order):
         )
 
     def hello(self, *more: int) -> tuple[int, dict[str, Any]]:
-        """Return the request that gives a connection its usual features, and more until the next one."""
+        """Return the request that gives a connection its usual features, and additional ones until the next
+        HELLO."""
         return hello(self.agent, (*FEATURES, *more))
 
     def parse_map(self, config: bytes, host: str, asked: str | None = None) -> ClusterMap:
@@ -190,13 +191,13 @@ class Dispatcher(Order):
         return True
 
     def opened(self, conversation: Conversation) -> None:
-        """Take note of a new conversation: its bucket may be another one of the same name."""
+        """Take note of a new conversation: its bucket may be a new one with the same name."""
         config, uuid = conversation.session.config, None
         if config is not None:
             try:
                 uuid = self.parse_map(config, conversation.host).uuid
             except CouchbaseError:
-                pass  # Whoever uses the map reports it.
+                pass  # Callers that use the map report the error.
         self.collections.of_bucket(uuid)
 
     def adopt_from(self, conversation: Conversation, config: bytes) -> None:
@@ -241,7 +242,7 @@ class Dispatcher(Order):
 
     def start_afresh(self) -> None:
         """Forget the order of operations on each key, the ids of collections, and the pending request for a
-        map. For a driver that has abandoned its operations, or left them to another process.
+        map. Used by a driver that has abandoned its operations, or left them to another process.
         """
         self._parked.clear()
         self.collections.start_afresh()
@@ -258,7 +259,7 @@ class Dispatcher(Order):
         elif self._parked and call.ended is None and call.identity in self._parked:
             self._parked[call.identity].append(call)
         else:
-            # Without an id nothing is sent: it comes here again when the id is known.
+            # Without an id nothing is sent: the operation is submitted again when the id is known.
             if call.framing and call.ended is None and is_durable(call.framing) and call.keyspace.prefix:
                 if self._waits_for(call):
                     return
@@ -279,10 +280,10 @@ class Dispatcher(Order):
     ) -> list[Conversation]:
         """Submit many operations; returns the conversations that had nothing to send before.
 
-        The fast path of nearly every operation of every driver: one loop does for many what :meth:`submit`
-        and :meth:`Conversation.put` do for one, without a function call for each.
+        This is the fast path of nearly every operation of every driver: one loop does for many operations
+        what :meth:`submit` and :meth:`Conversation.put` do for one, without function calls for each.
 
-        :param deadline: of all operations; large values get more time.
+        :param deadline: deadline of all operations; large values get more time.
         :param keyspace: the collection of all of them; ``None`` to read it from each.
         :param holds: how often keys had been held when the operations were put in order, if they were.
         """
@@ -313,7 +314,8 @@ class Dispatcher(Order):
         opaque = 0
         pairs: Iterator[tuple[Call, int]]
         if len(calls) == 1:
-            # If a program waits for each answer, preparing for many would be a tenth of the cost.
+            # If a program waits for each answer, the preparation for many operations would be a tenth of the
+            # cost.
             (only,) = calls
             pairs = iter(((only, vbucket_of(only.key_bytes, count)),))
         else:
@@ -329,7 +331,7 @@ class Dispatcher(Order):
                 conversation = owner
                 unready = is_named and (not lead or owner is None or not owner.prefix)
                 if owner is None or unready or len(owner.pending) > most or (parked and self._holds != holds):
-                    # The next operation comes here again, whoever owns it.
+                    # The next operation has to look up its conversation again.
                     conversation = _NOBODY
                     self._send_specially(call)
                     self._rounds += 1

@@ -1,4 +1,4 @@
-"""Waiting until enough nodes hold a version of a document: the polling kind of durability.
+"""Durability by polling: waits until enough nodes have a version of a document.
 
 SDK 1.2's ``persist_to`` and ``replicate_to``: after a mutation the client polls the nodes (OBSERVE) until as
 many as required have the version in memory or on disk.
@@ -26,16 +26,16 @@ ENDURED = frozenset({SET, ADD, REPLACE, APPEND, PREPEND, DELETE, MUTATE_IN})
 """The operations to which a durability context applies."""
 DEFAULT_TIMEOUT_SECONDS = 5.0
 MUTATION_INTERVAL_SECONDS = 0.1
-"""Pause between polls after a mutation (libcouchbase's durability interval)."""
+"""Pause between polls after a mutation, in seconds (libcouchbase's durability interval)."""
 ENDURE_INTERVAL_SECONDS = 0.010
-"""Default pause between polls of ``endure``."""
+"""Default pause between polls of ``endure``, in seconds."""
 
 _COUNTERS = (Opcode.INCREMENT, Opcode.DECREMENT)
 _HERE = (ObserveState.FOUND, ObserveState.PERSISTED)
 
 
 class Requirement(NamedTuple):
-    """The required copies: how many, and where."""
+    """The required copies, on disk and in memory."""
 
     persist_to: int
     """Number of nodes that must have it on disk, including the active one."""
@@ -53,7 +53,8 @@ def check_requirement(cluster: ClusterMap, persist_to: int, replicate_to: int) -
 
     :param persist_to: nodes; negative means all of them.
     :param replicate_to: replicas; negative means all of them.
-    :raises ArgumentError: (rc 0x21) more than the cluster has, or a disk where the bucket has none.
+    :raises ArgumentError: (rc 0x21) more copies than the cluster has, or copies on disk for a bucket without
+        a disk.
     """
     if persist_to and not cluster.persistent:
         raise _impossible(
@@ -80,7 +81,7 @@ def _impossible(message: str) -> CouchbaseError:
 
 def awaited_cas(request: Request, result: Result) -> int:
     """Return the version whose copies a mutation waits for; 0 for any. A counter accepts any later version,
-    because other clients keep counting.
+    because other clients may change it, too.
     """
     return 0 if request.operation.opcode in _COUNTERS else int(result._cas)
 
@@ -110,8 +111,8 @@ def endure_plan(
     :param after_mutation: whether the version was just written, so that another client must have removed or
         replaced it if the active node lacks it.
     :param keyspace: the collection that the keys are in.
-    :returns: key -> result code: 0, KEY_EEXISTS (another version took its place), KEY_ENOENT (not
-        on the active node), ETIMEDOUT.
+    :returns: key -> result code: 0, KEY_EEXISTS (the document has another version), KEY_ENOENT (not on the
+        active node), ETIMEDOUT.
     """
     deadline = clock() + timeout
     waiting = dict(cas_of)
@@ -183,7 +184,7 @@ _REASONS = {
 }
 _REASONS_AFTER = {
     **_REASONS,
-    exceptions.ETIMEDOUT: "it was done, and is not on enough nodes in time",
+    exceptions.ETIMEDOUT: "the write was made, but is not on enough nodes in time",
     exceptions.KEY_EEXISTS: "stored, then overtaken by another write while waiting for copies",
 }
 _REASONS_AFTER_DELETE = {
@@ -197,7 +198,8 @@ def endure_error(
 ) -> CouchbaseError:
     """Return the exception for a key whose wait ended with ``code``.
 
-    After a mutation the error is ambiguous: the active node executed it, and its copies are unknown.
+    After a mutation the error is ambiguous: the active node executed it, but the state of its copies is
+    unknown.
     """
     mutated = operation != "endure"
     reasons = _REASONS
@@ -224,7 +226,7 @@ def unwatched_error(request: Request, error: BaseException, stored: Result) -> C
     words = getattr(error, "message", None) or error
     return error_of(
         code,
-        f"it was done, but its copies cannot be waited for: {words}",
+        f"the write was made, but the state of its copies is unknown: {words}",
         key=request.key,
         operation=request.operation.name,
         result=unsafe_result(request, code, stored),
@@ -243,7 +245,7 @@ def unsafe_result(request: Request, code: int, stored: Result) -> Any:
 def check_count(name: str, value: object) -> int:
     """Return ``persist_to`` or ``replicate_to`` if it is a whole number.
 
-    :raises ArgumentError: it is not.
+    :raises ArgumentError: it is not a whole number.
     """
     if isinstance(value, bool) or not isinstance(value, int):
         raise ArgumentError.pyexc(f"{name} must be an int, not {type(value).__name__}", obj=value)

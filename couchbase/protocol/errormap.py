@@ -1,4 +1,4 @@
-"""Unknown statuses, explained by the server's error map.
+"""Handles unknown statuses with the server's error map.
 
 A future server may answer with statuses that today's clients do not know. Its error map
 (GET_ERROR_MAP, versions 1 and 2) describes each. A known status is handled by our own table
@@ -18,7 +18,7 @@ ERROR_MAP_VERSION = 2
 """The latest version that :func:`parse_error_map` understands."""
 
 LONGEST_TEXT = 200
-"""Characters that are kept of a name or a description."""
+"""Number of characters that are kept of a name or a description."""
 LONGEST_DELAY_SECONDS = 60.0
 SHORTEST_DELAY_SECONDS = 0.001
 """Shortest pause in seconds: a server that asks for no pause must not keep the client and the network
@@ -41,9 +41,10 @@ _CODE_OF_ATTRIBUTE = (
     ("invalid-input", exceptions.EINVAL),
     ("internal", exceptions.EINTERNAL),
 )
-"""The first attribute that a status has decides its result code; without any it is ``exceptions.ERROR``."""
+"""Attribute -> result code. A status gets the code of its first attribute in this table, or
+``exceptions.ERROR``."""
 
-# Known statuses, although they have no result code of their own.
+# These statuses are known, although they have no result code of their own.
 _OTHERS_KNOWN = frozenset(
     map(int, (Status.UNKNOWN_COLLECTION, Status.UNKNOWN_SCOPE, *SUCCESS_STATUSES, *range(0xC0, 0xE0)))
 )
@@ -56,11 +57,11 @@ class RetrySpec(NamedTuple):
     """``constant``, ``linear`` or ``exponential``."""
     interval: float
     after: float
-    """Pause before the first retry."""
+    """Pause before the first retry, in seconds."""
     ceiling: float
-    """The longest pause."""
+    """The longest pause, in seconds."""
     max_duration: float | None
-    """No retry starts later than this after the first answer; ``None`` leaves it to the timeout."""
+    """Seconds after the first answer in which retries may start; ``None`` leaves the limit to the timeout."""
 
     def pause(self, attempt: int) -> float:
         """Return the seconds to wait before retry number ``attempt`` (the first is 0)."""
@@ -135,7 +136,7 @@ class ServerStatus(int):
     def delay(self, attempt: int, spent: float | None = None) -> float | None:
         """Return the seconds to wait before retry number ``attempt`` (the first is 0).
 
-        ``None`` if it must not be retried, or has been retried often or long enough.
+        ``None`` if it must not be retried, or the limit of retries is reached.
 
         :param spent: seconds since the first answer with it; by default the sum of the pauses.
         """
@@ -158,7 +159,7 @@ class ServerStatus(int):
 
     @property
     def words(self) -> str:
-        """What the server answered, for people."""
+        """The server's answer as text, for people."""
         name = f"{self.name} (0x{int(self):02x})" if self.name else f"0x{int(self):02x}"
         return f"{name}: {self.description}" if self.description else name
 

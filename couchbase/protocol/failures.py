@@ -27,7 +27,7 @@ def failed_result(request: Request, code: int) -> Result:
 _TLS = (exceptions.SSL_ERROR, exceptions.SSL_CANTVERIFY)
 
 _EXPLAINED: dict[int, str] = {
-    Status.EACCESS: "the user may not do this; ",
+    Status.EACCESS: "the user lacks the permission; ",
     Status.AUTH_STALE: "the user has changed since the connection was made; ",
 }
 
@@ -54,8 +54,8 @@ def error_for(
 def seed_error(failures: Sequence[CouchbaseError]) -> CouchbaseError:
     """Return the error of a seed whose ports were tried one after the other: key-value, then HTTP.
 
-    It is the last one, except that a failure of TLS on the way says more than one to find a port. Its message
-    has the causes of all.
+    This is the last error, unless an earlier attempt failed in TLS, which is more informative than an
+    unreachable port. The message has the causes of all attempts.
     """
     chosen = next((failure for failure in failures if failure.rc in _TLS), failures[-1])
     others = [str(failure.message) for failure in failures if failure is not chosen and failure.message]
@@ -67,11 +67,11 @@ def seed_error(failures: Sequence[CouchbaseError]) -> CouchbaseError:
 def client_error(request: Request, code: int, message: str, ambiguous: bool = False) -> CouchbaseError:
     """Return the exception for a failure that no server reported: network, time, queue.
 
-    :param ambiguous: whether the request may have been carried out; only for mutations.
+    :param ambiguous: whether the request may have been executed; only for mutations.
     """
     ambiguous = ambiguous and request.operation.mutates
     if ambiguous:
-        message += "; it may or may not have been carried out"
+        message += "; it may or may not have been executed"
     return error_of(
         code,
         message,
@@ -88,14 +88,14 @@ def no_such_replica(request: Request) -> CouchbaseError:
 
 
 def timeout_error(request: Request, why: str | None, was_sent: bool) -> CouchbaseError:
-    """Return the exception for an operation whose time is up.
+    """Return the exception for an operation that timed out.
 
-    :param why: why its node has no connection, if it has none.
-    :param was_sent: whether the request may have been carried out; only said of mutations.
+    :param why: the reason why its node has no connection, if it has none.
+    :param was_sent: whether the request may have been executed; only used for mutations.
     """
     where = f" ({why})" if why else ""
     if request.keyspace.state is not KeyspaceState.KNOWN:
-        where += f"; no node told the id of collection {request.keyspace.path.decode()}"
+        where += f"; no node returned the id of collection {request.keyspace.path.decode()}"
     return client_error(request, exceptions.ETIMEDOUT, f"no answer in time{where}", ambiguous=was_sent)
 
 
@@ -122,7 +122,7 @@ def error_context(frame: Frame) -> str | None:
 
 
 class PathsRefused(CouchbaseError):
-    """A server does not know a requested virtual attribute; a simpler request is possible."""
+    """A server does not support a requested virtual attribute; a simpler request is possible."""
 
 
 def paths_refused(request: Request, statuses: tuple[int, ...]) -> CouchbaseError:
@@ -139,7 +139,7 @@ def paths_refused(request: Request, statuses: tuple[int, ...]) -> CouchbaseError
 
 
 def malformed_answer(request: Request, what: str) -> CouchbaseError:
-    """Return the error for an answer that breaks the protocol; ``what`` says how."""
+    """Return the error for an answer that violates the protocol; ``what`` says how."""
     return error_of(
         exceptions.PROTOCOL_ERROR,
         f"the answer to {request.operation.name} is malformed: {what}",
@@ -157,6 +157,6 @@ def foreign_datatype(request: Request, datatype: int, node: str) -> CouchbaseErr
         f"{node} answered {name} with {what}, which was not negotiated",
         key=request.key,
         operation=name,
-        # It was a success, whatever its content.
+        # The operation succeeded, whatever the answer's content.
         ambiguous=request.operation.mutates,
     )

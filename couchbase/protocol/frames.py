@@ -1,4 +1,4 @@
-"""Frames: splits a byte stream into frames, and builds them.
+"""Frames: splits a byte stream into frames, and builds frames.
 
 A frame is a 24-byte header and a body of framing extras, extras, key and value, in that order. Two header
 layouts exist: the classic one with a two-byte key length, and the flexible one (magic 0x08 and 0x18) whose
@@ -62,7 +62,7 @@ class FrameReader:
     __slots__ = ("_chunks", "_have", "_magics", "_max_body", "_need", "violation")
 
     violation: FrameError | None
-    """Why the stream cannot go on, or ``None``. The frames before the violation have been returned. The
+    """Why the stream cannot continue, or ``None``. The frames before the violation have been returned. The
     start of the next frame is unknown, so handle the returned frames and close the connection."""
 
     def __init__(
@@ -189,7 +189,7 @@ def encode_request(
     :param framing: encoded framing extras (:func:`encode_frame_infos`); when not empty the frame
         gets the flexible header.
     :param magic: first byte, for server-initiated requests; chosen from ``framing`` by default.
-    :raises FrameError: a part is longer than its length field can say.
+    :raises FrameError: a part is too long for its length field.
     """
     if magic is None:
         magic = Magic.ALT_REQUEST if framing else Magic.REQUEST
@@ -211,7 +211,7 @@ def encode_response(
 ) -> bytes:
     """Build a response frame; with ``framing`` it gets the flexible header.
 
-    :raises FrameError: a part is longer than its length field can say.
+    :raises FrameError: a part is too long for its length field.
     """
     magic = Magic.ALT_RESPONSE if framing else Magic.RESPONSE
     return _encode(magic, opcode, status, key, extras, value, opaque, cas, datatype, framing)

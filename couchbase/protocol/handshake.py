@@ -42,12 +42,12 @@ FEATURES = (
     Feature.SUBDOC_REPLICA_READ,
 )
 """Features that our clients request. Not JSON: flags describe a value, and a server that marks JSON may have
-to parse each value that it sends. No unordered execution: results of one key come in the order of its
-operations."""
+to parse each value that it sends. Not unordered execution: results for one key must arrive in the order of
+its operations."""
 
 
 class Credentials(NamedTuple):
-    """The user of a connection. The password is kept as long as the connection, which needs it to
+    """The user of a connection. The password is kept as long as the connection exists, which needs it to
     reconnect."""
 
     user: str
@@ -73,7 +73,7 @@ class HandshakeResult(NamedTuple):
 
     features: frozenset[int]
     config: bytes | None
-    """The cluster map as the node sent it; ``None`` if the node sends none over this protocol."""
+    """The cluster map as the node sent it; ``None`` if the node sends no map over this protocol."""
     error_map: dict[int, ServerStatus]
     """The entries of the server's error map for unknown statuses, by status; empty without such a map."""
 
@@ -119,7 +119,7 @@ def handshake(
             lambda: _authenticate(who, listed[0], nonce, plain_allowed, prefer_plain),
             f"user {who.user!r:.200} is not let in",
         )
-    what = f"bucket {bucket!r} cannot be opened" if bucket else "the node gives no cluster map"
+    what = f"bucket {bucket!r} cannot be opened" if bucket else "the node sends no cluster map"
     try:
         config = yield from errors.insist(lambda: _open(bucket, credentials is not None, errors), what)
     except CouchbaseError as error:
@@ -160,7 +160,7 @@ class _Errors:
             self.map = parse_error_map(answer.value)
 
     def insist(self, part: Callable[[], Generator[Any, Any, Any]], what: str) -> Generator[Any, Any, Any]:
-        """Perform a part of the handshake, and repeat it while the error map says so for an unknown status.
+        """Perform a part of the handshake, and repeat it if the error map demands this for an unknown status.
 
         :param what: the beginning of the error's message.
         """
@@ -187,7 +187,7 @@ class _Errors:
 
 
 def _open(bucket: str | None, authenticated: bool, errors: _Errors) -> Generator[Any, Any, bytes | None]:
-    """Select the bucket and get the configuration; request the error map with them, if it is due."""
+    """Select the bucket and get the configuration; request the error map with them, if necessary."""
     closing: list[tuple[int, dict[str, Any]]] = []
     if errors.is_due:
         closing.append(errors.question())
@@ -244,13 +244,13 @@ def _authenticate(
 def choose_mechanism(offered: Iterable[str], plain_allowed: bool, prefer_plain: bool) -> str:
     """Choose among the mechanisms that a server offers.
 
-    :raises CouchbaseError: rc 0x28, none can be used.
+    :raises CouchbaseError: rc 0x28, none of them can be used.
     """
     known = [name for name in MECHANISMS if name in set(offered)]
     if "PLAIN" in known and not plain_allowed:
         known.remove("PLAIN")
     if not known:
-        hint = "" if plain_allowed else "; PLAIN is used over TLS or loopback only, unless allowed"
+        hint = "" if plain_allowed else "; PLAIN is used only over TLS or loopback, unless allowed"
         raise _error(
             exceptions.SASLMECH_UNAVAILABLE, "the server offers no SASL mechanism that we can use" + hint
         )
@@ -291,8 +291,8 @@ def _config(answer: Frame) -> bytes | None:
     if status in (Status.KEY_ENOENT, Status.UNKNOWN_COMMAND, Status.NOT_SUPPORTED, Status.NO_BUCKET):
         return None
     if status in (Status.EACCESS, Status.AUTH_ERROR):
-        raise _error(exceptions.AUTH_ERROR, "the server wants a user and a password", answer)
-    raise _error(exceptions.ETMPFAIL, f"the node gives no cluster map: {status_name(status)}", answer)
+        raise _error(exceptions.AUTH_ERROR, "the server requires a user and a password", answer)
+    raise _error(exceptions.ETMPFAIL, f"the node sends no cluster map: {status_name(status)}", answer)
 
 
 def no_map(name: str, management_port: int | None) -> CouchbaseError:
@@ -302,7 +302,7 @@ def no_map(name: str, management_port: int | None) -> CouchbaseError:
     :param management_port: the port to ask for the map next; ``None`` if there is none.
     """
     hint = "" if management_port else "; connect with http://host:port of its cluster manager"
-    return _error(exceptions.NOT_SUPPORTED, f"{name} gives no cluster map over the key-value protocol{hint}")
+    return _error(exceptions.NOT_SUPPORTED, f"{name} sends no cluster map over the key-value protocol{hint}")
 
 
 def _error(code: int, message: str, answer: Frame | None = None) -> CouchbaseError:

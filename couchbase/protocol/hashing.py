@@ -14,7 +14,7 @@ class WithKey(Protocol):
 
 
 def vbucket_of(key: bytes, count: int) -> int:
-    """Return the vbucket of ``key`` among ``count`` of them.
+    """Return the vbucket of ``key``, if there are ``count`` vbuckets.
 
     The upper half of the key's CRC-32, 15 bits of it, modulo the number of vbuckets. The key has no
     collection prefix.

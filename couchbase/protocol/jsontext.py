@@ -33,19 +33,19 @@ LEVELS = 1024
 """Limit on nested arrays and objects; most parsers have one."""
 
 STEP_BYTES = 8 * 1024
-"""Bytes to examine in one step: it takes some milliseconds at worst, usually far less."""
+"""Number of bytes to examine in one step, which takes some milliseconds at worst, usually far less."""
 
 _BLOCK_LEAST_BYTES = 256
 _TRIES = 8
 """How often the fast parser may fail on one piece."""
 
 _EXACT_DIGITS = 4000
-"""Digits of a whole number up to which it is read exactly. Python refuses more than 4300, because the time
-is quadratic."""
+"""Largest number of digits with which an integer is parsed exactly. Python refuses more than 4300, because
+the time is quadratic."""
 
 Loads = Callable[[bytes], Any]
 Steps = Generator[None, None, int]
-"""Yields after each step of bounded work; returns a place in the text."""
+"""Yields after each step of bounded work; returns a position in the text."""
 
 
 def whole_number(text: str) -> int | float:
@@ -101,9 +101,9 @@ _EXPECTED = (
     "a member's name or '}' is expected",
     "a member's name is expected",
     "':' is expected",
-    "',' or the end of what is open is expected",
-    "a string has a control character or a bad escape",
-    "a string has a control character or a bad escape",
+    "',' or the end of the open array or object is expected",
+    "a string has a control character or an invalid escape",
+    "a string has a control character or an invalid escape",
     "a number is malformed",
 )
 
@@ -159,7 +159,7 @@ class Checker:
             raise NotJson("the text ends too early", self._seen)
 
     def _run(self, text: bytes) -> int:
-        """Check ``text`` as far as its tokens are complete; return the end of the last one."""
+        """Check the complete tokens of ``text``; return the end of the last one."""
         at, end = 0, len(text)
         while True:
             state = self._state
@@ -176,7 +176,7 @@ class Checker:
                 continue
             if state == _IN_NUMBER:
                 signs = _NUMBER_SIGNS.match(text, at).end()  # type: ignore[union-attr]
-                # Two digits of each run stay: the grammar needs no more.
+                # Two digits of each run are kept: the grammar needs no more.
                 self._shape = _MORE_DIGITS.sub(rb"\1", self._shape + text[at:signs])
                 if len(self._shape) > _LONGEST_SHAPE:
                     self._fail(text, at)

@@ -1,7 +1,7 @@
-"""Lists of keys: how a scan works with servers that have no range scans (Couchbase Server before 7.6).
+"""Lists of keys, for scans on servers without range scans (Couchbase Server before 7.6).
 
-GET_KEYS (0xb8) returns keys of one vbucket in their order, compared bytewise, from a given one on. Documents
-are then read one by one; GET_META tells their expiry.
+GET_KEYS (0xb8) returns keys of one vbucket in their order, compared bytewise, from a given key on. Documents
+are then read one by one; GET_META returns their expiry.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from couchbase.protocol.scananswers import LATER, malformed, refused
 from couchbase.protocol.scanpages import Document
 
 KEYS_AT_ONCE = 1000
-"""Keys to ask for at once, if no documents are read."""
+"""Number of keys to request at a time, if no documents are read."""
 
 FIRST_AT_ONCE, MOST_AT_ONCE = 8, 64
-"""Documents of a vbucket to read at once: in the beginning, and while they are small."""
+"""Number of documents of a vbucket to read at a time: at the start, and while documents are small."""
 
 MOST_BYTES = 2**20
 """Size of documents of all vbuckets above which fewer are read at once."""
@@ -35,9 +35,9 @@ AskEach = Callable[[int, Sequence[Any], Sequence[dict[str, Any]]], Generator[Any
 
 
 class WireKey:
-    """A key as a connection takes it, whose form is known when it is sent.
+    """A key on the wire, whose form depends on the connection that it is sent on.
 
-    :ivar lead: what it begins with there.
+    :ivar lead: its prefix.
     """
 
     __slots__ = ("_key", "_keyspace", "lead")
@@ -50,7 +50,7 @@ class WireKey:
     def __call__(self, default_prefix: bytes) -> bytes:
         """Return the key.
 
-        :param default_prefix: what keys of the default collection begin with on this connection.
+        :param default_prefix: prefix of keys in the default collection on this connection.
         """
         if self._keyspace is DEFAULT_KEYSPACE:
             self.lead = default_prefix
@@ -68,7 +68,7 @@ class Part(Protocol):
     after: bytes | None
     """The last key that was received."""
     rows: Sequence[Any]
-    """The page that was received and is not returned yet."""
+    """The page that was received, but not returned yet."""
     is_over: bool
 
 
@@ -108,7 +108,7 @@ class KeyLister:
         """Documents of a vbucket to read at once."""
 
     def read(self, hungry: Sequence[Part]) -> Generator[Any, Any, bool]:
-        """Plan that gets the next page of each; its result is whether any answer was of use.
+        """Plan that gets the next page of each vbucket; its result is whether any answer was useful.
 
         :raises CouchbaseError: as :meth:`couchbase.protocol.rangescan.Scanner.next_page`.
         """
@@ -137,19 +137,19 @@ class KeyLister:
         return bool(rows)
 
     def _is_for_later(self, answer: Frame) -> bool:
-        """Return whether the same has to be asked again.
+        """Return whether the same request has to be repeated.
 
         :raises CouchbaseError: the server refuses.
         """
         if answer.specific == Status.UNKNOWN_COLLECTION:
-            # The name is resolved again: the collection is gone, or another one has it.
+            # The name is resolved again: the collection is gone, or another one has its name.
             self._keyspace.forget()
         elif answer.specific not in LATER and answer.specific != Status.SUCCESS:
             raise refused(answer)
         return bool(answer.specific)
 
     def _adapt(self, size: int) -> None:
-        """Choose how many documents are read at once, by the size of those that were."""
+        """Choose how many documents are read at a time, from the size of earlier ones."""
         if size > MOST_BYTES:
             self._at_once = max(self._at_once // 2, 1)
         elif size < MOST_BYTES // 4:
@@ -164,7 +164,7 @@ class KeyLister:
 
 
 class Wanted(NamedTuple):
-    """What to ask GET_KEYS for.
+    """The parameters of GET_KEYS.
 
     :ivar start: the first key; empty for the beginning.
     :ivar without_start: leave out ``start`` itself.
@@ -178,14 +178,14 @@ class Wanted(NamedTuple):
     before_end: bool
 
     def fields(self, keyspace: Keyspace, count: int) -> dict[str, Any]:
-        """Return the request for so many keys."""
+        """Return the request for a number of keys."""
         # One more than wanted, as the first may be left out. A key that follows it may be too long to name.
         return {"key": WireKey(keyspace, self.start or b"\0"), "extras": _U32.pack(count + 1)}
 
     def take(self, content: bytes, lead: bytes, count: int) -> tuple[list[bytes], bool]:
         """Return the keys of an answer, and whether no more follow.
 
-        :raises ValueError: it is malformed.
+        :raises ValueError: the answer is malformed.
         """
         keys = unpack_key_list(content, lead)
         is_over = len(keys) <= count
@@ -201,8 +201,8 @@ class Wanted(NamedTuple):
 def unpack_key_list(content: bytes, lead: bytes) -> list[bytes]:
     """Return the keys in the answer to GET_KEYS.
 
-    :param lead: what they begin with on the connection.
-    :raises ValueError: it is malformed.
+    :param lead: prefix of the keys on the connection.
+    :raises ValueError: the answer is malformed.
     """
     keys, at, end = [], 0, len(content)
     while at < end:
@@ -221,14 +221,14 @@ def unpack_key_list(content: bytes, lead: bytes) -> list[bytes]:
 def read_documents(
     ask: AskEach, keyspace: Keyspace, listed: Sequence[tuple[Any, Sequence[bytes]]]
 ) -> Generator[Any, Any, tuple[dict[Any, list[Document]], Frame | None]]:
-    """Plan that reads the documents of listed keys; those that are gone by now are left out.
+    """Plan that reads the documents of listed keys; removed documents are left out.
 
     Value and expiry of a document come in two answers, which belong together if their CAS is the same;
-    otherwise both are asked for again, some times.
+    otherwise both are requested again, a few times.
 
     :param listed: vbuckets, and keys of each.
-    :returns: the documents by vbucket, without the vbuckets of which some answer is missing or tells to come
-        later; and an answer that refuses, if there was one.
+    :returns: the documents by vbucket, without the vbuckets that have to be read later because of a missing
+        or temporary answer; and a refusing answer, if there was one.
     """
     found: dict[Any, dict[bytes, Document | None]] = {vbucket: {} for vbucket, _ in listed}
     left = [(vbucket, key) for vbucket, keys in listed for key in keys]

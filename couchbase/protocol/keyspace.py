@@ -16,16 +16,16 @@ _numbers = count()
 
 
 class KeyspaceState(Enum):
-    """What is known of a collection's id."""
+    """The state of a collection's id."""
 
     UNKNOWN = "unknown"
     ASKED = "asked"
-    """A node is being asked for it; operations wait for its answer."""
+    """The id was requested from a node; operations wait for its answer."""
     KNOWN = "known"
 
 
 class Keyspace:
-    """One collection of a bucket, whatever its id is at the moment.
+    """One collection of a bucket, independent of its current id.
 
     Requests refer to it, so that they find a new id if they have to be repeated. There is one object for each
     collection of a driver's cluster; see :meth:`couchbase.protocol.collections.Collections.keyspace`.
@@ -42,12 +42,12 @@ class Keyspace:
         self.scope = scope
         self.collection = collection
         self.path = f"{scope}.{collection}".encode()
-        """Its name in questions for its id."""
+        """The collection's path in requests for its id."""
         self.number = next(_numbers)
-        """Tells keyspaces apart where operations are sorted by them; 0 is the default collection."""
+        """A number to sort operations by keyspace; 0 is the default collection."""
         self.state = KeyspaceState.UNKNOWN
         self.prefix = b""
-        """What its keys begin with on the wire, where connections use collections; empty if unknown."""
+        """Prefix of its keys on connections that use collections; empty if unknown."""
         self.manifest = 0
         """Uid of the manifest that the id was taken from."""
         self.waiting: deque[Any] = deque()
@@ -63,7 +63,7 @@ class Keyspace:
         self.state = KeyspaceState.KNOWN
 
     def forget(self) -> None:
-        """Use the id no more: it may belong to no collection, or to another one."""
+        """Forget the id: it may belong to no collection, or to another one."""
         self.prefix = b""
         if self.state is KeyspaceState.KNOWN:
             self.state = KeyspaceState.UNKNOWN
@@ -73,5 +73,5 @@ class Keyspace:
 
 
 DEFAULT_KEYSPACE = Keyspace(DEFAULT_NAME, DEFAULT_NAME)
-"""The default collection. Its id never changes, and connections without collections have it, too."""
+"""The default collection. Its id never changes, and it exists on connections without collections, too."""
 DEFAULT_KEYSPACE.learn(0, 0)

@@ -1,4 +1,4 @@
-"""Unsigned LEB128 numbers: how a key names its collection, and range scans the lengths of their entries.
+"""Unsigned LEB128 numbers: the collection ids in keys, and the lengths of entries in range scans.
 
 Seven bits a byte, the lowest first; the top bit says that another byte follows.
 """

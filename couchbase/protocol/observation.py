@@ -1,4 +1,4 @@
-"""What nodes hold of documents: the questions (OBSERVE), and plans that ask them."""
+"""The state of documents on nodes: OBSERVE requests, and plans that send them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from couchbase.protocol.request import Request
 from couchbase.result import ObserveInfo, ValueResult
 
 MAX_KEYS_PER_OBSERVE = 500
-"""Most keys in one frame, which stays under 128 KiB even with the longest keys."""
+"""Largest number of keys in one frame, which stays under 128 KiB even with the longest keys."""
 
 _ENTRY_HEAD = Struct(">HH")
 _ENTRY_TAIL = Struct(">BQ")
@@ -38,7 +38,7 @@ class Observation(NamedTuple):
 def observe_value(entries: Sequence[tuple[int, bytes]], prefix: bytes = b"") -> bytes:
     """Encode the value of an OBSERVE request from ``(vbucket, key)`` pairs.
 
-    :param prefix: what keys begin with on the wire.
+    :param prefix: prefix of the keys on the wire.
     """
     return b"".join(
         _ENTRY_HEAD.pack(vbucket, len(prefix) + len(key)) + prefix + key for vbucket, key in entries
@@ -86,7 +86,7 @@ def observe_questions(
 def _value_for(entries: Sequence[tuple[int, bytes]], keyspace: Keyspace, default_prefix: bytes) -> bytes:
     """Encode the value for a connection.
 
-    :param default_prefix: what keys of the default collection begin with there.
+    :param default_prefix: prefix of keys in the default collection on this connection.
     """
     if keyspace is DEFAULT_KEYSPACE:
         return observe_value(entries, default_prefix)
@@ -104,7 +104,7 @@ class Copies(NamedTuple):
 
 
 OBSERVE_ROUNDS = 5
-"""Maximum number of requests to a node that answers that it cannot tell yet."""
+"""Largest number of requests to a node that answers that it does not know yet."""
 OBSERVE_PAUSE_SECONDS = 0.05
 
 
@@ -118,7 +118,8 @@ def observe_plan(
 
     :raises CollectionNotFoundError: there is no such collection.
     :raises ScopeNotFoundError: there is no such scope.
-    :raises CouchbaseError: NotSupportedError, a server does not know OBSERVE; AuthError, the user may not.
+    :raises CouchbaseError: NotSupportedError, a server does not know OBSERVE; AuthError, the user lacks the
+        permission.
     """
     for attempt in range(OBSERVE_ROUNDS):
         cluster = current_map()
@@ -174,7 +175,7 @@ class Round(NamedTuple):
     views: dict[bytes, dict[int, Observation]]
     """Key -> server index -> its answer."""
     refused: bool
-    """Whether a node answered that it cannot tell yet."""
+    """Whether a node answered that it does not know yet."""
 
 
 _UNKNOWN = frozenset({Status.UNKNOWN_COMMAND, Status.NOT_SUPPORTED})
@@ -212,7 +213,7 @@ def poll(
 def _by_key(
     found: Sequence[Observation], keys: Sequence[bytes], keyspace: Keyspace
 ) -> list[tuple[bytes, Observation]]:
-    """Return the answers with the keys that were asked for, which have a prefix with collections."""
+    """Return the answers by the requested keys; on the wire, keys have a prefix if collections are used."""
     prefixed = {keyspace.prefix + key: key for key in keys}
     if keyspace is DEFAULT_KEYSPACE and not all(seen.key in prefixed for seen in found):
         return [(seen.key, seen) for seen in found]
@@ -220,7 +221,7 @@ def _by_key(
 
 
 def resolve(cluster: ClusterMap, keyspace: Keyspace) -> Generator[Any, Any, None]:
-    """Plan that asks one node after the other for the id of a collection, until one knows.
+    """Plan that asks one node after the other for the id of a collection, until one knows it.
 
     :raises CouchbaseError: there is no such collection, or no collections at all. If no node can be asked,
         the id remains unknown.
@@ -249,7 +250,7 @@ def _cannot_observe(name: str, status: int) -> CouchbaseError:
         code, why = exceptions.AUTH_ERROR, "the user may not read this bucket"
     else:
         code, why = exceptions.NOT_SUPPORTED, "the server does not know OBSERVE"
-    message = f"{name} cannot say which copies there are: {why} ({status_name(status)})"
+    message = f"{name} cannot report the copies: {why} ({status_name(status)})"
     return error_of(code, message, status=int(status) if code == exceptions.AUTH_ERROR else None)
 
 

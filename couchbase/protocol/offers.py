@@ -70,7 +70,7 @@ def is_durable(framing: bytes) -> bool:
 
 
 def adapt(request: Request, lacking: frozenset[int], name: str) -> Adapted:
-    """Make a request fit a node that lacks some features, in place.
+    """Adapt a request, in place, to a node that lacks some features.
 
     :param name: ``host:port`` of the node.
     :raises CouchbaseError: NotSupportedError, this is impossible; nothing was sent.
@@ -98,21 +98,23 @@ def adapt(request: Request, lacking: frozenset[int], name: str) -> Adapted:
 
 
 def check_replica_read(request: Request, features: Collection[int], name: str) -> None:
-    """Refuse a lookup from a replica of a node that has no such thing; raises NotSupportedError."""
+    """Refuse a lookup from a replica if the node does not support it; raises NotSupportedError."""
     if request.operation is LOOKUP_IN and Feature.SUBDOC_REPLICA_READ not in features:
-        message = f"{name} reads no paths from replicas: that needs Couchbase Server 7.6 or later"
+        message = f"{name} cannot read paths from replicas, which needs Couchbase Server 7.6 or later"
         raise client_error(request, exceptions.NOT_SUPPORTED, message)
 
 
 def _check_paths(request: Request, lacking: frozenset[int], name: str) -> None:
-    """Refuse a sub-document operation that a node cannot carry out; raises NotSupportedError."""
+    """Refuse a sub-document operation that a node does not support; raises NotSupportedError."""
     if Feature.XATTR in lacking and any(spec.flags & XATTR for spec in request.specs.given):
         message = f"{name} has no extended attributes: they need Couchbase Server 5.0 or later"
         raise client_error(request, exceptions.NOT_SUPPORTED, message)
     if request.framing.startswith(PRESERVE_EXPIRY_FRAMING) and (
         Feature.PRESERVE_TTL in lacking or Feature.ALT_REQUEST in lacking
     ):
-        message = f"{name} cannot keep the expiry of a changed path: that needs Couchbase Server 7.0 or later"
+        message = (
+            f"{name} cannot keep the expiry when a path is changed, which needs Couchbase Server 7.0 or later"
+        )
         raise client_error(request, exceptions.NOT_SUPPORTED, message)
 
 
@@ -124,7 +126,7 @@ def keep_expiry(request: Request, lacking: set[int]) -> Generator[Request, Any, 
     If the expiry cannot be read either (no server since 5.0), the document is stored with the expiry in
     ``request``.
 
-    :param request: a set or replace whose framing extras ask for it.
+    :param request: a set or replace whose framing extras request the feature.
     :param lacking: the features that the node lacks; :data:`NO_EXPIRY_LOOKUP` is added if it turns out to be
         lacking.
     :returns: the result of the store.
@@ -155,7 +157,7 @@ def keep_expiry(request: Request, lacking: set[int]) -> Generator[Request, Any, 
                 last = taken
                 continue
         extras = store_extras(flags, found.expiry)
-        # Without a condition the error for a locked document is the right one.
+        # Without a condition, the error for a locked document is correct.
         cas = request.cas or (found.cas if found.cas != _LOCKED_CAS else 0)
         try:
             return (yield _store(request, request.operation, extras, cas))
@@ -164,7 +166,7 @@ def keep_expiry(request: Request, lacking: set[int]) -> Generator[Request, Any, 
             if request.cas or not cas or not (gone or changed.status == Status.KEY_EEXISTS):
                 raise
             last = changed
-    message = f"others changed the document {MAX_KEEPING_ATTEMPTS} times while it was stored"
+    message = f"other clients changed the document {MAX_KEEPING_ATTEMPTS} times while it was being stored"
     busy = client_error(request, exceptions.ETMPFAIL, message)
     busy.inner_cause = last
     raise busy
@@ -184,8 +186,8 @@ def refuses_flags_alone(answer: Frame) -> bool:
 def read_expiry(request: Request, lacking: set[int]) -> Generator[Request, Any, Any]:
     """Plan that reads a document and then its expiry, on a server that cannot give both at once.
 
-    It is repeated if others change the document in between; after :data:`MAX_KEEPING_ATTEMPTS` attempts, the
-    expiry is that of a later version.
+    It is repeated if other clients change the document in between; after :data:`MAX_KEEPING_ATTEMPTS`
+    attempts, the expiry is that of a later version.
 
     :param request: a read with the expiry.
     :param lacking: the features that the node lacks.

@@ -1,9 +1,8 @@
 """Operations on documents: from arguments to a request, and from a response to a result.
 
-An ``Operation`` is a row of the one table: its name, its opcode, and how
-to read its answer. A ``Request`` is one operation to be carried out. The
-functions below build requests from arguments that are already checked and encoded; :func:`complete` turns the
-answer into a result or an exception.
+An ``Operation`` is a row of the table: its name, its opcode, and the parser of its answer. A ``Request`` is
+one operation to execute. The functions below build requests from arguments that are already checked and
+encoded; :func:`complete` turns the answer into a result or an exception.
 """
 
 from __future__ import annotations
@@ -58,7 +57,7 @@ _LENGTH_AT = _ENTRY_BYTES - 1
 _LEAST_LOOKUP_BYTES = 3 * _ENTRY_BYTES
 _new: Any = object.__new__
 
-# Flags and expiry, by the bytes in front of the last entry of an answer to GET_WITH_EXPIRY.
+# Flags and expiry, by the bytes before the last entry of an answer to GET_WITH_EXPIRY.
 _lookup_heads: dict[bytes, tuple[int, int]] = {}
 _MAX_LOOKUP_HEADS = 1024
 _MAX_LOOKUP_HEAD_BYTES = 64
@@ -117,7 +116,7 @@ def _decode_text(request: Request, cas: int, data: bytes, at: int, middle: int, 
 
 
 def _decode_lookup(request: Request, cas: int, data: bytes, at: int, middle: int, end: int) -> ExpiryResult:
-    # Flags and expiry are two short texts in front of the body, mostly the same as in the last document: they
+    # Flags and expiry are two short texts before the body, mostly the same as in the last document: they
     # are cached by their bytes, which include lengths and statuses. Lengths are in the last of their four
     # bytes: longer texts are not cached.
     known = None
@@ -316,14 +315,14 @@ LOOKUP_REFUSALS = frozenset(
         *(status for status in Status if Status.SUBDOC_PATH_ENOENT <= status < 0xE0),
     }
 )
-"""Statuses by which a server says that it cannot read virtual attributes, or not that way."""
+"""Statuses of a server that cannot read virtual attributes, or not in this way."""
 
 
 def downgrade(request: Request, status: int) -> bool:
-    """Replace a request for which this server is too old by a simpler one; false if there is none.
+    """Replace a request for which this server is too old by a simpler one; return false if there is none.
 
     Reading a document with its expiry needs virtual attributes (servers from 5.0 on, and not every
-    stand-in for one). From other servers the simpler request reads the document alone; its expiry is then 0.
+    stand-in for one). From other servers the simpler request reads only the document; its expiry is then 0.
     """
     if request.operation is GET_WITH_EXPIRY and status in LOOKUP_REFUSALS:
         read_plainly(request)
@@ -332,7 +331,7 @@ def downgrade(request: Request, status: int) -> bool:
 
 
 def read_plainly(request: Request) -> None:
-    """Replace the read of a document with its expiry by a read of the document alone."""
+    """Replace the read of a document with its expiry by a read of only the document."""
     request.operation = GET_WITHOUT_EXPIRY
     request.value = b""
 
@@ -349,7 +348,7 @@ def complete(
     :param node: the node that answered, for messages.
     :raises CouchbaseError: of the class for operation and status. With ``request.quiet`` a missing document
         is a result instead, as an existing one is to an add. ProtocolError: the answer's value is compressed,
-        or has attributes in front of it; HELLO asked for neither.
+        or follows attributes; HELLO requested neither.
     """
     status = frame.specific
     if status == 0 or status in SUCCESS_STATUSES:

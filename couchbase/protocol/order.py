@@ -1,5 +1,5 @@
-"""Operations that nodes did not execute: they are repeated, in order for each key. The driver has the clock:
-it resubmits an operation after a given number of seconds.
+"""Repeats operations that nodes did not execute, in order for each key. The driver has the clock: it
+resubmits an operation after a given number of seconds.
 """
 
 from __future__ import annotations
@@ -22,24 +22,24 @@ from couchbase.protocol.statuses import Action, retry_delay
 class Order:
     """The part of a dispatcher that repeats operations, in order for each key.
 
-    A postponed operation waits for a while; later operations on its key wait behind it.
+    A postponed operation waits for a while; later operations on its key wait for it.
     """
 
     map: Any
     peers: dict[tuple[str, int], Any]
     """The nodes of the map, by host and port."""
     seconds: Callable[[], float]
-    """Returns the current instant of the driver's clock."""
+    """Returns the current time of the driver's clock."""
     least_rate: float
     """Bytes a second at which a large value is expected to be sent at least."""
 
     def __init__(self) -> None:
         super().__init__()
-        # Postponed operations, by key: later operations on the same key wait behind them.
+        # Key -> postponed operations, for which later operations on the same key wait.
         self._parked: dict[Any, deque[Call]] = {}
         # How often a key was held so far.
         self._holds = 0
-        # The last operation in flight on each key, as of which round of sending.
+        # Key -> the last operation in flight, with its round of sending.
         self._rounds = 0
         self._last_sent: dict[Any, Call] = {}
         self._indexed = -1
@@ -59,7 +59,7 @@ class Order:
         raise NotImplementedError
 
     def submit_later(self, call: Call, seconds: float) -> None:
-        """Submit an operation after a pause, unless it is done by then."""
+        """Submit an operation after a pause, unless it has ended by then."""
         raise NotImplementedError
 
     # ---- putting off -----------------------------------------------------------------------------
@@ -67,7 +67,7 @@ class Order:
     def put_off(self, conversation: Any, call: Call, frame: Frame, action: Action) -> None:
         """Take back an operation that a node did not execute.
 
-        :param action: ``SURFACE`` for an operation that is over, but whose answer asks for a newer map.
+        :param action: ``SURFACE`` for an operation that is over, but whose answer requires a newer map.
         """
         call.pending = None
         known: int = conversation.session.error_map.get(frame.specific, frame.specific)
@@ -88,7 +88,7 @@ class Order:
         self.submit_again(call)
 
     def submit_again(self, call: Call) -> None:
-        """Send an operation again after a pause; later ones on its key wait behind it."""
+        """Send an operation again after a pause; later ones on its key wait for it."""
         if call.done:
             return
         if call.ended is None:
@@ -120,7 +120,7 @@ class Order:
         call.ended = self._release
 
     def _release(self, ended: Call) -> None:
-        """Resubmit the operations that waited behind another one."""
+        """Resubmit the operations that waited for another one."""
         identity = ended.identity
         waiting = self._parked.pop(identity, None)
         while waiting:
@@ -129,8 +129,8 @@ class Order:
                 self.submit(call)
                 held = self._parked.get(identity)
                 if held is not None:
-                    # The key is held again, by this call or for it. The others would find the same: they
-                    # go on waiting behind it, before those that came meanwhile.
+                    # The key is held again, by this call or for it. So the others continue to wait, before
+                    # operations that arrived meanwhile.
                     if held and held[0] is call:
                         waiting.appendleft(held.popleft())
                     held.extendleft(reversed(waiting))
@@ -139,9 +139,10 @@ class Order:
     # ---- synchronous writes ----------------------------------------------------------------------
 
     def _waits_for(self, call: Call) -> bool:
-        """Hold the key of a synchronous write; true if it has to wait itself, for one sent before.
+        """Hold the key of a synchronous write; return true if the write itself has to wait for an earlier
+        one.
 
-        Until it is decided, readers see the former version and other writes fail, though they come later.
+        Until the write is decided, readers see the previous version and later writes fail.
         """
         before = self._sent_before(call.identity)
         if before is None:
@@ -198,7 +199,7 @@ class Order:
     def _sent_before(self, identity: Any) -> Call | None:
         """Return the operation on a key that was sent last and has no answer, if there is one."""
         if self._indexed != self._rounds:
-            # Once for all synchronous writes that are given together.
+            # Once for all synchronous writes that are submitted together.
             self._indexed = self._rounds
             self._last_sent = {
                 call.identity: call
@@ -216,7 +217,7 @@ class Order:
     def adapt(self, conversation: Any, call: Call) -> bool:
         """Adapt an operation to a node's features; return false if it must not be sent (now)."""
         if call.ended is None and call.identity in self._parked:
-            # It waited for the connection together with the operation that now holds the key.
+            # This operation waited for the connection together with the one that now holds the key.
             self._parked[call.identity].append(call)
             return False
         try:
@@ -243,7 +244,7 @@ class Order:
         lacking: set[int],
         step: Step | None,
     ) -> None:
-        """Pass the outcome of its last step to a plan that replaces an operation."""
+        """Pass the outcome of the last step to a plan that replaces an operation."""
         if call.done:
             return
         call.pending = None
@@ -269,7 +270,7 @@ class Order:
             call.opaque, call.pending = 0, {}
 
         def over(ended: Call) -> None:
-            """The operation ended before its step did."""
+            """Note that the operation ended before its step."""
             call.ended = release
             step.ended = None
             step.leave()

@@ -35,15 +35,15 @@ class PathResult(NamedTuple):
     data: bytes
     """JSON text; empty if there is no value."""
     is_binary: bool = False
-    """Whether the text stands for bytes."""
+    """Whether the text encodes bytes."""
 
 
 class SubdocResult(OperationResult):
     """Result of a sub-document operation: a value for each of its specs, in their order.
 
     ``result[0]`` is the value of the first spec, ``result["a.b"]`` that of the first spec with that path. A
-    failed path raises its exception when it is accessed, and does not affect the others. Values are
-    whatever JSON gives; a bool for ``exists``; ``None`` for mutations other than counters.
+    failed path raises its exception when it is accessed, and does not affect the others. Values are decoded
+    JSON; a bool for ``exists``; ``None`` for mutations other than counters.
     """
 
     __slots__ = ("_changed", "_is_deleted", "_known", "_values")
@@ -80,12 +80,12 @@ class SubdocResult(OperationResult):
 
     @property
     def values_given(self) -> bool:
-        """Whether a mutation's answer has numbers of counters."""
+        """Whether a mutation's answer has values of counters."""
         return self._known is not None or bool(self._values)
 
     @property
     def is_deleted(self) -> bool:
-        """Whether the document is deleted, and has attributes only (see ``access_deleted``)."""
+        """Whether the document is deleted, so that it has only attributes (see ``access_deleted``)."""
         return self._is_deleted
 
     @property
@@ -99,13 +99,13 @@ class SubdocResult(OperationResult):
 
     @property
     def content_as(self) -> _ContentAs:
-        """``result.content_as[str](0)``: a value of that type; ValueFormatError if it has another."""
+        """``result.content_as[str](0)``: a value of that type; ValueFormatError if it has another type."""
         return _ContentAs(self)
 
     def exists(self, which: Which) -> bool:
         """Return whether a path exists.
 
-        :raises CouchbaseError: it failed for another reason, or there is no such spec.
+        :raises CouchbaseError: the spec failed for another reason, or there is no such spec.
         """
         entry = self._entry(which)
         if entry.code and entry.code != SUBDOC_PATH_ENOENT:

@@ -1,4 +1,4 @@
-"""The steps of a plan: what a flow of several steps asks of its driver.
+"""The steps of a plan: the requests of a flow to its driver.
 
 A plan is a generator. It yields one of the steps below and is sent the result; the exception of a failed
 step is thrown into the plan. Each flow (handshake, store-then-wait-for-durability) is thus written once, and
@@ -28,8 +28,8 @@ class Ask(NamedTuple):
     """Send one request to each of several nodes; the result is a list of their answers, in order.
 
     ``questions`` are ``(server index, opcode, keywords)``. An answer is the response
-    :class:`couchbase.protocol.frames.Frame`, or ``None`` where the node could not be asked or
-    did not answer: one lost node must not fail the whole round.
+    :class:`couchbase.protocol.frames.Frame`, or ``None`` if the node could not be asked or did not answer:
+        one lost node must not fail the whole round.
     """
 
     questions: Sequence[tuple[int, int, dict[str, Any]]]
@@ -59,13 +59,14 @@ class Ask(NamedTuple):
 
 
 class Compute(NamedTuple):
-    """Call a function that takes milliseconds, off the event loop; the result is the function's."""
+    """Call a function that takes milliseconds, outside the event loop; the result is the function's
+    result."""
 
     function: Callable[..., Any]
     arguments: tuple[Any, ...]
 
 
 class Pause(NamedTuple):
-    """Wait this long; the result is ``None``."""
+    """Wait for some seconds; the result is ``None``."""
 
     seconds: float

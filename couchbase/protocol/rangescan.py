@@ -1,9 +1,9 @@
-"""Range scans: the documents of a collection, vbucket by vbucket, in pages that stay small.
+"""Range scans: the documents of a collection, by vbucket, in small pages.
 
 A server (Couchbase Server 7.6 and later) scans one vbucket at a time, with opcodes 0xda to 0xdc. A scanner
-keeps some vbuckets ahead of the one whose documents it returns, so that the network is busy and memory stays
-flat. Documents come in the order of vbuckets, and in each in the order of their keys, compared bytewise; so a
-:class:`Position` says where a later scan goes on. Older servers list keys in the same order
+reads some vbuckets ahead of the one whose documents it returns, so that the network is busy and memory use is
+constant. Documents are ordered by vbucket, and within a vbucket by key, compared bytewise; so a later scan
+can continue at a :class:`Position`. Older servers list keys in the same order
 (:mod:`couchbase.protocol.keylist`).
 """
 
@@ -30,12 +30,12 @@ from couchbase.protocol.scananswers import GONE, LATER, OPERATION, UNSUPPORTED, 
 from couchbase.protocol.scanpages import unpack_documents, unpack_keys
 
 WINDOW = 16
-"""Vbuckets that are scanned at a time."""
+"""Number of vbuckets that are scanned at a time."""
 
 PAGE_BYTES = 2**16
 """A vbucket's answer ends with the document that reaches this size, in bytes."""
 
-# As many rows of a vbucket are expected before any have come.
+# Number of rows of a vbucket that are expected before any have arrived.
 _ROWS_OF_VBUCKET = 64
 _RETRY_SECONDS = 0.02
 _MOST_RETRY_SECONDS = 0.5
@@ -45,7 +45,7 @@ _NO_END = b"\xff" * MAX_KEY_BYTES
 
 
 class Selection(NamedTuple):
-    """What a scan returns.
+    """The parameters of a scan.
 
     :ivar start, end: keys; ``None`` for no limit.
     :ivar after_start: leave out ``start`` itself.
@@ -79,10 +79,10 @@ def keys_with(prefix: bytes) -> Selection:
 
 
 class Position(NamedTuple):
-    """Where a scan is.
+    """The position of a scan.
 
     :ivar vbucket: the vbucket whose documents come next.
-    :ivar after: the last key of it that was returned, ``None`` if there is none yet.
+    :ivar after: its last key that was returned, ``None`` if there is none yet.
     """
 
     vbucket: int = 0
@@ -94,7 +94,7 @@ class Page(NamedTuple):
 
     :ivar vbucket: its number.
     :ivar rows: their keys, or the documents; never empty.
-    :ivar position: the place after them; ``None`` if nothing follows, as far as is known.
+    :ivar position: the position after them; ``None`` if nothing is known to follow.
     """
 
     vbucket: int
@@ -103,20 +103,21 @@ class Page(NamedTuple):
 
 
 class Map(Protocol):
-    """What a scan needs to know of a cluster; :class:`couchbase.protocol.dispatch.Dispatcher` is one."""
+    """The part of a cluster that a scan needs; :class:`couchbase.protocol.dispatch.Dispatcher` is one."""
 
     def current_map(self) -> ClusterMap:
         """Return the map in use."""
 
     def refresh(self) -> None:
-        """Ask for a newer one."""
+        """Request a newer map."""
 
     def hello(self, *more: int) -> tuple[int, dict[str, Any]]:
-        """Return the request that gives a connection its usual features, and more until the next one."""
+        """Return the request that gives a connection its usual features, and additional ones until the next
+        HELLO."""
 
 
 class _Vbucket:
-    """The scan of one vbucket: not created, open, or over."""
+    """The scan of one vbucket, which is not created, open, or over."""
 
     __slots__ = ("after", "identifier", "is_over", "number", "rows")
 
@@ -125,13 +126,13 @@ class _Vbucket:
         self.after = after
         """The last key that was received."""
         self.identifier: bytes | None = None
-        """The server's name of the scan while it is open."""
+        """The server's id of the scan while it is open."""
         self.rows: Sequence[Any] = ()
-        """The page that was received and is not returned yet."""
+        """The page that was received, but not returned yet."""
         self.is_over = False
 
     def forget(self) -> None:
-        """The server's scan is gone: a new one begins after the last key."""
+        """Note that the server's scan is gone: a new one begins after the last key."""
         self.identifier = None
 
 
@@ -143,9 +144,9 @@ class Scanner:
     :param cluster: the cluster.
     :param seconds: the current time, on any clock.
     :param keys_only: return keys without documents.
-    :param with_attributes: return documents with their extended attributes, if the server can do that.
+    :param with_attributes: return documents with their extended attributes, if the server supports it.
     :param keyspace: the collection.
-    :param position: where to begin.
+    :param position: position to start at.
     """
 
     def __init__(
@@ -168,30 +169,31 @@ class Scanner:
         self._window: deque[_Vbucket] = deque()
         first = position or Position()
         self._lister: KeyLister | None = None
-        """Takes the place of range scans that a server does not have."""
+        """Replaces range scans on a server without them."""
         self._following = first.vbucket
         self._after_first = first.after
         self._count: int | None = None
-        # How many vbuckets to scan at a time, and the most rows of each answer, 0 for no limit.
+        # The number of vbuckets to scan at a time, and the largest number of rows in each answer, 0 for no
+        # limit.
         self._ahead, self._most_rows = WINDOW, 0
         self.is_over = selection.is_empty
         """Whether nothing follows."""
 
     def expect(self, rows: int) -> None:
-        """Take note that so many more rows are wanted at most, so that servers do not send many more.
+        """Limit the number of further rows, so that servers do not send many more.
 
         It can be called before each page. The scan begins with few vbuckets at a time, and doubles that with
         every round.
         """
         if not self._most_rows:
             self._ahead = min(max(rows // _ROWS_OF_VBUCKET, 2), WINDOW)
-        # One more shows whether any follow.
+        # One more row shows whether any follow.
         self._most_rows = min(rows + 1, 0xFFFFFFFF)
 
     def next_page(self, timeout: float) -> Generator[Any, Any, Page | None]:
         """Return the plan that gets the next page; its result is ``None`` if nothing follows.
 
-        :param timeout: seconds until it fails.
+        :param timeout: seconds until the plan fails.
         :raises CouchbaseError: NotSupportedError (the server has no range scans), AuthError,
             CollectionNotFound, TimeoutError, ProtocolError.
         """
@@ -214,7 +216,7 @@ class Scanner:
         return None
 
     def cancel(self) -> Generator[Any, Any, None]:
-        """Return the plan that ends the scan early and tells the servers so."""
+        """Return the plan that ends the scan early, on the servers, too."""
         self.is_over = True
         rows = self._cluster.current_map().rows
         questions = [
@@ -245,7 +247,7 @@ class Scanner:
             self._after_first = None
 
     def _take(self) -> Page | None:
-        """Return what has come for the first vbucket of the window, and forget vbuckets that are over."""
+        """Return the page of the first vbucket in the window, and forget vbuckets that are over."""
         window = self._window
         while window:
             first = window[0]
@@ -272,9 +274,9 @@ class Scanner:
     # ---- asking ----------------------------------------------------------------------------------
 
     def _round(self) -> Generator[Any, Any, bool]:
-        """Create the scans that are not open, then get a page of each that has none.
+        """Create the scans that are not open, then get a page for each vbucket that has none.
 
-        Returns whether any answer was of use.
+        Returns whether any answer was useful.
         """
         if self._lister is not None:
             if not (yield from self._resolve()):
@@ -329,7 +331,7 @@ class Scanner:
         answers = yield from self._ask(Opcode.RANGE_SCAN_CONTINUE, wanted, fields, int(Status.SUCCESS))
         for each, answer in zip(wanted, answers):
             if answer is None:
-                # The node was lost, and its scans with it.
+                # The node was lost together with its scans.
                 each.forget()
                 continue
             status = answer.specific
@@ -363,7 +365,7 @@ class Scanner:
         fields: Sequence[dict[str, Any]],
         partial: int | None = None,
     ) -> Generator[Any, Any, list[Frame | None]]:
-        """Ask the active nodes of vbuckets; returns an answer for each, ``None`` where there is none."""
+        """Ask the active nodes of vbuckets; returns an answer for each, ``None`` for a missing one."""
         rows = self._cluster.current_map().rows
         asked = [at for at, each in enumerate(wanted) if rows[each.number][0] >= 0]
         found: list[Frame | None] = [None] * len(wanted)
@@ -373,8 +375,8 @@ class Scanner:
             (rows[each.number][0], opcode, {"vbucket": each.number, **fields[at]})
             for at, each in ((at, wanted[at]) for at in asked)
         ]
-        # Only a connection with JSON may create a scan. It is switched on for that alone: a server that marks
-        # JSON values may have to parse each that it sends.
+        # Only a connection with the feature JSON may create a scan. The feature is enabled only for this
+        # request, because a server that marks JSON values may have to parse each one that it sends.
         servers = sorted({server for server, _, _ in questions}) if opcode == Opcode.RANGE_SCAN_CREATE else []
         before = [(server, *self._cluster.hello(Feature.JSON)) for server in servers]
         after = [(server, *self._cluster.hello()) for server in servers]

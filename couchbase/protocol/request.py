@@ -82,7 +82,7 @@ class Request:
     cas: int
     framing: bytes
     quiet: bool
-    """Whether a missing document, for an add an existing one, is an answer rather than an error."""
+    """Whether a missing document (for an add, an existing one) is a result instead of an error."""
     replica: int | None
     """The replica to ask, from 0; ``None`` for the active node."""
     decode_value: Callable[[bytes, int], Any] | None
@@ -112,7 +112,7 @@ class Request:
 
     @property
     def identity(self) -> Any:
-        """Identifies its document within the bucket; hashable."""
+        """A hashable value that identifies the document within the bucket."""
         return self.key_bytes if self.keyspace is DEFAULT_KEYSPACE else (self.keyspace, self.key_bytes)
 
 
@@ -121,7 +121,7 @@ def head(request: Request, prefix: bytes, vbucket: int, opaque: int) -> bytes:
 
     The value is not copied; send ``request.value`` right after them.
 
-    :param prefix: what the key begins with on this connection: the id of its collection, or nothing.
+    :param prefix: prefix of the key on this connection: the id of its collection, or nothing.
     """
     key = prefix + request.key_bytes
     extras = request.extras

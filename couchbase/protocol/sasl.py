@@ -1,4 +1,4 @@
-"""SASL as Couchbase uses it: SCRAM (RFC 5802) for both ends, and PLAIN (RFC 4616).
+"""SASL in Couchbase: SCRAM (RFC 5802) for both ends, and PLAIN (RFC 4616).
 
 Mechanism names lack the second dash of the RFC's (``SCRAM-SHA512``). Key derivation takes milliseconds by
 design, so drivers run it off their event loop. Only :meth:`ScramClient.step` and
@@ -18,7 +18,7 @@ MECHANISMS = ("SCRAM-SHA512", "SCRAM-SHA256", "SCRAM-SHA1", "PLAIN")
 """The supported mechanisms, strongest first."""
 
 MIN_ITERATIONS = 4096
-"""Minimum of PBKDF2 iterations that a server may ask for (RFC 5802 section 5.1)."""
+"""Minimum number of PBKDF2 iterations that a server may require (RFC 5802 section 5.1)."""
 
 MAX_ITERATIONS = 1_000_000
 """Maximum of iterations: a hostile server must not cost minutes of processor time."""
@@ -52,7 +52,7 @@ class ScramCredential(NamedTuple):
 def derive_scram_credential(mechanism: str, password: str, salt: bytes, iterations: int) -> ScramCredential:
     """Derive the keys that a server stores for ``password``.
 
-    :param mechanism: one of :data:`MECHANISMS` but PLAIN.
+    :param mechanism: one of :data:`MECHANISMS` except PLAIN.
     :raises ValueError: another mechanism.
     """
     name = _hash_of(mechanism)
@@ -64,7 +64,7 @@ def derive_scram_credential(mechanism: str, password: str, salt: bytes, iteratio
 
 
 class ScramClient:
-    """The client's half of one SCRAM exchange.
+    """The client's side of one SCRAM exchange.
 
     :param nonce: printable ASCII without a comma, fresh for every exchange.
     :raises ValueError: control characters in the user name or the password.

@@ -35,7 +35,7 @@ _new_document: Any = tuple.__new__
 def unpack_keys(content: bytes) -> list[bytes]:
     """Return the keys in the answer to a scan of keys.
 
-    :raises ValueError: it is malformed.
+    :raises ValueError: the answer is malformed.
     """
     keys: list[bytes] = []
     add, at, end = keys.append, 0, len(content)
@@ -54,7 +54,7 @@ def unpack_keys(content: bytes) -> list[bytes]:
 def unpack_documents(content: bytes) -> list[Document]:
     """Return the documents in the answer to a scan of documents.
 
-    :raises ValueError: it is malformed.
+    :raises ValueError: the answer is malformed.
     """
     documents: list[Document] = []
     add, new, unpack, head_bytes = documents.append, _new_document, _DOCUMENT.unpack_from, _DOCUMENT.size

@@ -129,7 +129,7 @@ class ReachTests(TestCase):
         """A node that gives no map, and a bucket without vbuckets, are not supported."""
         node = self.node(gives_config=False)
         problem, error = yield self.problem(node.string)
-        self.assertIn(f"127.0.0.1:{node.port} gives no cluster map over the key-value protocol", problem)
+        self.assertIn(f"127.0.0.1:{node.port} sends no cluster map over the key-value protocol", problem)
         self.assertIsInstance(error, NotSupportedError)
         config = json.dumps({"name": "b", "nodeLocator": "ketama", "nodes": []}).encode()
         node = self.node(config=lambda: config)

@@ -445,7 +445,7 @@ class LineTests(SynchronousTestCase):
             (b'{"id": 5, "doc": 1}', "'id' is not a string"),
             (b'{"id": "a", "doc": 1} x', "text after the value at byte 23"),
             (b'{"id": "a", "doc": 1', "ends too early"),
-            (b'{"id": "a" "doc": 1}', "',' or the end of what is open is expected"),
+            (b'{"id": "a" "doc": 1}', "',' or the end of the open array or object is expected"),
             (b'{"id": "a", "doc": NaN}', "a value is expected"),
             (b'{"id": "a", 5: 1}', "a member's name is expected"),
             (b'{"id" "a"}', "':' is expected"),
