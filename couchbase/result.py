@@ -35,7 +35,7 @@ else:
     _ResultT = _TypeVar("_ResultT")
 
     def _of_slot(method: Callable[[Any], Any]) -> property:
-        """Return a property that reads the slot named like the method, with an underscore in front.
+        """Return a property that reads the slot with the method's name after an underscore.
 
         Type checkers see an ordinary property; reading it runs no Python code.
         """
@@ -239,7 +239,7 @@ class HttpResult(Result):
         return self._rc == 0 and 200 <= self._http_status <= 299
 
     def _maybe_raise(self) -> None:
-        """Raise the failure that this answer describes, if any.
+        """Raise the failure in this answer, if any.
 
         :raises HTTPError: a status outside 200..299; ``objextra`` is this object.
         :raises CouchbaseError: of :attr:`rc`.
@@ -320,7 +320,8 @@ class MultiResult(dict[Any, _ResultT]):
 
     @property
     def refused(self) -> dict[str, int]:
-        """The groups of statistics that no node has given, with the status of a refusal. Beyond SDK 1.2."""
+        """The groups of statistics that no node has returned, with the status of a refusal. An addition to
+        SDK 1.2."""
         found: dict[str, int] = getattr(self, "_refused", {})
         return found
 
@@ -348,7 +349,7 @@ class AsyncResult(MultiResult[_ResultT]):
 
     @_of_slot
     def remaining(self) -> int:
-        """Number of operations still open."""
+        """Number of operations that are not over."""
         return self._remaining
 
     def set_callbacks(self, ok: Callable[[Any], Any], err: Callable[[Any, Any, Any, Any], Any]) -> None:

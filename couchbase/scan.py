@@ -1,4 +1,5 @@
-"""Scans: what a collection holds, read in pages. Beyond SDK 1.2, with the names of later SDKs."""
+"""Scans: the documents of a collection, read in pages. An addition to SDK 1.2, with the names of later
+SDKs."""
 
 from __future__ import annotations
 
@@ -57,7 +58,7 @@ class ScanResult(ExpiryResult):
 
     Without a transcoder, ``key`` is a str, or bytes if it is not UTF-8.
 
-    ``value`` is ``None``, and numbers are 0, if the scan returns keys alone.
+    ``value`` is ``None``, and numbers are 0, if the scan returns only keys.
 
     :ivar attributes: its extended attributes, by name; empty unless the scan reads them.
     """
@@ -80,9 +81,9 @@ class ScanResult(ExpiryResult):
 
 
 def selection_of(what: Any) -> Selection:
-    """Return what a scan selects, in the protocol's form.
+    """Return a scan's selection, in the protocol's form.
 
-    :raises ArgumentError: it is none of the three kinds, or has a bad key or number.
+    :raises ArgumentError: it is none of the three kinds, or has an invalid key or number.
     """
     if what is None:
         return Selection()
@@ -91,7 +92,7 @@ def selection_of(what: Any) -> Selection:
     if isinstance(what, SamplingScan):
         for name, number in (("limit", what.limit), ("seed", 0 if what.seed is None else what.seed)):
             if type(number) is not int or not 0 <= number < 2**32:
-                raise ArgumentError.pyexc(f"{name} of a sample is a number from 0 to 2^32-1", obj=number)
+                raise ArgumentError.pyexc(f"{name} of a sample must be a number from 0 to 2^32-1", obj=number)
         seed = getrandbits(32) if what.seed is None else what.seed
         return Selection(samples=what.limit, seed=seed)
     if not isinstance(what, RangeScan):
@@ -122,10 +123,10 @@ def _end(name: str, given: Any) -> tuple[bytes | None, bool]:
 
 def _key(name: str, given: Any) -> bytes:
     if not isinstance(given, (str, bytes)):
-        raise ArgumentError.pyexc(f"{name} is a key, a str or bytes", obj=given)
+        raise ArgumentError.pyexc(f"{name} must be a key, a str or bytes", obj=given)
     encoded = given if isinstance(given, bytes) else given.encode()
     if len(encoded) > MAX_KEY_BYTES:
-        raise ArgumentError.pyexc(f"{name} has at most {MAX_KEY_BYTES} bytes of UTF-8", obj=given)
+        raise ArgumentError.pyexc(f"{name} must have at most {MAX_KEY_BYTES} bytes of UTF-8", obj=given)
     return encoded
 
 
@@ -149,11 +150,11 @@ def position_of(cursor: Any) -> Position:
             return position
     except Exception:  # noqa: BLE001  # whatever is wrong with it, it is no cursor
         pass
-    raise ArgumentError.pyexc("this is no cursor of a scan", obj=cursor)
+    raise ArgumentError.pyexc("this is not the cursor of a scan", obj=cursor)
 
 
 class Scan:
-    """A scan that has begun: what all drivers have in common.
+    """A running scan: the part that all drivers share.
 
     :param documents: the connection, or its view of a collection.
     """
@@ -175,7 +176,7 @@ class Scan:
         self._left = what.limit if isinstance(what, SamplingScan) else None
         self._ids_only = bool(ids_only)
         self._is_left = False
-        """Whether it was ended early."""
+        """Whether the scan was ended early."""
         self._decode_key: Callable[[bytes], Any] = (
             documents._result_key if documents.transcoder or documents.data_passthrough else _as_text
         )
@@ -192,13 +193,13 @@ class Scan:
             position=position,
         )
         self.cursor: str | None = None if position is None else cursor_of(position)
-        """Where another scan can go on after the last page: ``after`` of :meth:`scan`; ``None`` before the
-        first page, and after the end."""
+        """The position after the last page, for ``after`` of another :meth:`scan`; ``None`` before the first
+        page, and after the end."""
 
     def expect(self, rows: int) -> None:
-        """Take note that the caller wants so many more results at most; it may be called before each page.
+        """Limit the number of further results; may be called before each page.
 
-        Servers are then asked for little more than that. Pages may still have more.
+        Servers then return little more than that. Pages may still have more results.
         """
         self._scanner.expect(rows)
 

@@ -1,6 +1,7 @@
 """Specs of sub-document operations, named as in the SDKs after 1.2.
 
-Programs import this module as ``SD``, and pass what its functions return to ``lookup_in`` and ``mutate_in``::
+Programs import this module as ``SD``, and pass the results of its functions to ``lookup_in`` and
+``mutate_in``::
 
     import couchbase.subdocument as SD
 
@@ -63,14 +64,14 @@ __all__ = [
 
 
 class StoreSemantics(IntEnum):
-    """What ``mutate_in`` does about the document as a whole."""
+    """The condition of ``mutate_in`` on the document as a whole."""
 
     REPLACE = 0
-    """It must exist."""
+    """The document must exist."""
     UPSERT = 1
-    """Create it if it is missing."""
+    """Create the document if it is missing."""
     INSERT = 2
-    """It must not exist."""
+    """The document must not exist, and is created."""
 
 
 class MutationMacro(Enum):
@@ -104,7 +105,7 @@ class LookupInMacro:
 
     @staticmethod
     def document() -> str:
-        """Return the path of all of them, as one object."""
+        """Return the path of all virtual attributes, as one object."""
         return "$document"
 
     @staticmethod
@@ -165,7 +166,7 @@ def escape(name: str) -> str:
 def get(path: str, xattr: bool = False, binary: bool = False) -> Spec:
     """Read the value at a path; the empty path reads the whole document.
 
-    :param binary: the value is one that ``binary=True`` stored: the result has bytes. Only attributes have
+    :param binary: the value was stored with ``binary=True``, and the result has bytes. Only attributes have
         such values, so this implies ``xattr=True``.
     """
     if binary:
@@ -205,12 +206,12 @@ def with_expiry() -> Spec:
 def insert(
     path: str, value: object, create_parents: bool = False, xattr: bool = False, binary: bool = False
 ) -> Spec:
-    """Add a name to an object; it must not be there.
+    """Add a member to an object, which must not have it yet.
 
-    :param value: whatever JSON takes, or a :class:`MutationMacro`.
-    :param create_parents: create missing objects on the way.
-    :param binary: ``value`` is bytes, which the attribute holds as a text that :func:`get` decodes; implies
-        ``xattr=True``. It is the form of servers since 7.6, which any server keeps.
+    :param value: any JSON value, or a :class:`MutationMacro`.
+    :param create_parents: create missing parent objects.
+    :param binary: ``value`` is bytes, which are stored as a text that :func:`get` decodes; implies
+        ``xattr=True``. This is the form of servers since 7.6; older servers store it, too.
     """
     if binary:
         value, xattr = _binary(value), True
@@ -220,7 +221,7 @@ def insert(
 def upsert(
     path: str, value: object, create_parents: bool = False, xattr: bool = False, binary: bool = False
 ) -> Spec:
-    """Set a name of an object; arguments as for :func:`insert`."""
+    """Set a member of an object; arguments as for :func:`insert`."""
     if binary:
         value, xattr = _binary(value), True
     return _storing(Opcode.SUBDOC_DICT_UPSERT, path, value, create_parents, xattr)
@@ -266,10 +267,10 @@ def array_addunique(path: str, value: object, create_parents: bool = False, xatt
 
 
 def counter(path: str, delta: int, create_parents: bool = False, xattr: bool = False) -> Spec:
-    """Add to a whole number, which is created if it is missing; the result has the new one.
+    """Add to an integer, which is created if it is missing; the result has the new value.
 
-    :param delta: a whole number of 64 bits, not 0; a negative one subtracts.
-    :raises SubdocBadDeltaError: it is something else.
+    :param delta: a 64-bit integer other than 0; a negative one subtracts.
+    :raises SubdocBadDeltaError: ``delta`` is something else.
     """
     if isinstance(delta, bool) or not isinstance(delta, int) or not delta or not -(2**63) <= delta < 2**63:
         raise error_of(
@@ -313,14 +314,14 @@ def _json(value: object) -> bytes:
 
 
 class _Binary(NamedTuple):
-    """The bytes of an attribute, as the text that holds them."""
+    """The bytes of an attribute, encoded as text."""
 
     text: bytes
 
 
 def _binary(value: object) -> _Binary:
     if not isinstance(value, (bytes, bytearray, memoryview)):
-        raise ArgumentError.pyexc("a binary value is bytes", obj=value)
+        raise ArgumentError.pyexc("a binary value must be bytes", obj=value)
     return _Binary(binary_text(bytes(value)))
 
 
@@ -346,7 +347,7 @@ def _pushing(
     if any(isinstance(value, MutationMacro) for value in values):
         if len(values) > 1 or opcode == Opcode.SUBDOC_ARRAY_ADD_UNIQUE:
             raise ArgumentError.pyexc(
-                "a macro must be the only value, and not of array_addunique", obj=values
+                "a macro must be the only value, and is not allowed in array_addunique", obj=values
             )
         flags |= EXPAND_MACROS
         xattr = True

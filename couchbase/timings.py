@@ -1,4 +1,4 @@
-"""How long operations take: a histogram whose steps double."""
+"""Durations of operations: a histogram whose steps double."""
 
 from __future__ import annotations
 

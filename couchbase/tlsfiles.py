@@ -1,4 +1,4 @@
-"""Files of certificates: which ones a connection is given, by which name, and what is wrong with them."""
+"""The certificate files of a connection: their names in options, and checks of their content."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ MAX_FILE_BYTES = 16 * 2**20
 
 
 class TlsFiles(NamedTuple):
-    """Paths of PEM files; ``None`` for those that were not given."""
+    """Paths of PEM files; ``None`` for files that were not given."""
 
     trust: str | None = None
     """Certificates to trust; ``None`` for the platform's."""
     certificate: str | None = None
-    """The client's own certificate, its chain behind it."""
+    """The client's own certificate, followed by its chain."""
     key: str | None = None
-    """The private key of that certificate; never without it."""
+    """The private key of that certificate, which is required then."""
 
 
 def tls_files(
@@ -42,19 +42,19 @@ def tls_files(
 
     Options may have the names of this SDK (``client_cert``, ``client_key``) or those of libcouchbase:
     ``truststorepath`` names the certificates to trust; ``certpath`` with ``keypath`` the client's certificate
-    and its key, and without ``keypath`` the certificates to trust. Where ``keypath`` comes without
-    ``truststorepath``, the certificates in ``certpath`` are those to trust, too.
+    and its key, and without ``keypath`` the certificates to trust. If ``keypath`` is given without
+    ``truststorepath``, the certificates in ``certpath`` are also the ones to trust.
 
-    :param address: its options count where an argument is ``None``.
-    :raises ArgumentError: a key without a certificate, two files for the same, files without TLS, or a
-        certificate beside a password.
+    :param address: its options are used if an argument is ``None``.
+    :raises ArgumentError: a key without a certificate, two files for the same purpose, files without TLS, or
+        both a certificate and a password.
     """
     options = address.options
     trust, keypath = options.get("truststorepath"), options.get("keypath")
     if keypath is None:
         if trust is not None and "certpath" in options:
             raise ArgumentError.pyexc(
-                "certpath without keypath means the same as truststorepath: give one of them"
+                "certpath without keypath has the same meaning as truststorepath: give one of them"
             )
         trust = trust or options.get("certpath")
         certificate, key = options.get("client_cert"), options.get("client_key")
@@ -64,7 +64,7 @@ def tls_files(
             raise ArgumentError.pyexc("keypath needs certpath, the certificate of that key")
         if "client_cert" in options or "client_key" in options:
             raise ArgumentError.pyexc(
-                "certpath and keypath mean what client_cert and client_key do: give one pair"
+                "certpath and keypath have the same meaning as client_cert and client_key: give one pair"
             )
         trust = trust or certificate
     trust = certpath or trust
@@ -78,15 +78,15 @@ def tls_files(
             f"{name} needs TLS: a connection string that begins with couchbases:// or https://"
         )
     if certificate and password:
-        raise ArgumentError.pyexc("client_cert takes the place of a password: give one of them")
+        raise ArgumentError.pyexc("client_cert replaces a password: give one of them")
     return TlsFiles(trust, certificate, key)
 
 
 def read_certificates(path: str, name: str) -> list[bytes]:
-    """Return the certificates of a PEM file, one at least, each as PEM.
+    """Return the certificates of a PEM file, at least one, each as PEM.
 
-    :param name: of the argument, for the message.
-    :raises ArgumentError: it cannot be read, or has none.
+    :param name: name of the argument, for the message.
+    :raises ArgumentError: the file cannot be read, or has none.
     """
     data = _read(path, name, "a PEM file of certificates")
     found = _CERTIFICATE.findall(data)
@@ -103,10 +103,10 @@ def read_certificates(path: str, name: str) -> list[bytes]:
 
 
 def read_key(path: str, name: str) -> bytes:
-    """Return a PEM file that has a private key which needs no passphrase.
+    """Return the content of a PEM file with a private key that needs no passphrase.
 
-    :param name: of the argument, for the message.
-    :raises ArgumentError: it cannot be read, or has none.
+    :param name: name of the argument, for the message.
+    :raises ArgumentError: the file cannot be read, or has none.
     """
     data = _read(path, name, "a PEM file of a private key")
     if not _KEY.search(data):

@@ -1,8 +1,8 @@
-"""From Python objects to stored bytes with flags, and back.
+"""Conversion of Python objects to stored bytes with flags, and back.
 
-The flags stored with a document say how to read it. Those of SDK 1.2 are the ``FMT_*`` constants;
-current SDKs put their own format code into the top byte ("common flags"), and we read both, so
-documents written by either are decoded alike.
+The flags stored with a document define its format. SDK 1.2 uses the ``FMT_*`` constants; current SDKs put
+their own format code into the top byte ("common flags"). Both are supported, so documents of either kind are
+decoded alike.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def decodes_plain_json() -> bool:
 
 
 def decode_json(text: str) -> Any:
-    """Return the object that JSON text stands for, by the converter in use."""
+    """Return the object that JSON text encodes, with the current converter."""
     return _json_decode(text)
 
 
@@ -125,7 +125,7 @@ def encode_key(key: object) -> bytes:
 
 
 def check_key_length(encoded: bytes) -> None:
-    """Refuse keys that no server takes.
+    """Refuse keys that no server accepts.
 
     :raises ArgumentError: over 250 bytes.
     """
@@ -136,7 +136,7 @@ def check_key_length(encoded: bytes) -> None:
 
 
 def determine_format(value: object) -> int:
-    """Return the format that ``FMT_AUTO`` stands for with this value."""
+    """Return the format that ``FMT_AUTO`` chooses for a value."""
     if isinstance(value, str):
         return FMT_UTF8
     if isinstance(value, (bytes, bytearray)):
@@ -170,7 +170,7 @@ def encode_value(value: object, format: Any) -> tuple[bytes, int]:
     try:
         if not format & FMT_MASK:
             if _json_encode is _dumps:
-                # _dumps, by hand: this is what nearly every write comes to.
+                # _dumps is inlined: nearly every write ends here.
                 return "".join(_json_parts(value, 0)).encode(), FMT_JSON
             text = _json_encode(value)
             return (text if isinstance(text, bytes) else text.encode()), FMT_JSON
@@ -195,7 +195,7 @@ def encode_value(value: object, format: Any) -> tuple[bytes, int]:
 
 
 def format_of_flags(flags: int) -> int:
-    """Return the ``FMT_*`` constant that stored flags mean, whoever wrote them."""
+    """Return the ``FMT_*`` constant for stored flags of any SDK."""
     common = flags & _COMMON_MASK
     if common in _COMMON_TO_FORMAT:
         return _COMMON_TO_FORMAT[common]
@@ -214,13 +214,13 @@ def decode_value(value: bytes, flags: int) -> Any:
         if not flags or flags == COMMON_JSON:
             text = value.decode()
             if _json_decode is _loads:
-                # _loads, by hand: this is what nearly every read comes to.
+                # _loads is inlined: nearly every read ends here.
                 try:
                     found, end = _scan_json(text, 0)
                     if end == len(text):
                         return found
                 except StopIteration:
-                    pass  # json.loads says what is wrong.
+                    pass  # json.loads raises an error that says what is wrong.
             return _json_decode(text)
         format = format_of_flags(flags)
         if format & FMT_UTF8:
@@ -237,7 +237,7 @@ def decode_value(value: bytes, flags: int) -> Any:
 
 
 class AnyTranscoder(Protocol):
-    """What a connection needs of its ``transcoder``; keys and values are whatever its programs use."""
+    """The interface of a connection's ``transcoder``; keys and values may be of any type."""
 
     def encode_key(self, key: Any, /) -> bytes:
         """Return the bytes of a key, at most 250."""
@@ -249,7 +249,7 @@ class AnyTranscoder(Protocol):
         """Return the bytes of a value and the flags to store, a number of 32 bits."""
 
     def decode_value(self, value: bytes, flags: int, /) -> Any:
-        """Return the value that stored bytes and flags stand for."""
+        """Return the value for stored bytes and flags."""
 
 
 class Transcoder:
@@ -281,7 +281,7 @@ class Transcoder:
 class NoPickleTranscoder(Transcoder):
     """A :class:`Transcoder` that neither pickles nor unpickles.
 
-    Unpickling runs whatever a pickle says. Give this to a connection whose bucket others can write.
+    Unpickling can run any code. Use this transcoder if others can write to the bucket.
     """
 
     def encode_value(self, value: object, format: Any) -> tuple[bytes, int]:
@@ -310,11 +310,11 @@ def _pickles(format: object) -> bool:
 
 
 class RawTranscoder:
-    """Keys and values are bytes, and pass as they are; ``format`` is the 32 bits of flags to store.
+    """Keys and values are bytes, and stay unchanged; ``format`` is the 32 bits of flags to store.
 
-    For programs that only hand documents on. It costs nothing: a connection knows this very class (no
-    subclass), and does what its methods do without asking it. Results carry the key that was given, the
-    bytes of the value, and the flags as they are stored; nothing is ever unpickled. Beyond SDK 1.2.
+    For programs that only pass documents on. It costs nothing: a connection recognises this class (but no
+    subclass), and does not call its methods. Results have the given key, the bytes of the value, and the
+    stored flags; nothing is ever unpickled. An addition to SDK 1.2.
     """
 
     def encode_key(self, key: object) -> bytes:
@@ -351,7 +351,7 @@ class RawTranscoder:
 
 
 class TranscoderPP:
-    """The sample transcoder of SDK 1.2, in plain Python: a base for one's own.
+    """The sample transcoder of SDK 1.2, in plain Python: a base for a program's own transcoder.
 
     Raises ordinary ValueError and TypeError, which the connection wraps.
     """
@@ -368,7 +368,7 @@ class TranscoderPP:
         """Return bytes and flags.
 
         :raises TypeError: the value does not fit the format.
-        :raises ValueError: the format is none.
+        :raises ValueError: the format is unknown.
         """
         if format is FMT_AUTO:
             format = determine_format(value)
@@ -388,7 +388,7 @@ class TranscoderPP:
         raise ValueError(f"unknown format {format!r}")
 
     def decode_value(self, value: bytes, flags: int) -> Any:
-        """Return the object; the bytes themselves, with a warning, for flags that say no format."""
+        """Return the object; for flags without a known format, warn and return the bytes."""
         kind = flags & FMT_MASK
         if kind == FMT_BYTES:
             return value

@@ -20,7 +20,7 @@ FMT_JSON = 0
 FMT_PICKLE = 1
 """Values are Python pickles. Unpickling can run code: only read pickles that you wrote."""
 FMT_BYTES = 2
-"""Values are bytes, stored as they are."""
+"""Values are bytes, stored unchanged."""
 FMT_UTF8 = 4
 """Values are text, stored as UTF-8."""
 FMT_MASK = 7

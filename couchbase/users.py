@@ -38,7 +38,8 @@ class UserCommands(ABC, Generic[ResultT]):
     """The calls about users, groups and roles.
 
     Each raises HTTPError if the manager refuses: ``objextra.http_status`` is 404 for a missing user or group,
-    403 for a caller without the right, 400 for a wrong value, and ``objextra.value`` says what is wrong.
+    403 for a caller without the permission, 400 for an invalid value, and ``objextra.value`` says what is
+    wrong.
     """
 
     @abstractmethod
@@ -81,8 +82,8 @@ class UserCommands(ABC, Generic[ResultT]):
         :param domain: a constant of :class:`AuthDomain`.
         :param userid: 1 to 128 characters; no blanks, none of ``()<>,;:\\"/[]?={}``.
         :param password: of a local user. A new one needs it; ``None`` keeps an existing one's.
-        :param roles: all roles of the user's own: those that are left out are taken away.
-        :param name: name for people; ``None`` for none.
+        :param roles: all of the user's own roles: roles that are left out are removed.
+        :param name: display name; ``None`` for none.
         :param groups: all groups of the user.
         """
         form = {"roles": _roles(roles)}
@@ -102,9 +103,10 @@ class UserCommands(ABC, Generic[ResultT]):
         return self.http_request(_user_path(domain, userid), "DELETE")
 
     def change_password(self, new_password: str) -> ResultT:
-        """Change the password of the user of this session, which goes on with the old one: make a new one.
+        """Change the password of this session's user. The session continues with the old password, so make a
+        new one.
 
-        :param new_password: by the cluster's policy; 6 characters at least unless that says otherwise.
+        :param new_password: a password that fits the cluster's policy; by default at least 6 characters.
         """
         form = urlencode({"password": _text("new_password", new_password)})
         return self.http_request("/controller/changePassword", "POST", form, FORM)
@@ -168,7 +170,7 @@ def _group_path(name: str) -> str:
 def _segment(what: str, name: str) -> str:
     text = _text(what, name)
     if not text or text in (".", ".."):
-        raise ArgumentError.pyexc(f"{what} must not be empty, nor dots alone", obj=name)
+        raise ArgumentError.pyexc(f"{what} must not be empty, or have only dots", obj=name)
     return quote(text, safe="")
 
 
@@ -180,7 +182,7 @@ def _text(what: str, value: Any) -> str:
 
 def _roles(roles: Iterable[RoleText]) -> str:
     if isinstance(roles, str):
-        raise ArgumentError.pyexc("roles must be a list of roles, not one text", obj=roles)
+        raise ArgumentError.pyexc("roles must be a list of roles, not one str", obj=roles)
     return ",".join(_role(role) for role in roles)
 
 
@@ -193,7 +195,7 @@ def _role(role: RoleText) -> str:
         or not all(isinstance(one, str) for one in role)
     ):
         raise ArgumentError.pyexc(
-            'a role is a text, "data_reader[bucket]", or a tuple, ("data_reader", "bucket")', obj=role
+            'a role must be a str, "data_reader[bucket]", or a tuple, ("data_reader", "bucket")', obj=role
         )
     name, *places = role
     return f"{name}[{':'.join(places)}]" if places else name

@@ -10,6 +10,6 @@ except ImportError as error:
 from gcouchbase.connection import GConnection, GCouchbase, GView
 
 __version__ = "1.2.5"
-"""The release of the SDK whose interface this is."""
+"""The SDK release whose interface this package has."""
 
 __all__ = ["GConnection", "GCouchbase", "GView", "__version__"]

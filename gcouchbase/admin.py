@@ -1,4 +1,4 @@
-"""Administration of a cluster by greenlets: other ones run while a request waits."""
+"""Administration of a cluster for gevent: other greenlets run while a request waits."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["Admin"]
 
 
 class Admin(couchbase.admin.Admin):
-    """A :class:`couchbase.admin.Admin` whose calls block their greenlet only."""
+    """A :class:`couchbase.admin.Admin` whose calls block only their greenlet."""
 
     def _new_target(self) -> http.Target:
         return super()._new_target()._replace(connector=http_connection)

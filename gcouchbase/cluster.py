@@ -1,4 +1,4 @@
-"""The cluster for greenlets: they wait side by side, and the hub takes the part of a blocking call's loop.
+"""The cluster for greenlets, which wait concurrently; the hub replaces a blocking call's event loop.
 
 The protocol is handled by :class:`couchbase.blocking.cluster.Cluster`. Here socket events and timers run in
 the hub, independently of the greenlets, and an operation's greenlet sleeps until its answers are in. All
@@ -35,7 +35,7 @@ class GNodeConnection(NodeConnection):
 
     @property
     def idle(self) -> bool:
-        """Whether there is no connection, and none being opened."""
+        """Whether there is no connection, and none is being opened."""
         return self._sock is None and self._lookup != self._attempt
 
     def start(self) -> None:
@@ -185,7 +185,7 @@ class GCluster(Cluster):
                 self._watching.remove(waiter)
 
     def call_at(self, when: float, function: Callable[[], None]) -> None:
-        """BlockingCall a function in the hub after an instant."""
+        """Call a function in the hub at a given time."""
 
         def call() -> None:
             function()
@@ -195,9 +195,9 @@ class GCluster(Cluster):
             self._clock.start(when - self.seconds(), call)
 
     def run(self, calls: Sequence[BlockingCall], deadline: float) -> None:
-        """Carry out operations and return when each is over; their outcomes are in the calls.
+        """Execute operations and return when all are over; their outcomes are in the calls.
 
-        :raises ObjectThreadError: in another thread than the one that made the connection.
+        :raises ObjectThreadError: called in a thread other than the one that made the connection.
         """
         if get_hub() is not self.hub:
             raise ObjectThreadError.pyexc("the connection belongs to the greenlets of another thread")
@@ -252,7 +252,7 @@ class GCluster(Cluster):
         return True
 
     def pause(self, until: float) -> None:
-        """Let other greenlets run until an instant."""
+        """Let other greenlets run until a given time."""
         gevent.sleep(max(until - self.seconds(), 0.0))
 
     # ---- the seeds again -------------------------------------------------------------------------
@@ -269,7 +269,7 @@ class GCluster(Cluster):
             self._seeking = None
 
     def target(self, host: str, port: int) -> Target:
-        """Return where to send a request over HTTP."""
+        """Return the target of a request over HTTP."""
         return super().target(host, port)._replace(connector=http_connection)
 
     # ---- the end ---------------------------------------------------------------------------------
@@ -295,7 +295,7 @@ class GCluster(Cluster):
         self.progressed()
 
     def start_anew(self) -> None:
-        """Leave the connections to the parent, in a child of the process that opened them."""
+        """In a forked child, leave the connections to the parent process."""
         if not self.closed:
             super().start_anew()
             self._use_hub()

@@ -59,7 +59,7 @@ class GConnection(Async):
     Differences from Connection: ``lockmode`` is always ``LOCKMODE_NONE`` and ``unlock_gil`` false; a pipeline
     raises PipelineError on entry; multi operations return an AsyncResult, which is a MultiResult;
     :meth:`query` returns a :class:`GView`. If a greenlet is killed, or its ``gevent.Timeout`` expires, its
-    operation is cancelled; a mutation already sent may still be carried out.
+    operation is cancelled; a mutation that was already sent may still be executed.
     """
 
     _driver_type = GDriver
@@ -123,4 +123,4 @@ class GConnection(Async):
 
 
 GCouchbase = GConnection
-"""The name that SDK 1.2's README uses."""
+"""The class's name in SDK 1.2's README."""

@@ -1,4 +1,4 @@
-"""Carries out greenlets' operations: like blocking ones, but side by side."""
+"""Executes greenlets' operations like blocking ones, but concurrently."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class GViews(Views):
     """Views whose queries are sent on creation."""
 
     def open_view(self, view: Any, request: ViewRequest, limit: float) -> http.Stream:
-        """Return the answer's beginning, of a query that was sent before."""
+        """Return the beginning of the answer to a query that was sent before."""
         opened = view._opening.get()
         if isinstance(opened, CouchbaseError):
             raise opened
@@ -31,7 +31,7 @@ class GViews(Views):
 
 
 class GDriver(BlockingDriver):
-    """A :class:`gcouchbase.cluster.GCluster`, whose greenlets need no lock."""
+    """The driver of a :class:`gcouchbase.cluster.GCluster`, whose greenlets need no lock."""
 
     cluster_type = GCluster
     results_type = AsyncResult

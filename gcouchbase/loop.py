@@ -20,7 +20,7 @@ class HasFileno(Protocol):
 
 
 class Watcher(Protocol):
-    """What gevent's loop calls back by: of a socket, or of a time."""
+    """A watcher of gevent's loop, for a socket or a timer."""
 
     active: bool
 
@@ -28,23 +28,23 @@ class Watcher(Protocol):
         """Begin to watch."""
 
     def stop(self) -> None:
-        """Watch no more."""
+        """Stop watching."""
 
     def close(self) -> None:
-        """Free what the loop holds for it."""
+        """Release the loop's resources for it."""
 
 
 class Loop(Protocol):
     """gevent's event loop."""
 
     def io(self, fd: int, events: int, *, ref: bool) -> Watcher:
-        """Return what watches a socket."""
+        """Return a watcher for a socket."""
 
     def timer(self, after: float, *, ref: bool) -> Watcher:
-        """Return what watches the time."""
+        """Return a watcher for a timer."""
 
     def run_callback(self, function: Callable[..., None]) -> object:
-        """BlockingCall a function when the greenlets that can run now have run."""
+        """Call a function when the greenlets that can run now have run."""
 
 
 class Watchers:
@@ -68,7 +68,7 @@ class Watchers:
         watcher.start(self._ready, watcher, function, events)
 
     def modify(self, sock: HasFileno, events: int, function: Callable[[int], None]) -> None:
-        """Watch a socket for something else."""
+        """Watch a socket for other events."""
         self.unregister(sock)
         self.register(sock, events, function)
 
@@ -101,7 +101,7 @@ class Timers:
         self._timers: set[Watcher] = set()
 
     def start(self, seconds: float, function: Callable[[], None], ref: bool = False) -> Watcher:
-        """BlockingCall a function once.
+        """Call a function once.
 
         :param ref: whether the loop keeps running for it.
         """

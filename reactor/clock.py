@@ -12,10 +12,10 @@ __all__ = ["cancel_timer", "unix_time_of", "use_monotonic_clock"]
 
 
 def use_monotonic_clock(reactor: IReactorTime) -> None:
-    """Make a reactor's timers and deadlines use a clock that is never set back or forward.
+    """Make a reactor's timers and deadlines use a monotonic clock.
 
     Twisted uses the system's clock: if that is set back by an hour, every timer stops for an hour. Timers
-    that are already set stay right. From then on ``reactor.unix_time()`` is the Unix time, and
+    that are already set keep their delay. From then on ``reactor.unix_time()`` is the Unix time, and
     ``reactor.seconds()`` is not.
     """
     clock: Any = reactor

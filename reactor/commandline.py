@@ -1,4 +1,4 @@
-"""Commands of their own for services of twistd: options, the start in the foreground, completion and manual.
+"""Commands for services of twistd: options, the start in the foreground, shell completion and man pages.
 
 ``twistd NAME`` and ``NAME`` take the same options; the latter is ``twistd --nodaemon --pidfile= NAME`` with
 messages of one line.
@@ -66,7 +66,7 @@ class _Foreground(twistd.ServerOptions):
 def run_service(options: type[ProgramOptions], arguments: Sequence[str]) -> None:
     """Run a service of twistd in the foreground, until a signal ends it.
 
-    :param options: of the service, which names its subcommand.
+    :param options: options of the service, which name its subcommand.
     :param arguments: the options given.
     :raises SystemExit: status 2 if they cannot be used; the message is one line.
     """
@@ -84,7 +84,7 @@ def run_service(options: type[ProgramOptions], arguments: Sequence[str]) -> None
 
 
 def options_of(options: usage.Options) -> list[Option]:
-    """Return all options of a command line, in the order of the alphabet."""
+    """Return all options of a command line, sorted by name."""
     found = []
     for entry in options.longOpt:
         name = entry.rstrip("=")
@@ -147,7 +147,7 @@ def manual(
 
     :param summary: what the command is, without a full stop.
     :param more: paragraphs after the summary, separated by empty lines.
-    :param arguments: what follows the options.
+    :param arguments: the text after the options.
     """
     lines = [
         f'.TH {program.upper()} 1 "" "{program} {version}"',

@@ -40,7 +40,7 @@ def console() -> Iterator[None]:
 
 
 def _give_up(stream: TextIO) -> None:
-    """Let go what a stream still has; the interpreter would complain about it at its end."""
+    """Drop a stream's unwritten text, about which the interpreter would complain at exit."""
     try:
         stream.flush()
     except BrokenPipeError:

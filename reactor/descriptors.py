@@ -1,4 +1,4 @@
-"""The limit on open files, which is also that on connections."""
+"""The limit on open files, which also limits connections."""
 
 from __future__ import annotations
 

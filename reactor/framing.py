@@ -16,7 +16,7 @@ LENGTH = Struct(">I")
 """The head of each frame."""
 
 MAX_FRAME_BYTES = 64 * 1024 * 1024
-"""Longest body that is accepted. A batch of the largest documents fits."""
+"""Longest accepted body in bytes. A batch of the largest documents fits."""
 
 
 class FramingError(Exception):
@@ -24,7 +24,7 @@ class FramingError(Exception):
 
 
 def frame_of(value: Any) -> bytes:
-    """Return a frame that holds ``value``.
+    """Return a frame with ``value``.
 
     :raises ValueError: :mod:`marshal` does not write values of this type.
     """
@@ -33,14 +33,14 @@ def frame_of(value: Any) -> bytes:
 
 
 def value_in(body: bytes) -> Any:
-    """Return the value that a body holds.
+    """Return the value in a body.
 
     :raises FramingError: it does not hold a value.
     """
     try:
         return marshal.loads(body)
     except (ValueError, EOFError, TypeError) as error:
-        raise FramingError(f"a frame of {len(body)} bytes that holds no value: {error}") from error
+        raise FramingError(f"a frame of {len(body)} bytes does not contain a value: {error}") from error
 
 
 class FrameBuffer:
@@ -92,5 +92,5 @@ class FrameBuffer:
         """Return the length of the first frame, head included."""
         (length,) = LENGTH.unpack_from(self._buffer)
         if length > self._max:
-            raise FramingError(f"a frame of {length} bytes, at most {self._max} are taken")
+            raise FramingError(f"a frame of {length} bytes; at most {self._max} are accepted")
         return LENGTH.size + int(length)

@@ -44,7 +44,7 @@ _GONE: int = getattr(select, "EPOLLHUP", 0) | getattr(select, "EPOLLERR", 0)
 _LOG_SECONDS = 60.0
 
 _EVENTS_A_TURN = 1024
-"""Most events handled in one turn, so that timers and other descriptors get theirs."""
+"""Largest number of events in one turn, so that timers and other descriptors get their turn."""
 
 
 def _descriptor_below(transport: object) -> Any:
@@ -270,7 +270,7 @@ class Gate:
                     is_read = False
                     why = descriptor.doWrite()
                 if why is None and descriptor.fileno() not in (fd, -1):
-                    why = ConnectionFdescWentAway("the descriptor is another one")
+                    why = ConnectionFdescWentAway("the descriptor has changed")
             except MemoryError as error:
                 why = self._no_memory(descriptor, error)
             except BaseException as error:  # noqa: BLE001  # as above
@@ -285,7 +285,7 @@ class Gate:
         if self._said_no_memory is None or now - self._said_no_memory >= _LOG_SECONDS:
             self._said_no_memory = now
             self._log.warn(
-                "no memory is left (ulimit -v, MemoryMax): connections have to give up something, or are cut"
+                "no memory is left (ulimit -v, MemoryMax): connections must release memory, or are closed"
             )
         protocol = getattr(descriptor, "protocol", None)
         while protocol is not None and not hasattr(protocol, "out_of_memory"):
@@ -296,7 +296,7 @@ class Gate:
         except MemoryError:
             pass
         except Exception:  # noqa: BLE001  # as above
-            self._log.failure("refusing for want of memory failed")
+            self._log.failure("releasing memory failed")
         return error
 
     def _disconnect(self, descriptor: Descriptor, why: BaseException, *, is_read: bool) -> None:

@@ -8,7 +8,7 @@ from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
 
 LINES = 10
-"""Lines of one kind in one interval."""
+"""Largest number of lines of one kind in one interval."""
 
 INTERVAL_SECONDS = 60.0
 

@@ -126,7 +126,7 @@ def _load_pair(
 def certificates(path: str, name: str) -> list[x509.Certificate]:
     """Return the certificates of a PEM file, one at least.
 
-    :param name: of the argument, for the message.
+    :param name: name of the argument, for the message.
     :raises ArgumentError: it is not such a file.
     """
     try:

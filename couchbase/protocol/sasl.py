@@ -115,7 +115,7 @@ class ScramClient:
 
         Anything after the signature is ignored, as RFC 5802 demands for extensions.
 
-        :raises SaslFailure: the server does not know it.
+        :raises SaslFailure: the server does not know the password.
         :raises SaslMalformed: the message does not parse.
         """
         fields = _fields(server_final, "v")
@@ -125,7 +125,7 @@ class ScramClient:
 
 
 class ScramServer:
-    """The server's half of one SCRAM exchange.
+    """The server's side of one SCRAM exchange.
 
     :param lookup: user name -> credential for this mechanism, or ``None`` for an unknown user.
     :param nonce: our part of the nonce, fresh for every exchange.
@@ -177,7 +177,7 @@ class ScramServer:
         """Check the client's proof and return the server-final message.
 
         :raises SaslMalformed: the message does not parse, or :meth:`first` was not called.
-        :raises SaslFailure: wrong password, or unknown user; the two cannot be told apart.
+        :raises SaslFailure: wrong password, or unknown user; the two cannot be distinguished.
         """
         if not self._server_first:
             raise SaslMalformed("the client-final message came before the client-first")
@@ -214,8 +214,8 @@ def encode_plain(user: str, password: str) -> bytes:
 def parse_plain(payload: bytes) -> tuple[str, str, str]:
     """Split a PLAIN payload into authorization id, user and password.
 
-    Couchbase Server tolerates one NUL at the end. Here it is malformed, as RFC 4616 says: it would let in a
-    password that is not the right one.
+    Couchbase Server tolerates one NUL at the end. Here it is malformed, as RFC 4616 says: otherwise a wrong
+    password would be accepted.
 
     :raises SaslMalformed: not three parts of UTF-8.
     """
@@ -284,7 +284,7 @@ def _fields(message: bytes, required: str) -> dict[str, str]:
     for part in _text(message).split(","):
         letter, equals, value = part.partition("=")
         if len(letter) != 1 or not equals or letter in fields:
-            raise SaslMalformed("a SCRAM message is a list of letter=value, each letter once")
+            raise SaslMalformed("a SCRAM message must be a list of letter=value, with each letter once")
         fields[letter] = value
     missing = [letter for letter in required if letter not in fields]
     if missing:
@@ -294,5 +294,5 @@ def _fields(message: bytes, required: str) -> dict[str, str]:
 
 def _unescape(name: str) -> str:
     if "=" in name.replace("=2C", "").replace("=3D", ""):
-        raise SaslMalformed("'=' in a user name is written =3D")
+        raise SaslMalformed("'=' in a user name must be written =3D")
     return name.replace("=2C", ",").replace("=3D", "=")

@@ -1,4 +1,4 @@
-"""What the answers to a scan's requests mean, apart from their content."""
+"""The meaning of the statuses of answers to a scan's requests."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ GONE = frozenset(
 """Answers after which a new scan is created."""
 
 LATER = frozenset({Status.ETMPFAIL, Status.EBUSY, Status.NOT_MY_VBUCKET, Status.NOT_INITIALIZED})
-"""Answers after which the same is asked again."""
+"""Answers after which the same request is repeated."""
 
 UNSUPPORTED = frozenset({Status.UNKNOWN_COMMAND, Status.NOT_SUPPORTED})
-"""Answers of a server that has not what was asked for."""
+"""Answers of a server without the requested feature."""
 
 
 def malformed(fault: ValueError) -> CouchbaseError:
-    """Return the error for an answer that is not what the protocol says."""
+    """Return the error for an answer that violates the protocol."""
     message = f"the answer to a scan is malformed: {fault}"
     return error_of(exceptions.PROTOCOL_ERROR, message, operation=OPERATION)
 

@@ -1,4 +1,4 @@
-"""What a server answers to a range scan: keys, or documents, packed one after the other."""
+"""The answers to a range scan: keys, or documents, packed one after the other."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Document(NamedTuple):
     cas: int
     datatype: int
     attributes: bytes = b""
-    """Its extended attributes, as a JSON object; empty if it has none, or they were not asked for."""
+    """Its extended attributes, as a JSON object; empty if it has none, or they were not requested."""
 
 
 # Faster than the class: a scan has millions.
@@ -69,7 +69,7 @@ def unpack_documents(content: bytes) -> list[Document]:
             size, at = decode_leb128(content, at - 1)
         key = content[at : at + size]
         at += size
-        # Nearly all values have a length of one or two bytes; more of them are for the general function.
+        # Nearly all lengths take one or two bytes; longer ones are left to the general function.
         size = content[at] if at < end else 0x80
         if size < 0x80:
             at += 1

@@ -1,4 +1,4 @@
-"""DNS SRV records: the nodes of a cluster with one name. Bytes in and out; no socket, no clock.
+"""DNS SRV records, which list a cluster's nodes under one name. Works on bytes, without socket or clock.
 
 A connection string with exactly one host name and no port may be the name of a cluster rather than of a node:
 ``_couchbase._tcp.NAME`` (TLS: ``_couchbases._tcp.NAME``) then lists its nodes.
@@ -76,13 +76,13 @@ def nameserver(text: str) -> tuple[str, int]:
 
 
 def encode_query(number: int, name: str) -> bytes:
-    """Return the question for a name's SRV records."""
+    """Return the query for a name's SRV records."""
     labels = b"".join(bytes([len(label)]) + label.encode("ascii") for label in name.split("."))
     return _HEADER.pack(number, _RECURSE, 1, 0, 0, 0) + labels + b"\0" + b"\0\x21\0\x01"
 
 
 def decode_answer(number: int, name: str, data: bytes) -> Answer | None:
-    """Parse a message; ``None`` if it does not answer this question (and the right one may still arrive).
+    """Parse a message; ``None`` if it does not answer this query (the right answer may still arrive).
 
     :raises DnsError: it is malformed, or the server failed.
     """

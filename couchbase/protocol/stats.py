@@ -10,7 +10,7 @@ from couchbase.protocol.frames import Frame
 from couchbase.result import MultiResult
 
 Question = tuple[int, Callable[["Frame | None"], bool], "dict[str, Any]"]
-"""Opcode, listener and fields, as :meth:`couchbase.protocol.conversation.Conversation.ask` takes them."""
+"""Opcode, listener and fields, the arguments of :meth:`couchbase.protocol.conversation.Conversation.ask`."""
 
 
 class Statistics:

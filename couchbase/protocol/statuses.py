@@ -149,9 +149,10 @@ def action_for(operation: str, status: int, xerror: bool) -> Action:
     if status == Status.NOT_MY_VBUCKET:
         return Action.REMAP
     if status in _RETRIED:
-        # For an unlock it means that the document is not locked (servers before 7.6), or not with that CAS:
-        # a retry cannot help. For a lock it may mean that the document is already locked (CouchbaseMock,
-        # with extended statuses), which lasts for seconds; SDK 1.2 has the same error for both.
+        # For an unlock, this status means that the document is not locked (servers before 7.6), or not with
+        # that CAS: a retry cannot help. For a lock it may mean that the document is already locked
+        # (CouchbaseMock, with extended statuses), which lasts for seconds; SDK 1.2 has the same error for
+        # both.
         if status == Status.ETMPFAIL and (
             operation in ("lock", "unlock") or (not xerror and operation in _LOCK_OPERATIONS)
         ):

@@ -1,4 +1,4 @@
-"""Peers of other protocols on a port where Couchbase's key-value protocol was expected."""
+"""Detects peers that speak another protocol than Couchbase's key-value protocol."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def tls_hint(reason: str) -> str:
     :param reason: the error text of the TLS library or the network.
     """
     if _REFUSED_CERTIFICATE.search(reason):
-        return ": the node refused the client certificate, or wants one"
+        return ": the node refused the client certificate, or requires one"
     return f": {NOT_TLS}" if _NOT_TLS_SIGNS.search(reason) else ""
 
 

@@ -1,8 +1,8 @@
 """Sub-document operations: several paths of one document read or changed by one request.
 
-A :class:`Spec` is one of them. Requests are always the multi commands, which also carry a single path. The
-server wants attributes before paths of the body, and numbers paths as they were sent; callers see their own
-order.
+A :class:`Spec` is one of them. Requests always use the multi commands, which also take a single path. The
+server requires attributes before paths of the body, and numbers paths in the order sent; callers see their
+own order.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from couchbase.protocol.request import Operation, Request
 from couchbase.protocol.statuses import RC_OF_STATUS
 
 MAX_SPECS = 16
-"""Most specs of one request."""
+"""Largest number of specs in one request."""
 MAX_PATH_BYTES = 1024
 
 CREATE_PARENTS = 0x01
@@ -53,7 +53,7 @@ LOOKUPS = frozenset({Opcode.GET, Opcode.SUBDOC_GET, Opcode.SUBDOC_EXISTS, Opcode
 
 
 class Spec(NamedTuple):
-    """One path of a request, and what to do there."""
+    """One path of a request, with its operation."""
 
     opcode: int
     flags: int
@@ -64,7 +64,7 @@ class Spec(NamedTuple):
 
     @property
     def is_lookup(self) -> bool:
-        """Whether it reads."""
+        """Whether the spec reads."""
         return self.opcode in LOOKUPS
 
 
@@ -124,7 +124,7 @@ def mutation_extras(document_flags: int, expiry: int) -> bytes:
 
 
 def binary_text(value: bytes) -> bytes:
-    """Return the JSON text in which an attribute holds bytes, as servers since 7.6 do."""
+    """Return the JSON text that encodes bytes in an attribute, in the form of servers since 7.6."""
     return _BINARY_PREFIX + b64encode(value) + b'"'
 
 
@@ -211,7 +211,7 @@ def _decode_mutate_in(
 
 
 def _path_failed(request: Request, sent: int, status: int) -> CouchbaseError:
-    """Return the error for a mutation of which nothing was done, since one path failed."""
+    """Return the error for a mutation that changed nothing, because one path failed."""
     if sent >= len(request.specs.given):
         return malformed_answer(request, f"a failure of path {sent}")
     position = request.specs.position(sent)

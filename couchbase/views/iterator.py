@@ -20,7 +20,7 @@ MAX_URI_LENGTH = 2048
 
 
 class AlreadyQueriedError(CouchbaseError):
-    """The view was queried before; make another one to query again."""
+    """The view was queried before; make a new view to query again."""
 
 
 class ViewRow(NamedTuple):
@@ -31,14 +31,14 @@ class ViewRow(NamedTuple):
     docid: str | None
     """Id of the document that emitted the row; ``None`` for reduced rows."""
     doc: Any
-    """Result with the document, if documents were asked for."""
+    """Result with the document, if documents were requested."""
 
 
 class ReadsDocuments(Protocol):
     """An object that fetches the documents of rows: a connection."""
 
     def get_multi(self, keys: list[str], *, quiet: bool) -> Any:
-        """Read many documents; a missing one is no error."""
+        """Read many documents; a missing one is not an error."""
 
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class HandlesRows(Protocol[MadeT]):
     """An object that can replace a :class:`RowProcessor`."""
 
     def handle_rows(self, rows: Iterable[Any], connection: Any, include_docs: bool, /) -> Iterable[MadeT]:
-        """Return what the view yields for some rows, in their order."""
+        """Return the view's output for some rows, in their order."""
 
 
 class RowProcessor:
@@ -74,7 +74,7 @@ class RowProcessor:
     def handle_rows(
         self, rows: Iterable[Any], connection: ReadsDocuments, include_docs: bool
     ) -> Iterable[Any]:
-        """Return what the view yields for some rows, in their order.
+        """Return the view's output for some rows, in their order.
 
         :param rows: decoded rows, dicts with ``key``, ``value`` and (unless reduced) ``id``.
         :param connection: the connection given to the view.
@@ -140,7 +140,7 @@ class View(Generic[RowT]):
     :param design: name of the design document.
     :param view: name of the view.
     :param row_processor: turns rows into the view's output; a :class:`RowProcessor` by default.
-    :param streaming: hand on rows as they arrive.
+    :param streaming: deliver rows as they arrive.
     :param include_docs: fetch the document of each row.
     :param query: a Query, a dict or a query string; it is copied.
     :param params: options of the Query, instead of ``query``.
@@ -164,7 +164,9 @@ class View(Generic[RowT]):
             if not isinstance(value, str) or not value:
                 raise ArgumentError.pyexc(f"{name} must be a str that is not empty", obj=value)
         if query is not None and params:
-            raise ArgumentError.pyexc("options are given either by query or by name, not both", obj=params)
+            raise ArgumentError.pyexc(
+                "options must be given either by query or by name, not both", obj=params
+            )
         self._parent = parent
         self.design = design
         self.view = view
@@ -173,7 +175,9 @@ class View(Generic[RowT]):
         self.include_docs = include_docs
         self._query = Query.from_any(dict(params) if query is None else query)
         if include_docs and _reduces(self._query):
-            raise ArgumentError.pyexc("include_docs is not for reduced rows: they belong to no document")
+            raise ArgumentError.pyexc(
+                "include_docs cannot be used with reduced rows, which belong to no document"
+            )
         self.errors: list[Any] = []
         """Errors inside the answer, as the view engine sent them."""
         self.rows_returned = 0
@@ -182,7 +186,7 @@ class View(Generic[RowT]):
         self._prepare()
 
     def _prepare(self) -> None:
-        """Set up what a kind of view has beyond its arguments."""
+        """Set up the additional state of a kind of view."""
 
     @property
     def query(self) -> Query:
@@ -191,7 +195,7 @@ class View(Generic[RowT]):
 
     @property
     def streaming(self) -> bool:
-        """Whether rows are handed on as they arrive."""
+        """Whether rows are delivered as they arrive."""
         return self._streaming
 
     @property

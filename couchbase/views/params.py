@@ -1,4 +1,4 @@
-"""Parameters of a view query: checked when set, encoded when asked for."""
+"""Parameters of a view query: checked when set, encoded on request."""
 
 from __future__ import annotations
 
@@ -120,14 +120,14 @@ def _json_value(name: str, value: object) -> str:
         return json.dumps(value)
     except (TypeError, ValueError, RecursionError) as error:
         raise ArgumentError.pyexc(
-            f"{name} cannot be written as JSON: {error}", obj=value, inner=error
+            f"{name} cannot be serialized as JSON: {error}", obj=value, inner=error
         ) from error
 
 
 def _json_array(name: str, value: object) -> str:
     text = _json_value(name, value)
     if not text.startswith("["):
-        _refuse(name, value, "something that becomes a JSON array")
+        _refuse(name, value, "a value that is a JSON array")
     return text
 
 
@@ -198,8 +198,8 @@ class Query:
     setting it to :data:`UNSPEC` removes it. ``mapkey_single`` is another name of ``key`` and
     ``mapkey_multi`` of ``keys``; ``mapkey_range`` and ``dockey_range`` set start and end together.
 
-    :param passthrough: send every value as it is: only names are checked.
-    :param unrecognized_ok: take options that are not known here, and send them as they are, last.
+    :param passthrough: send all values unchanged: only names are checked.
+    :param unrecognized_ok: accept unknown options, and send them unchanged after the others.
     :raises ArgumentError: an unknown option, or a value that the option cannot have.
     """
 
@@ -257,7 +257,7 @@ class Query:
     def update(self, copy: bool = False, **options: object) -> Query:
         """Set more options.
 
-        :param copy: leave this object as it is, and change and return a copy.
+        :param copy: change and return a copy instead of this object.
         :raises ArgumentError: see the class; the options before the wrong one stay set.
         """
         target = deepcopy(self) if copy else self
@@ -408,5 +408,5 @@ def with_devmode(design: object) -> str:
     :raises ArgumentError: not a text.
     """
     if not isinstance(design, str) or not design:
-        raise ArgumentError.pyexc("the name of a design document is a str that is not empty", obj=design)
+        raise ArgumentError.pyexc("the name of a design document must be a str that is not empty", obj=design)
     return design if design.startswith("dev_") else f"dev_{design}"

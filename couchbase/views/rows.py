@@ -1,8 +1,8 @@
 """Reads the answer to a view query incrementally, without a socket, a clock or a copy of the whole.
 
-An answer is one JSON object whose ``rows`` member may hold millions of rows. The view engine prints one row
-per line, which makes reading fast but is never trusted: many rows are cut off at once at the last newline
-that looks like the end of a row, and then this is proved. Either the piece between two brackets is a JSON
+An answer is one JSON object whose ``rows`` member may have millions of rows. The view engine prints one row
+per line, which makes reading fast but is never trusted: many rows are taken at once, up to the last newline
+that looks like the end of a row, and then this is verified. Either the piece between two brackets is a JSON
 array (then it is a list of complete rows: a prefix of JSON text has only one reading), or its brackets
 balance on every line. The rest is read bracket by bracket. Each byte is inspected a fixed number of times,
 and only an unfinished row, or member, is kept.
@@ -19,7 +19,7 @@ from couchbase.exceptions import ArgumentError, CouchbaseError, error_of
 
 FORMS = ("rows", "lines", "blocks")
 MAX_VALUE_BYTES = 64 * 2**20
-"""Longest row, and most bytes of all other members together, that are accepted."""
+"""Largest accepted size in bytes of a row, and of all other members together."""
 
 _WHITESPACE = re.compile(rb"[ \t\n\r]*")
 # A whole string, or the beginning of one (then the last group is empty), or a bracket.
@@ -69,7 +69,7 @@ def exact_loads(data: bytes) -> Any:
 
 
 class RowReader:
-    """Takes an answer in pieces of any size and gives its rows as soon as each is complete.
+    """Takes an answer in pieces of any size and returns its rows as soon as each is complete.
 
     ``form`` defines what :meth:`feed` returns:
 

@@ -28,15 +28,15 @@ def server_context(
     It gives tickets, with which clients resume their sessions while the context lives, and refuses
     renegotiation.
 
-    :param certificate: PEM file of its certificate, and its chain behind it.
+    :param certificate: PEM file of its certificate, followed by its chain.
     :param key: PEM file of the private key.
     :param chain: more certificates of the chain, as PEM.
     :param protocols: names for ALPN, in order of preference.
-    :param versions: the lowest and the highest.
-    :param client_ca: PEM file of authorities: clients are asked for a certificate, and may show none; one of
-        another authority ends the handshake. ``None``: they are not asked.
+    :param versions: the lowest and the highest version.
+    :param client_ca: PEM file of authorities: clients are asked for a certificate, which is optional; a
+        certificate of another authority ends the handshake. ``None``: they are not asked.
     :raises OSError: a file cannot be read.
-    :raises ssl.SSLError: a file has something else, or the key is another certificate's.
+    :raises ssl.SSLError: a file has other content, or the key belongs to another certificate.
     :raises ValueError: the key is encrypted.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -73,7 +73,7 @@ def client_context(trust: str | None = None) -> ssl.SSLContext:
     """Return the context of a client that verifies certificate and name of each server.
 
     :param trust: certificates of the authorities to trust, as PEM; ``None`` for the platform's.
-    :raises ssl.SSLError: there is none in it.
+    :raises ssl.SSLError: it has no certificate.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = MINIMUM

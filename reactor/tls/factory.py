@@ -29,11 +29,11 @@ class TlsLimits(NamedTuple):
     """Limits of each connection."""
 
     handshake_seconds: float = 30.0
-    """Longest time from the connection to the end of the handshake."""
+    """Longest time from the connection to the end of the handshake, in seconds."""
     handshake_bytes: int = 2**18
     """Most bytes that the peer may send until then. A chain of certificates has some thousands."""
     closing_seconds: float = 30.0
-    """Longest time to wait for the peer's close_notify after ours."""
+    """Longest time to wait for the peer's close_notify after ours, in seconds."""
 
 
 LIMITS = TlsLimits()
@@ -63,8 +63,8 @@ class TlsSide(Protocol):
 class ServerSide:
     """The server's side.
 
-    :param context: returns the context of new connections for these protocols, as :class:`TlsSide`; it is
-        asked for each connection, so that certificates can be renewed.
+    :param context: returns the context of new connections for these protocols, as :class:`TlsSide`; called
+        for each connection, so that certificates can be renewed.
     """
 
     is_client = False

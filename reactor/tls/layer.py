@@ -1,4 +1,5 @@
-"""What a TLS connection shows: the peer's certificate, what was agreed on, and the stream below."""
+"""The properties of a TLS connection: the peer's certificate, the negotiated protocol, and the stream
+below."""
 
 from __future__ import annotations
 
@@ -27,7 +28,7 @@ def peer_certificate(transport: object) -> x509.Certificate | None:
 
 
 class TlsLayer(Protocol):
-    """The part of a transport that only answers questions."""
+    """The part of a transport that only returns properties."""
 
     transport: Any
     _tls: ssl.SSLObject

@@ -1,4 +1,4 @@
-"""The writing half of a TLS connection: what waits, what is encrypted when, and when the producer pauses."""
+"""The writing half of a TLS connection: the queue, the encryption, and the producer's pauses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The producer of a transport: one call to pause, one to go on."""
+"""The producer of a transport: pausing and resuming it."""
 
 from __future__ import annotations
 
@@ -59,13 +59,13 @@ class Source:
         return producer is not None
 
     def pause(self) -> None:
-        """Have it write no more, if it does."""
+        """Pause the producer, if it is running."""
         if self.producer is not None and not self.is_paused:
             self.is_paused = True
             self.producer.pauseProducing()
 
     def resume(self) -> None:
-        """Have it write again."""
+        """Resume the producer."""
         if self.is_paused:
             self.is_paused = False
             self.producer.resumeProducing()

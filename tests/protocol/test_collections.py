@@ -355,7 +355,7 @@ class IdsTests(SynchronousTestCase):
         self.cluster.now = 3.0
         self.cluster.time_out(call)
         self.assertIsInstance(call.error, TimeoutError)
-        self.assertIn("no node told the id of collection s.c", str(call.error))
+        self.assertIn("no node returned the id of collection s.c", str(call.error))
         self.assertFalse(call.error.ambiguous)  # type: ignore[union-attr]
         self.assertEqual(list(self.cluster.collections.waiting()), [])
 

@@ -93,7 +93,7 @@ class FrameTests(SynchronousTestCase):
             # marshal allocates a container at its announced size, here at most 255.
             value_in(CONTAINER.sub(rb"\1\2\0\0\0", body))
         except FramingError as error:
-            self.assertIn("holds no value", str(error))
+            self.assertIn("does not contain a value", str(error))
 
     def test_unwritable(self) -> None:
         """A value that marshal cannot write is the sender's error, before a byte is sent."""

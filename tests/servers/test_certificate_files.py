@@ -50,7 +50,7 @@ class NameTests(TestCase):
             ("couchbases://h?client_key=k", {}, "client_key needs client_cert"),
             ("couchbases://h?certpath=c&truststorepath=t", {}, "give one of them"),
             ("couchbases://h?certpath=c&keypath=k&client_cert=d", {}, "give one pair"),
-            ("couchbases://h?certpath=c&keypath=k", {"password": "p"}, "takes the place of a password"),
+            ("couchbases://h?certpath=c&keypath=k", {"password": "p"}, "replaces a password"),
             ("couchbase://h?certpath=c", {}, "certpath needs TLS"),
             ("couchbase://h?truststorepath=t", {}, "needs TLS"),
             ("couchbase://h", {"certpath": "c"}, "certpath needs TLS"),
