@@ -78,7 +78,7 @@ class FrameTests(SynchronousTestCase):
         buffer = FrameBuffer(10)
         buffer.feed(LENGTH.pack(10) + b"0123456789" + LENGTH.pack(11))
         self.assertEqual(buffer.take(), b"0123456789")
-        with self.assertRaisesRegex(FramingError, "a frame of 11 bytes, at most 10"):
+        with self.assertRaisesRegex(FramingError, "a frame of 11 bytes; at most 10"):
             buffer.take()
         with self.assertRaises(FramingError):
             buffer.missing  # noqa: B018  # a property that raises
