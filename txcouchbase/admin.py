@@ -1,4 +1,4 @@
-"""Administration of a cluster by Deferreds: its buckets, scopes and users."""
+"""Administration of a cluster with Deferreds: its buckets, scopes and users."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class Admin(AdminCommands[Deferred[HttpResult], Deferred[Manifest]]):
     """A session with a cluster's manager, as its administrator.
 
     Its methods have the names and arguments of :class:`couchbase.admin.Admin`. Each returns a Deferred that
-    fires with the result, or fails with the exception of the method of the same name; a wrong argument raises
-    ArgumentError at once. Cancelling it gives up the request, which may still be carried out.
+    fires with the result, or fails with the exception of the method of the same name; an invalid argument
+    raises ArgumentError at once. Cancelling it abandons the request, which may still be executed.
 
     :param username: the administrator's name.
     :param password: the administrator's password.
@@ -53,7 +53,7 @@ class Admin(AdminCommands[Deferred[HttpResult], Deferred[Manifest]]):
     def connect(self) -> Deferred[Admin]:
         """Check the credentials; fires with this session.
 
-        Calling it is optional: every method works without, and fails if they are wrong.
+        Calling it is optional: every method works without it, and fails if the credentials are wrong.
 
         :raises AuthError: wrong credentials.
         :raises CouchbaseNetworkError: no connection.
@@ -93,7 +93,7 @@ class Admin(AdminCommands[Deferred[HttpResult], Deferred[Manifest]]):
 
 
 class _Client:
-    """What requests over HTTP need of a client."""
+    """The part of a client that HTTP requests need."""
 
     tls = None
     tls_policy = None

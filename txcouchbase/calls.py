@@ -1,4 +1,4 @@
-"""Running operations on Twisted: the receivers of their results.
+"""Running operations on Twisted, which receive their results.
 
 Calls themselves are explained in :mod:`couchbase.protocol.call`.
 """
@@ -160,7 +160,7 @@ class Group:
         finish: Callable[[MultiResult, BaseException | None], None],
     ) -> None:
         self.results = results
-        # Whether the results also count how many are still to come.
+        # Whether the results also count the missing ones.
         self.counted = isinstance(results, AsyncResult)
         self.remaining = count
         self.calls: Sequence[Call] = ()
@@ -190,7 +190,7 @@ class Group:
             self._finish(results, self.error)
 
     def abandon(self, deferred: Deferred[Any]) -> None:
-        """Canceller of the group's Deferred: cancel every operation still open."""
+        """Canceller of the group's Deferred: cancel all operations that are not over."""
         for call in self.calls:
             if not call.done:
                 call.abandon()

@@ -1,4 +1,4 @@
-"""The names that SDK 1.2's Twisted connection has beside those with underscores."""
+"""The camel-case names of SDK 1.2's Twisted connection."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Why a connection failed: as text, and as the SDK's errors."""
+"""Causes of failed connections: as text, and as the SDK's errors."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _OTHER_NAME = (62, 64)
 
 
 class Cause(NamedTuple):
-    """Why one address of the cluster cannot be used."""
+    """The reason why one address of the cluster cannot be used."""
 
     host: str
     port: int
@@ -43,7 +43,7 @@ class Cause(NamedTuple):
 
 
 def cause_text(error: BaseException) -> str:
-    """Return why a connection failed, in one line for people."""
+    """Return the cause of a failed connection, in one line for people."""
     reasons = getattr(error, "reasons", None)
     if reasons and isinstance(reasons[-1], Failure) and reasons[-1].value is not None:
         # Twisted's HTTP client wraps the cause in "never received".
@@ -72,7 +72,7 @@ def network_error(message: str, inner: BaseException | None = None) -> Couchbase
 
 
 def connect_error(failure: BaseException, host: str, port: int) -> CouchbaseError:
-    """Return a failed attempt to connect as the SDK's error."""
+    """Return the SDK's error for a failed attempt to connect."""
     if isinstance(failure, CouchbaseError):
         return failure
     code = exceptions.NETWORK_ERROR

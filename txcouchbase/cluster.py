@@ -44,7 +44,7 @@ _log = Logger()
 BOOTSTRAP_TIMEOUT_SECONDS = 5.0
 HOST_TIMEOUT_SECONDS = 2.0
 POLL_SECONDS = 2.5
-"""Seconds between two requests for the map where the server does not push it."""
+"""Seconds between two requests for the map if the server does not push it."""
 SWEEP_SECONDS = 0.05
 """Seconds between two checks of timeouts, so an operation may end this much after its timeout."""
 
@@ -52,7 +52,7 @@ SWEEP_SECONDS = 0.05
 class ClusterClient(Dispatcher):
     """Connections to the nodes of one cluster, for one bucket or (``bucket`` None) for none.
 
-    :param allow_plain: let PLAIN send the password over a network without TLS.
+    :param allow_plain: whether SASL PLAIN may send the password over a network without TLS.
     :param tls_policy: sets up TLS, for the key-value protocol and HTTP.
     :param random: numbers in [0, 1) for jitter.
     """
@@ -96,9 +96,9 @@ class ClusterClient(Dispatcher):
         """Looks up the seeds by DNS, if the connection string may name a cluster."""
         self._random = random
         self._queue = Backlog()
-        # Why each seed gave no map in the last attempt.
+        # The reasons why seeds sent no map in the last attempt.
         self._causes: list[Cause] = []
-        # Why there is no map and will be none; later operations fail with it, too.
+        # The reason why there will be no map; later operations fail with it, too.
         self._failure: BaseException | None = None
         self._repeats: dict[Any, Call] = {}
         self._sweep: Any = None
@@ -112,7 +112,7 @@ class ClusterClient(Dispatcher):
 
     @property
     def causes(self) -> list[Cause]:
-        """Why addresses of the cluster cannot be used, one entry for each; empty if all is well.
+        """The reasons why addresses of the cluster cannot be used, one for each; empty if all can be used.
 
         Before there is a map these are the seeds that were tried (one may appear twice: its key-value port
         and its cluster manager's), afterwards the nodes of the map without a connection.
@@ -131,7 +131,7 @@ class ClusterClient(Dispatcher):
 
     @property
     def problem(self) -> str | None:
-        """Why documents cannot be served, in one line with each host, port and cause; ``None`` if they can.
+        """The reason why documents cannot be served, with each host, port and cause; ``None`` if they can.
 
         A single node that cannot be reached is a problem, too: its part of the documents is missing.
         """
@@ -146,17 +146,17 @@ class ClusterClient(Dispatcher):
 
     @inlineCallbacks
     def bootstrap(self) -> Generator[Any, Any, None]:
-        """Get a cluster map from the first seed that gives one, and connect to its nodes.
+        """Get a cluster map from the first seed that provides one, and connect to its nodes.
 
-        :raises CouchbaseError: of the last seed tried; at once for refused credentials or a missing bucket.
-            Operations started before fail with it.
+        :raises CouchbaseError: the error of the last seed; raised at once for refused credentials or a
+            missing bucket. Operations that were started before fail with it.
         """
         deadline = self.seconds() + self.bootstrap_timeout
         if self.srv is not None and hasattr(self.reactor, "getThreadPool"):
             # In a thread, and for a second at most.
             pool = self.reactor.getThreadPool()
             self._attempt = threads.deferToThreadPool(self.reactor, pool, self.srv.seeds)
-            # If it is closed in the meantime, the loop below notices.
+            # If the connection is closed in the meantime, the loop below notices.
             with suppress(defer.CancelledError):
                 self.seeds = (yield self._attempt) or self.seeds
         error: BaseException = network_error("no host to connect to")
@@ -199,7 +199,7 @@ class ClusterClient(Dispatcher):
     def _without_password(
         self, attempt: Callable[[Seed], Deferred[Any]], seed: Seed
     ) -> Generator[Any, Any, Any]:
-        """Try a seed; without credentials, also as the own user of a bucket without a password."""
+        """Try a seed; without credentials, also as the user of a bucket without a password."""
         try:
             return (yield attempt(seed))
         except AuthError as refused:
@@ -299,7 +299,7 @@ class ClusterClient(Dispatcher):
     # ---- the map ---------------------------------------------------------------------------------
 
     def adopt(self, cluster: ClusterMap) -> bool:
-        """Use a map if it is newer than the one in use; operations that wait go by it at once."""
+        """Use a map if it is newer than the one in use; waiting operations are routed by it at once."""
         if not super().adopt(cluster):
             return False
         for link in self.peers.values():
@@ -367,11 +367,11 @@ class ClusterClient(Dispatcher):
             self._queue.add(call, "the connection is not up yet")
 
     def why_not(self) -> str:
-        """Return why there is no map."""
+        """Return the reason why there is no map."""
         return "the connection is closed" if self.closed else "the connection is not up yet"
 
     def submit_later(self, call: Call, seconds: float) -> None:
-        """Submit an operation after a pause, unless it is done by then."""
+        """Submit an operation after a pause, unless it has ended by then."""
         timer: Any = self.reactor.callLater(seconds, lambda: self._repeat(timer))
         self._repeats[timer] = call
 
@@ -420,7 +420,7 @@ class ClusterClient(Dispatcher):
     # ---- plans -----------------------------------------------------------------------------------
 
     def run(self, plan: Generator[Any, Any, Any]) -> Deferred[Any]:
-        """Drive a plan that asks nodes of the cluster; fires with what it returns."""
+        """Drive a plan that asks nodes of the cluster; fires with the plan's result."""
         return PlanRunner(self.reactor, lambda: self.servers, self.host_timeout).run(plan)
 
     # ---- the end ---------------------------------------------------------------------------------

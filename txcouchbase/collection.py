@@ -1,4 +1,4 @@
-"""Views of collections, of connections for Twisted programs."""
+"""Collections of connections for Twisted programs."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class TxCollection(
     CamelCase[ValueT, ExpiryT, OperationT, ValuesT, OperationsT, StatsT, SubdocT, SubdocsT],
     Generic[ValueT, ExpiryT, OperationT, ValuesT, OperationsT, StatsT, SubdocT, SubdocsT],
 ):
-    """A connection's view of one collection; its operations return what those of the connection do."""
+    """A connection's view of one collection; its operations return the same types as the connection's."""
 
     def direct(self, *, together: int = MAX_QUEUED) -> DirectCollection:
         """Return the operations on single documents without Deferreds and AsyncResults; see

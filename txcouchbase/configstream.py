@@ -24,7 +24,7 @@ from txcouchbase.tls import WebEndpoints
 
 MAX_DOCUMENT_BYTES = 20 * 2**20
 PATHS = ("/pools/default/bs/", "/pools/default/bucketsStreaming/")
-"""The terse configuration, and the verbose one of servers before 2.5."""
+"""Paths of the terse configuration, and of the verbose one of servers before 2.5."""
 CLUSTER_PATHS = (
     "/pools/default/nodeServicesStreaming",
     "/pools/default/nodeServices",
@@ -34,7 +34,7 @@ CLUSTER_PATHS = (
 AGAIN_SECONDS = 1.0
 """Seconds after which a stream that ended is opened again."""
 ONCE_SECONDS = 10.0
-"""Seconds between two requests for the nodes where they are not streamed."""
+"""Seconds between two requests for the nodes if they are not streamed."""
 
 
 class ForbiddenError(Exception):
@@ -46,7 +46,7 @@ class ConfigStream:
     node.
 
     :param client: the :class:`txcouchbase.cluster.ClusterClient` to connect for.
-    :param received: called with each document and the host that it came from.
+    :param received: called with each document and the host that sent it.
     """
 
     def __init__(self, client: Any, host: str, port: int, received: Callable[[bytes, str], None]) -> None:

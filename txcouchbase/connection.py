@@ -81,18 +81,19 @@ class TxAsyncConnection(
 ):
     """A connection whose operations return AsyncResults.
 
-    Operations raise ClientTemporaryFailError until it is up: wait for :meth:`connect`. Never blocks.
+    Operations raise ClientTemporaryFailError until the connection is up: wait for :meth:`connect`. Nothing
+    blocks.
 
     :param bucket: name of the bucket; ``None`` for a session of the cluster as a whole, which has
         no document operations.
     :param host: host name, or list of host names and ``(host, port)`` pairs.
-    :param port: port of the cluster manager, for hosts without one of their own.
+    :param port: port of the cluster manager, for hosts without a port.
     :param connection_string: ``couchbase://host1,host2`` instead of ``host`` and ``port``
         (``couchbases://`` for TLS). Options: ``network``, ``nameserver``, and the files of
         :func:`couchbase.tlsfiles.tls_files`.
     :param username: the bucket's name by default; with ``host`` and a bucket it must be that name.
-    :param password: ``None`` or empty: no authentication, or where the bucket's own user needs one that of a
-        bucket without a password.
+    :param password: ``None`` or empty: no authentication, or an empty password if the bucket's own user must
+        log in.
     :param timeout: timeout of an operation in seconds.
     :param quiet: see :attr:`quiet`.
     :param default_format: see :attr:`default_format`.
@@ -101,14 +102,14 @@ class TxAsyncConnection(
     :param client_cert: PEM file of the client's certificate, followed by its chain; it replaces a password
         over TLS (for HTTP, too).
     :param client_key: PEM file of its private key; by default it is in the same file.
-    :param allow_plain: let SASL PLAIN send the password over a network without TLS.
+    :param allow_plain: whether SASL PLAIN may send the password over a network without TLS.
     :param reactor: the global reactor by default.
     :param lockmode: accepted, as is ``unlock_gil``; there is no lock.
     :param config_cache: accepted, like its older name ``conncache``, but without effect: the map is always
         requested, since a program that runs a reactor connects once and stays connected.
-    :raises ArgumentError: a wrong or unknown argument.
+    :raises ArgumentError: an invalid or unknown argument.
     :raises InvalidError: a malformed host or connection string.
-    :raises CouchbaseError: (rc 0x26) with ``host``, another user than the bucket's.
+    :raises CouchbaseError: (rc 0x26) with ``host``, a user other than the bucket's.
     """
 
     _request_type: type[Any] = AsyncCall
@@ -116,7 +117,7 @@ class TxAsyncConnection(
     _driver_type: type[AsyncDriver] = AsyncDriver
     _collection_type: type[Any] = TxCollection
     _agent = "txcouchbase"
-    """How it calls itself to the cluster; the version is added."""
+    """The client's name, which is sent to the cluster with the version."""
     _driver: AsyncDriver
     _conncb: Callable[[BaseException | None], Any] | None = None
     """Called once, with None or the exception, when connecting ended."""
@@ -236,7 +237,7 @@ class TxAsyncConnection(
         :param event: ``'connect'``: the connection is up, or could not be made; the Deferred fails with
             ObjectDestroyedError if this object is destroyed first. ``'_dtor'``: it was destroyed, and its
             sockets are closed.
-        :raises ValueError: another name.
+        :raises ValueError: unknown event.
         """
         self._events.queue(event).schedule(d)
 
@@ -249,11 +250,12 @@ class TxAsyncConnection(
     def direct(self, *, together: int = MAX_QUEUED) -> Direct:
         """Return the operations on single documents without Deferreds and AsyncResults.
 
-        For programs where each microsecond counts; see :class:`txcouchbase.direct.Direct`. Beyond SDK 1.2.
+        For programs that need the highest throughput; see :class:`txcouchbase.direct.Direct`. An addition to
+        SDK 1.2.
 
-        :param together: most operations of one turn that are sent together. A program that computes much
-            between operations gains from a small number: nodes begin to answer while it still makes requests.
-            Others pay one system call per batch.
+        :param together: largest number of operations of one turn that are sent together. A program that
+            computes much between operations gains from a small number: nodes begin to answer while it still
+            makes requests. Others pay one system call per batch.
         """
         return Direct(self, self._driver.direct(together))
 
@@ -316,7 +318,7 @@ class Connection(
 
     A Deferred fires with the Result (MultiResult of a multi operation), or fails with the exception that SDK
     1.2's blocking call would raise. Cancelling it cancels the operation: its answer is ignored, but a
-    mutation already sent may still be carried out.
+    mutation that was already sent may still be executed.
     """
 
     _request_type: type[Any] = DeferredCall
@@ -326,7 +328,7 @@ class Connection(
     def _begin(self) -> None:
         super()._begin()
         if not self.connected:
-            # In the way only until then.
+            # The method is needed only until then.
             self.__class__ = connecting(type(self))
 
     def _connect_ended(self, error: BaseException | None) -> None:
@@ -335,11 +337,11 @@ class Connection(
             self.__class__ = getattr(type(self), "_when_connected", type(self))
 
     def start(self, call: Call, seconds: float | None = None) -> None:
-        """Carry out an operation that the caller created, without a Deferred.
+        """Execute an operation that the caller created, without a Deferred.
 
         For programs with very many operations: they derive their own class from
         :class:`txcouchbase.calls.Call`. The connection ends a call by its ``succeed`` with a result or its
-        ``fail`` with an exception, perhaps before this returns; its ``abandon`` cancels it.
+        ``fail`` with an exception, possibly before this method returns; its ``abandon`` cancels it.
 
         :param call: a request as in :mod:`couchbase.protocol.request`, with its key checked and its value
             encoded; not a read from replicas. A synchronous write keeps its place among the operations on its

@@ -31,8 +31,8 @@ class DesignMethods:
     It fires with an HttpResult that has headers. It fails with HTTPError for a status outside
     200..299 (``objextra``: the HttpResult), ArgumentError, or a network error.
 
-    ``use_devmode`` puts ``dev_`` before the name, unless it is there already. ``syncwait`` is the number of
-    seconds to wait until every node with the view engine shows the change; TimeoutError if that takes longer.
+    ``use_devmode`` puts ``dev_`` before the name, unless the name has this prefix. ``syncwait`` is the number
+    of seconds to wait until every node with the view engine has the change; TimeoutError if it takes longer.
     """
 
     _bucket: str | None
@@ -63,7 +63,7 @@ class DesignMethods:
                 text = json.dumps({**ddoc, "_id": _ID_PREFIX + name})
             except (TypeError, ValueError, RecursionError) as error:
                 raise ArgumentError.pyexc(
-                    f"ddoc cannot be written as JSON: {error}", obj=ddoc, inner=error
+                    f"ddoc cannot be serialized as JSON: {error}", obj=ddoc, inner=error
                 ) from error
         elif isinstance(ddoc, str):
             name, text = self._design_name(name, use_devmode), ddoc
@@ -185,7 +185,7 @@ class DesignMethods:
     def _wait_until(
         self, seconds: float, name: str, visible: Callable[[str], Deferred[bool]]
     ) -> Generator[Any, Any, None]:
-        """Poll every node until it shows the change; unreachable nodes do not count."""
+        """Poll every node until it has the change; unreachable nodes do not count."""
         reactor = self._client.reactor
         deadline = self._client.seconds() + seconds
         waiting = self._http.addresses(VIEWS)
@@ -254,6 +254,6 @@ def _result(path: str, status: int, headers: HttpHeaders, body: bytes) -> HttpRe
 
 
 def _revision(result: HttpResult) -> str | None:
-    """Return the revision that a document was read with, ``None`` if there is none."""
+    """Return the revision in the answer to a read, ``None`` if there is none."""
     meta = decode_answer((result.headers or {}).get(_META, "").encode()) if result.success else None
     return meta.get("rev") if isinstance(meta, dict) else None

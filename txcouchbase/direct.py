@@ -36,8 +36,8 @@ class Receiver(Protocol):
 class DirectCall(Call):
     """A running operation; set :attr:`receiver` before control returns to the reactor.
 
-    :meth:`txcouchbase.calls.Call.abandon` cancels it: its receiver is not called any more. A mutation already
-        sent may still be carried out. It can be called at any time, repeatedly.
+    :meth:`txcouchbase.calls.Call.abandon` cancels it: its receiver is not called any more. A mutation that
+        was already sent may still be executed. ``abandon`` can be called at any time, repeatedly.
     """
 
     __slots__ = ("receiver",)
@@ -107,9 +107,9 @@ class Direct(
         self.data_passthrough = connection.data_passthrough
 
     def within(self, seconds: float) -> Direct:
-        """Return the same operations with a timeout of their own, which begins with each of them.
+        """Return the same operations with another timeout, which starts with each operation.
 
-        Nothing of this object changes, and the other has its settings of now.
+        This object does not change; the returned one has its current settings.
 
         :param seconds: the timeout.
         """
@@ -123,7 +123,7 @@ class DirectDriver(Driver[DirectCall]):
     """Operations that report their outcome to a receiver."""
 
     def __init__(self, turn: Turn, together: int) -> None:
-        # Its settings are the connection's, so it has none of its own.
+        # The settings are those of the connection.
         self._turn = turn
         self._together = together
 
@@ -137,7 +137,7 @@ class DirectDriver(Driver[DirectCall]):
         self._turn.set_timeout(seconds)
 
     def submit(self, request: DirectCall, durability: tuple[int, int] | None = None) -> DirectCall:
-        """Carry out one request."""
+        """Execute one request."""
         if durability is not None or request.replica is not None:
             refuse_more()
         turn = self._turn
@@ -151,14 +151,14 @@ class DirectDriver(Driver[DirectCall]):
         return request
 
     def submit_level(self, request: DirectCall) -> DirectCall:
-        """Carry out a synchronous write."""
+        """Execute a synchronous write."""
         self.submit(request)
         # Afterwards, as operations before it may have been sent.
         self._turn.has_levels = True
         return request
 
     def within(self, seconds: float) -> DirectDriver:
-        """Return the driver of operations that have another timeout than the connection's."""
+        """Return a driver of operations whose timeout differs from the connection's."""
         return _TimedDriver(self._turn, self._together, seconds)
 
     def submit_to_replica(self, request: DirectCall) -> NoReturn:
@@ -199,7 +199,7 @@ class _TimedDriver(DirectDriver):
         raise AttributeError("these operations have the timeout that they were given")
 
     def submit(self, request: DirectCall, durability: tuple[int, int] | None = None) -> DirectCall:
-        """Carry out one request."""
+        """Execute one request."""
         if durability is not None or request.replica is not None:
             refuse_more()
         turn = self._turn

@@ -1,4 +1,4 @@
-"""Carries out operations on Twisted: those of one reactor turn are sent together, and end in callbacks."""
+"""Executes operations on Twisted: those of one reactor turn are sent together, and end in callbacks."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ class AsyncDriver(Driver[AsyncCall]):
         return answer
 
     def submit_level(self, request: AsyncCall) -> Any:
-        """Carry out a synchronous write, in its place among the operations on its key."""
+        """Execute a synchronous write, in order with the operations on its key."""
         if self.dur_persist_to or self.dur_replicate_to:
             return self.submit(request)
         return self.submit_to_replica(request)
@@ -139,7 +139,7 @@ class AsyncDriver(Driver[AsyncCall]):
         return answer, Group(answer, count, finish)
 
     def submit_multi(self, requests: Sequence[Any], durability: tuple[int, int] | None = None) -> Any:
-        """Carry out many requests."""
+        """Execute many requests."""
         if durability is None and (self.dur_persist_to or self.dur_replicate_to):
             durability = self._by_context(requests[0])
         if not self.is_up:

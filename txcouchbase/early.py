@@ -1,4 +1,5 @@
-"""Operations that are started before the connection is up: their Deferreds fail where calls would raise."""
+"""Operations that are started before the connection is up: their Deferreds fail instead of raising
+exceptions."""
 
 from __future__ import annotations
 

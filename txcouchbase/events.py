@@ -62,18 +62,18 @@ class ConnectionEventQueue(TxEventQueue):
             raise error
 
     def drop_unheard(self) -> None:
-        """Forget the Deferreds that no program holds and that have no callbacks: a failure would reach no
-        caller, only Twisted's log of unhandled errors."""
+        """Forget the Deferreds that the program does not keep and that have no callbacks: a failure would
+        only appear in Twisted's log of unhandled errors."""
         known = [weakref.ref(event) for event in self._waiting]
         heard = [event for event in self._waiting if event.callbacks]
         self._waiting.clear()
-        # Those that a program holds are alive; it may still add callbacks.
+        # Deferreds that a program keeps are alive; it may still add callbacks.
         self._waiting.extend(event for event in (reference() for reference in known) if event is not None)
         del heard
 
 
 class Closes(Protocol):
-    """What is closed with a connection."""
+    """An object that is closed with a connection."""
 
     def close(self) -> object:
         """Close it."""

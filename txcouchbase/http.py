@@ -40,7 +40,7 @@ VIEWS = "views"
 _TITLES = {MANAGEMENT: "a cluster manager", VIEWS: "the view engine"}
 CONNECT_TIMEOUT_SECONDS = 5.0
 MAX_ANSWER_BYTES = 64 * 2**20
-"""Longest answer that is collected as a whole, unlike rows of views."""
+"""Longest answer in bytes that is collected as a whole, unlike rows of views."""
 POOLED_CONNECTIONS = 32
 """Number of idle connections to one node that are kept for the next request."""
 
@@ -68,7 +68,7 @@ class _Body:
         self.length = len(body)
 
     def startProducing(self, consumer: IConsumer) -> Deferred[None]:
-        """Write it all."""
+        """Write the whole body."""
         consumer.write(self._body)
         return succeed(None)
 
@@ -190,7 +190,11 @@ class HttpService:
         if not found:
             what = _TITLES.get(service, f"the service {service!r}")
             secure = " over TLS" if client.tls else ""
-            hint = "; on couchnode, pip install 'couchgateway[views]' brings it" if service == VIEWS else ""
+            hint = (
+                "; on couchnode, install it with: pip install 'couchgateway[views]'"
+                if service == VIEWS
+                else ""
+            )
             raise error_of(exceptions.NOT_SUPPORTED, f"no node of the cluster offers {what}{secure}{hint}")
         if service == VIEWS:
             first = next(self._turns) % len(found)
@@ -200,7 +204,7 @@ class HttpService:
     def request(
         self, method: str, url: str, body: bytes | None = None, headers: dict[str, str] | None = None
     ) -> Deferred[Any]:
-        """Send one request with the credentials; fires with Twisted's response when its head is there.
+        """Send one request with the credentials; fires with Twisted's response when its head has arrived.
 
         If a persistent connection turns out to be closed, the request is sent once more, on a new one. So it
         must be safe to repeat.
@@ -335,7 +339,7 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def http_error(base: str, error: BaseException) -> CouchbaseError:
-    """Return a failed request to a node as the SDK's error."""
+    """Return the SDK's error for a failed request to a node."""
     if isinstance(error, CouchbaseError):
         return error
     causes = list(_causes(error))

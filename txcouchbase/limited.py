@@ -29,7 +29,7 @@ class TimeBudget(Protocol):
         """Return the timeout of the next operation, or of the next request over HTTP."""
 
     def level_ms(self, usual: int) -> int:
-        """Return how long the cluster may take for a durability level, in milliseconds."""
+        """Return the cluster's timeout for a durability level, in milliseconds."""
 
     def write_seconds(self, usual: float) -> float:
         """Return the timeout of a write with a durability level."""
@@ -42,7 +42,7 @@ def limited(connection: _ConnectionT, budget: TimeBudget) -> _ConnectionT:
     """Return another object for the same connection, whose operations have the timeouts of ``budget``.
 
     Nothing of the connection itself changes. Requests over HTTP (views, design documents) have the time that
-    was left when this was called. The connection stays open at least as long as the object is used.
+    was left when this function was called. The connection stays open at least as long as the object is used.
     """
     other: _ConnectionT = object.__new__(type(connection))
     members: dict[str, Any] = other.__dict__

@@ -23,9 +23,9 @@ from txcouchbase.node import NodeProtocol
 _log = Logger()
 
 MAX_BACKLOG_CALLS = 65_536
-"""Most operations that wait for one node to become reachable."""
+"""Largest number of operations that wait for one node to become reachable."""
 MAX_BACKLOG_BYTES = 64 * 2**20
-"""Most bytes of values that wait with them."""
+"""Largest total size of their values, in bytes."""
 
 FIRST_DELAY_SECONDS = 0.05
 LAST_DELAY_SECONDS = 5.0
@@ -54,7 +54,7 @@ class Backlog:
         self._bytes += len(call.value)
 
     def take(self) -> list[Call]:
-        """Return the calls still open, oldest first, and empty the queue."""
+        """Return the calls that are not over, oldest first, and empty the queue."""
         calls = [call for call in self._calls if not call.done]
         self._calls.clear()
         self._bytes = 0

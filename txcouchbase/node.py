@@ -196,7 +196,7 @@ class NodeProtocol(Protocol):
             transport.abortConnection()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """Fail operations in flight: it is unknown whether they were carried out.
+        """Fail operations in flight: it is unknown whether they were executed.
 
         At the end of the reactor, nothing is reported: no program can react to it any more.
         """

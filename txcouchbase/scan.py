@@ -13,7 +13,7 @@ __all__ = ["DeferredScan"]
 
 
 class DeferredScan(Scan):
-    """A scan whose pages come as Deferreds; in a coroutine also an asynchronous iterator of results."""
+    """A scan whose pages are Deferreds; in a coroutine also an asynchronous iterator of results."""
 
     def __init__(self, *given: Any) -> None:
         super().__init__(*given)
@@ -24,11 +24,11 @@ class DeferredScan(Scan):
         return self._run(self.page_plan()).addCallback(self.accept)
 
     def next_rows(self) -> Deferred[Any]:
-        """Get the next page as it came: keys as bytes, or :class:`couchbase.protocol.scanpages.Document`."""
+        """Get the next page unconverted: keys as bytes, or :class:`couchbase.protocol.scanpages.Document`."""
         return self._run(self.page_plan())
 
     def close(self) -> Deferred[None]:
-        """End the scan early; fires when the servers know."""
+        """End the scan early; fires when the servers have ended it, too."""
         self._ready.clear()
         self._is_left = True
         if self._scanner.is_over:

@@ -15,7 +15,7 @@ from couchbase.result import HttpResult
 __all__ = ["ScopeManager"]
 
 ENSURE_SECONDS = 10.0
-"""How long a change waits until all nodes know it."""
+"""How long a change waits until all nodes have it, in seconds."""
 
 
 class Managing(Protocol):
@@ -35,8 +35,8 @@ class ScopeManager:
     """The scopes and collections of a connection's bucket, with the connection's credentials.
 
     Each method returns a Deferred that fails with the exceptions of the method of
-    :class:`couchbase.admin.Admin` of the same name. Changes fire when all nodes know them, and at the latest
-    10 seconds after they were made.
+    :class:`couchbase.admin.Admin` of the same name. The Deferred of a change fires when all nodes have it, at
+        the latest 10 seconds after it was made.
 
     :param connection: a :class:`txcouchbase.connection.Connection`, or one for a single request.
     """

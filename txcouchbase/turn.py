@@ -19,7 +19,7 @@ from reactor.kinds import IReactor
 _Send = Callable[[Sequence[Call], float], list[Conversation]]
 
 MAX_QUEUED = 4096
-"""So many operations are sent immediately, before the turn ends."""
+"""Number of operations that are sent immediately, before the turn ends."""
 
 
 class Turn:
@@ -67,7 +67,7 @@ class Turn:
         return calls
 
     def more_for(self, size: int) -> float:
-        """Return the extra seconds, beyond :attr:`timeout`, for a value of that many bytes."""
+        """Return the seconds, in addition to :attr:`timeout`, for a value of this size in bytes."""
         return self._dispatcher.more_for(size)
 
     def set_timeout(self, seconds: float) -> None:

@@ -25,7 +25,7 @@ from txcouchbase.http import VIEWS, HttpService, abort, collect, http_error
 
 _log = Logger()
 
-# Decoded rows of so many bytes of text stay in the processor's cache until on_rows has handled them.
+# Decoded rows from this number of bytes stay in the processor's cache until on_rows has handled them.
 _PIECE_BYTES = 2**13
 _MAX_REFUSAL_BYTES = 2**20
 
@@ -214,7 +214,7 @@ class ViewStream:
         self._fail(_value(failure))
 
     def _begins_again(self, view: AsyncViewBase) -> bool:
-        """Ask the next node if this one's answer was cut before its first row."""
+        """Ask the next node if this one's answer was cut off before its first row."""
         ended = self._ended
         if ended is None or ended.check(ResponseDone, PotentialDataLoss):
             return False
@@ -230,7 +230,7 @@ class ViewStream:
             self._call(view._finished)
         else:
             error = http_error(self._base, _value(ended))
-            error.message = f"the answer was cut after {view.rows_returned} rows: {error.message}"
+            error.message = f"the answer was cut off after {view.rows_returned} rows: {error.message}"
             self._call(view._failed, error)
 
     def _set_reading(self) -> None:
