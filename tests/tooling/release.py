@@ -93,7 +93,10 @@ def make(dist: Path, key: Path | None = None, *, trial: bool = False) -> list[Pa
         sources = Path(scratch) / "sources"
         archive = subprocess.run(["git", "archive", "HEAD"], cwd=ROOT, capture_output=True, check=True).stdout
         with tarfile.open(fileobj=BytesIO(archive)) as tar:
-            tar.extractall(sources, filter="data")
+            # Filters came with Python 3.10.12 and 3.11.4; later versions warn if none is chosen.
+            if hasattr(tarfile, "data_filter"):
+                tar.extraction_filter = tarfile.data_filter
+            tar.extractall(sources)
         version = version_of(sources)
         reason = obstacle((sources / "CHANGELOG.md").read_text("utf-8"), version, trial=trial)
         if reason is not None:
