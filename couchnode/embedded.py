@@ -154,7 +154,7 @@ class EmbeddedNode(Service):
 
     @property
     def tls_connection_string(self) -> str:
-        """The same with TLS: ``couchbases://127.0.0.1:PORT[,...]``.
+        """Connection string with TLS: ``couchbases://127.0.0.1:PORT[,...]``.
 
         :raises RuntimeError: the node has no certificate.
         """
@@ -165,10 +165,10 @@ class EmbeddedNode(Service):
 
     @property
     def persistence_problem(self) -> str | None:
-        """Why changes cannot be written to disk now, with bucket and file; ``None`` if they can.
+        """The reason why changes cannot be written to disk now, with bucket and file; ``None`` if they can.
 
-        It reflects the last write, which is retried every second: a disk that has filled up since shows with
-        the next change. Unwritten changes stay in memory, and are written once there is room.
+        It reflects the last write, which is retried every second: if the disk has filled up since, this shows
+        at the next change. Unwritten changes stay in memory, and are written once there is room.
         """
         if self._cluster is None:
             return None
@@ -327,7 +327,7 @@ class EmbeddedNode(Service):
         for name, password in wanted.items():
             if name in store and not store.is_administrator(name):
                 raise StartError(f"{name!r} cannot be an administrator: that name belongs to another user")
-            # The same password again keeps its keys, so clients' caches of them stay good.
+            # The same password keeps its keys, so clients' caches of the keys stay valid.
             # An unknown name may pass with an empty password, which an administrator may not have.
             if name not in store or not (yield store.verify(name, password)):
                 yield store.add(name, password, admin=True)
@@ -347,8 +347,8 @@ class EmbeddedNode(Service):
     def _check_host(self, cluster: Cluster) -> None:
         if cluster.users.are_open and not self._open_buckets and not self._is_loopback:
             raise StartError(
-                f"--host {self._host}: a node without an administrator is open to everybody, so it listens "
-                "on loopback only: give it an administrator, or 127.0.0.1"
+                f"--host {self._host}: a node without an administrator is open to everyone, "
+                "so it listens only on loopback: give it an administrator, or 127.0.0.1"
             )
 
     @inlineCallbacks

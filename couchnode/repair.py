@@ -1,12 +1,12 @@
 """``python -m couchnode.repair DIRECTORY``: repair a data directory with damaged or lost documents.
 
 A node does not start on documents that are missing, older than its cluster.json, or damaged: it would serve
-wrong answers. The first remedy is a copy of the data directory. Without one, this makes the directory usable
-again, and reports the losses:
+wrong answers. The first remedy is a copy of the data directory. Without a copy, this program makes the
+directory usable again, and reports the losses:
 
 - a missing or empty file is created again, without documents;
-- a file older than cluster.json is accepted as it is;
-- changes that were only in a lost log are given up;
+- a file older than cluster.json is accepted unchanged;
+- changes that were only in a lost log are dropped;
 - damaged documents are moved to the table ``damaged`` of their file;
 - damaged or missing records of vbuckets are created again from the documents.
 
@@ -59,7 +59,7 @@ def main(arguments: Sequence[str]) -> int:
 def repaired(directory: DataDirectory) -> Iterator[tuple[str, bool]]:
     """Repair every store of a directory.
 
-    :returns: for each store a line about the repair, and whether a node can start on it now.
+    :returns: for each store a line about the repair, and whether a node can start with it now.
     :raises DataDirectoryError: cluster.json is missing, damaged, or cannot be written.
     """
     data = directory.load()

@@ -36,7 +36,7 @@ PutDesign = Callable[[str, str, bytes], Deferred[DesignDocument]]
 """Stores a design document: takes bucket, name and text. Fails with DesignError if it is invalid."""
 
 JSON_FLAGS = 0x02000000
-"""Item flags by which every current SDK knows a JSON document."""
+"""Item flags of JSON documents in all current SDKs."""
 
 _LINES_A_TURN = 200
 _LONGEST_LINE = 2 * MAX_VALUE_BYTES
@@ -53,7 +53,7 @@ class SampleReport(NamedTuple):
 
     :ivar stored: documents new in the bucket, including design documents.
     :ivar kept: documents that already existed, and were left unchanged.
-    :ivar rejected: bad lines.
+    :ivar rejected: number of invalid lines.
     """
 
     stored: int
@@ -96,12 +96,12 @@ def read_lines(path: Path) -> Iterator[Line]:
 def load_sample(
     cluster: Cluster, bucket: str, path: Path, put_design: PutDesign | None = None
 ) -> Generator[Deferred[Any], Any, SampleReport]:
-    """Add the documents of a file to a bucket, a few hundred a reactor turn; the file is read in threads.
+    """Add the documents of a file to a bucket, a few hundred per reactor turn; the file is read in threads.
 
     Existing documents are not changed: they may be newer than the sample. Invalid lines are logged with
     their numbers and skipped.
 
-    :param put_design: stores design documents; by default the cluster does, which does not ask whether their
+    :param put_design: stores design documents; by default the cluster stores them without checking that their
         functions compile.
     :returns: fires with the result. Fails with :class:`SampleError`.
     """
@@ -151,7 +151,7 @@ def _parse(number: int, line: bytes) -> Line:
     text = line.strip()
     if not jsontext.is_json(text):
         return Line(number, b"", b"", "not JSON")
-    # As they are written: printed again, numbers might have other digits, or be none.
+    # The text as written: serialized again, numbers might have different digits, or become invalid.
     entry = {}
     if text.startswith(b"{"):
         for name, start, end in jsontext.at_once(jsontext.members(text, 0)):
@@ -175,7 +175,7 @@ def _parse(number: int, line: bytes) -> Line:
 def _add_design(cluster: Cluster, bucket: str, line: Line, put_design: PutDesign) -> Deferred[Any]:
     """Store a design document, unless there is one of its name; fails with DesignError.
 
-    :raises StatusError: it exists, or the bucket is gone.
+    :raises StatusError: the design document exists, or the bucket is gone.
     """
     name = line.key[len(DESIGN_PREFIX) :].decode("utf-8")
     try:
@@ -187,9 +187,9 @@ def _add_design(cluster: Cluster, bucket: str, line: Line, put_design: PutDesign
 
 
 def _add(cluster: Cluster, bucket: str, line: Line) -> None:
-    """Add one document where its vbucket is active.
+    """Add one document to the node where its vbucket is active.
 
-    :raises StatusError: it exists, there is no room, or its vbucket is nowhere.
+    :raises StatusError: it exists, there is no room, or no node has its vbucket.
     """
     rows = cluster.bucket(bucket).rows
     vbid = vbucket_of(line.key, len(rows))

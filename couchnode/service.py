@@ -1,4 +1,4 @@
-"""``twistd couchnode``: its options, and the service that they make."""
+"""``twistd couchnode``: its options, and its service."""
 
 from __future__ import annotations
 
@@ -38,16 +38,16 @@ from reactor.hangup import HangUp
 from reactor.kinds import IReactor
 
 MAX_NODES = 16
-"""Most nodes in one process."""
+"""Largest number of nodes in one process."""
 
 EXPECTED_ERRORS = (StartError, DataDirectoryError, StoreError, SampleError, DefinitionError, UserError)
-"""Reasons not to start that a message explains; anything else is a fault of ours and gets a traceback."""
+"""Errors at the start that a message explains; any other error is a bug, and is logged with a traceback."""
 
 __all__ = ["EmbeddedNode", "Options", "StartError", "main", "makeService"]
 
 
 def _whole(option: str, low: int, high: int, what: str) -> Callable[[Any], int]:
-    """Return a reader of whole numbers whose complaints name the option."""
+    """Return a parser of integers whose errors name the option."""
 
     def read(text: Any) -> int:
         try:

@@ -377,6 +377,6 @@ class OpenTests(NodeCase):
         """Without an administrator no port is opened beyond this machine."""
         for host in ("0.0.0.0", "::"):
             fault = yield self.assertFailure(self.start(users=[], host=host), StartError)
-            self.assertIn(f"--host {host}: a node without an administrator is open to everybody", str(fault))
+            self.assertIn(f"--host {host}: a node without an administrator is open to everyone", str(fault))
         yield self.start(host="0.0.0.0")
         yield self.start(users=[], host="0.0.0.0", open_buckets=True)
