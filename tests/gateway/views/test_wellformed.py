@@ -92,6 +92,8 @@ class WellFormedTests(GatewayTestCase):
     """One node, and several whose rows are merged."""
 
     timeout = 600
+    # The client that stored the documents is idle for all of the test, and its end would be logged.
+    options: dict[str, Any] = {"ephemeral": True, "idle-seconds": "600"}
 
     @inlineCallbacks
     def load(self) -> Any:
@@ -181,4 +183,4 @@ class WellFormedTests(GatewayTestCase):
 class MergedTests(WellFormedTests):
     """Three nodes."""
 
-    options = {"ephemeral": True, "nodes": "3"}
+    options = {**WellFormedTests.options, "nodes": "3"}
