@@ -32,7 +32,7 @@ LIMITS = {
     "origin": (82, 1610),
     "access log": (128, 2080),
     "access log, combined": (109, 1825),
-    "access log, extended": (125, 1985),
+    "access log, extended": (125, 2015),
     "404 of a document": (84, 1520),
     "404 of a route": (54, 905),
     "400": (51, 855),

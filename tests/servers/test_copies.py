@@ -151,7 +151,7 @@ class CopiesMixin:
         """A missing permission is not reported as a wrong password."""
         self.node.script = lambda peer, frame: peer.answer(frame, Status.EACCESS)
         error = self.failure(AuthError, self.cb.get, "k")
-        self.assertIn("the user may not do this; the server answered EACCESS", str(error))
+        self.assertIn("the user lacks the permission; the server answered EACCESS", str(error))
 
     def test_no_disk(self):
         """Persistence asked of a bucket without a disk is refused before anything is sent."""
