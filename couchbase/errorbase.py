@@ -34,9 +34,11 @@ class CouchbaseError(Exception):
         name of the operation that failed (``"get"``, ``"set"`` ...), ``None`` outside of one.
     ``ambiguous``
         true if a mutation was sent and it is unknown whether the server executed it, or if it was executed
-    but the wait for its copies failed. Repeat such an operation only if executing it twice does no harm.
-    ``context`` the server's own message about the failure, if it sent one. ``path``, ``path_index`` the path
-    of a sub-document operation that failed, and which of its specs it was, from 0.
+        but the wait for its copies failed. Repeat such an operation only if executing it twice does no harm.
+    ``context``
+        the server's own message about the failure, if it sent one.
+    ``path``, ``path_index``
+        the path of a sub-document operation that failed, and which of its specs it was, from 0.
     """
 
     __module__ = _PUBLIC

@@ -36,7 +36,7 @@ class ScopeManager:
 
     Each method returns a Deferred that fails with the exceptions of the method of
     :class:`couchbase.admin.Admin` of the same name. The Deferred of a change fires when all nodes have it, at
-        the latest 10 seconds after it was made.
+    the latest 10 seconds after it was made.
 
     :param connection: a :class:`txcouchbase.connection.Connection`, or one for a single request.
     """

@@ -29,7 +29,7 @@ class Ask(NamedTuple):
 
     ``questions`` are ``(server index, opcode, keywords)``. An answer is the response
     :class:`couchbase.protocol.frames.Frame`, or ``None`` if the node could not be asked or did not answer:
-        one lost node must not fail the whole round.
+    one lost node must not fail the whole round.
     """
 
     questions: Sequence[tuple[int, int, dict[str, Any]]]

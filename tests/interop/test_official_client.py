@@ -29,9 +29,9 @@ Table = dict[str, Any]
 def interpreter() -> Path | None:
     """Return the Python that has the official client, ``None`` if there is none.
 
-    It is the one that ``COUCHGATEWAY_INTEROP_PYTHON`` names, or that of ``.venv-interop``.
+    It is the one that ``INTEROP_PYTHON`` names, or that of ``.venv-interop``.
     """
-    named = os.environ.get("COUCHGATEWAY_INTEROP_PYTHON")
+    named = os.environ.get("INTEROP_PYTHON")
     path = Path(named) if named else ROOT / ".venv-interop" / "bin" / "python"
     return path if path.exists() else None
 
