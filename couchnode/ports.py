@@ -20,13 +20,13 @@ from couchnode.data.bucket import NodeBucket
 class Users(Protocol):
     """Who may authenticate.
 
-    :ivar on_change: called after users, or what they may do, changed.
+    :ivar on_change: called after a change of users or of their rights.
     """
 
     on_change: list[Callable[[], None]]
 
     def __contains__(self, user: object) -> bool:
-        """Return whether there is a user of that name."""
+        """Return whether a user of that name exists."""
 
     def scram_credential(self, mechanism: str, user: str) -> ScramCredential | None:
         """Return the stored keys of the user's password; ``None`` for an unknown user."""
@@ -41,7 +41,7 @@ class Users(Protocol):
 class ClusterView(Protocol):
     """A cluster: the interface to its nodes and the connections to them.
 
-    :ivar on_config_change: called with a bucket's name after its configuration changed, or it was deleted.
+    :ivar on_config_change: called with a bucket's name after a change of its configuration or its deletion.
     :ivar version: the server's version, for clients.
     """
 
@@ -54,7 +54,7 @@ class ClusterView(Protocol):
 
     @property
     def clock(self) -> IReactorTime:
-        """Return the source of timers and of time."""
+        """Return the clock, which gives the time and makes timers."""
 
     @property
     def unauthenticated_bucket(self) -> str | None:
@@ -64,10 +64,10 @@ class ClusterView(Protocol):
         """Return what that user may do; ``None`` for a connection without credentials."""
 
     def config_bytes(self, bucket: str | None, node: NodeView) -> bytes:
-        """Return the configuration as JSON; of the cluster, without a bucket, for ``None``."""
+        """Return the configuration of a bucket as JSON; for ``None``, that of the cluster."""
 
     def config_revision(self, bucket: str | None) -> tuple[int, int]:
-        """Return (epoch, revision) of that configuration."""
+        """Return (epoch, revision) of the same configuration."""
 
 
 class NodeView(Protocol):
@@ -75,8 +75,8 @@ class NodeView(Protocol):
 
     :ivar buckets: bucket name -> the data of that bucket on this node.
     :ivar index: the node's place in the cluster.
-    :ivar open_connections: open connections to the key-value port, counted by its server, like the next.
-    :ivar total_connections: those that were opened since the start.
+    :ivar open_connections: open connections to the key-value port; its server counts them.
+    :ivar total_connections: connections to that port since the start; its server counts them.
     """
 
     buckets: dict[str, NodeBucket]

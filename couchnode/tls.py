@@ -1,4 +1,4 @@
-"""TLS on the ports of a node: its certificate, and who a client's certificate stands for."""
+"""TLS on the ports of a node: its certificate, and the users of clients' certificates."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from reactor.tls.contexts import reason_of, server_context
 from reactor.tls.layer import peer_certificate
 
 MAX_FILE_BYTES = 2**20
-"""Longest file of certificates or of a key."""
+"""Largest certificate file or key file, in bytes."""
 
 _PATHS = ("subject.cn", "san.uri", "san.dnsname", "san.email")
 _BEGINNING = b"-----BEGIN CERTIFICATE-----"
@@ -22,14 +22,14 @@ _END = b"-----END CERTIFICATE-----"
 
 
 class TlsError(Exception):
-    """A file of certificates cannot be used; the text names the option and the file, and says why."""
+    """A certificate file cannot be used; the text names the option, the file and the reason."""
 
 
 class UserRule(NamedTuple):
     """How to find a user's name in a client's certificate.
 
     :ivar path: ``subject.cn``, ``san.uri``, ``san.dnsname`` or ``san.email``.
-    :ivar prefix: only a name that begins with this counts, without it.
+    :ivar prefix: a name counts only if it begins with this prefix, which is removed.
     :ivar delimiter: the name ends before the first of these characters.
     """
 
@@ -41,7 +41,7 @@ class UserRule(NamedTuple):
     def parse(cls, text: str) -> UserRule:
         """Read ``PATH[,PREFIX[,DELIMITER]]``.
 
-        :raises ValueError: it is something else.
+        :raises ValueError: the text has another form.
         """
         path, _, rest = text.partition(",")
         if path not in _PATHS:
@@ -65,7 +65,7 @@ BY_COMMON_NAME = (UserRule("subject.cn"),)
 class NodeTls:
     """The certificate of a node, and the clients' certificates that it accepts, from PEM files.
 
-    :param certificate: file of the node's certificate, and its chain behind it.
+    :param certificate: file of the node's certificate, followed by its chain.
     :param key: file of its private key.
     :param client_ca: file of the authorities whose certificates clients may present in place of a password;
         ``None``: clients present none.
@@ -132,7 +132,7 @@ class NodeTls:
     def user_of(self, transport: Any) -> str | None:
         """Return the name of the user whose certificate the peer has presented; ``None`` without one.
 
-        An empty string is a certificate in which no rule finds a name. A transport without TLS has none.
+        The name is empty if no rule finds one in the certificate. A transport without TLS has no certificate.
         """
         certificate = peer_certificate(transport)
         if certificate is None:
@@ -145,9 +145,9 @@ class NodeTls:
 
 
 def _check_certificates(path: Path, option: str) -> None:
-    """Check that a PEM file has certificates, one at least, and nothing else under that name.
+    """Check that a PEM file has at least one certificate, and that all its certificates are valid.
 
-    :raises TlsError: it cannot be read, has none, or an invalid one.
+    :raises TlsError: the file cannot be read, or has no certificate, or an invalid one.
     """
     data = _read(path, option)
     found = data.split(_BEGINNING)[1:]
@@ -183,7 +183,7 @@ def _read(path: Path, option: str) -> bytes:
 
 
 def _texts(certificate: x509.Certificate, path: str) -> list[str]:
-    """Return what a certificate has in one of its parts."""
+    """Return the names in one part of a certificate."""
     if path == "subject.cn":
         names = certificate.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
         return [str(name.value) for name in names]

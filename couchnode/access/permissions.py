@@ -1,11 +1,11 @@
 """Permissions, as the cluster manager writes them: ``cluster.bucket[b].settings!read``.
 
 A permission is an operation on an object. Objects form a tree: ``cluster.bucket[b].data`` lies below
-``cluster.bucket[b]``. A role is an ordered list of patterns; the first whose object is the asked one, or lies
-above it, decides about the operation (management-rest reference, section 6.1).
+``cluster.bucket[b]``. A role is an ordered list of patterns; the first whose object is the requested one, or
+lies above it, decides about the operation (management-rest reference, section 6.1).
 
-A bucket, a scope and a collection are the same kind of vertex, with one, two or three parameters. In an
-asked object the parameter ``.`` means "any one of them" and ``*`` "all of them".
+A bucket, a scope and a collection are the same kind of vertex, with one, two or three parameters. In a
+requested object the parameter ``.`` means "any one of them" and ``*`` "all of them".
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from functools import lru_cache
 from typing import NamedTuple
 
 ANY = "."
-"""A parameter: of a pattern, each name; of an asked object, any one name."""
+"""A parameter: of a pattern, each name; of a requested object, any one name."""
 
 ALL = "*"
-"""A parameter of an asked object: all names at once. Only the pattern :data:`ANY` covers it."""
+"""A parameter of a requested object: all names at once. Only the pattern :data:`ANY` covers it."""
 
 MAX_PERMISSION_LENGTH = 2000
 """Longest text of one permission, in characters."""
@@ -29,11 +29,11 @@ _OPERATION = re.compile(r"[a-z][a-z0-9_]*\Z")
 
 Vertex = tuple[str, tuple[str, ...]]
 """A vertex of the tree: its name and its parameters. A bucket and a scope are a ``collection`` whose missing
-parameters are :data:`ALL` in an asked object, and :data:`ANY` in a pattern."""
+parameters are :data:`ALL` in a requested object, and :data:`ANY` in a pattern."""
 
 
 class PermissionSyntaxError(ValueError):
-    """A text is no permission; the exception's text is that text."""
+    """A text is not a permission; the exception's text is that text."""
 
 
 class Permission(NamedTuple):

@@ -77,7 +77,7 @@ _OF_COLLECTION = {
 """Privilege -> the permission that it comes from, below a collection."""
 
 COLLECTION_PRIVILEGES = sum(_OF_COLLECTION)
-"""Those that there are on single collections. Without any of them a collection is not shown to exist."""
+"""The privileges on single collections. A collection is hidden from users who have none of them on it."""
 
 _OF_BUCKET = {
     DCP_PRODUCER: parse_permission("cluster.data.dcp!read"),
@@ -107,8 +107,8 @@ class Collections(NamedTuple):
 class BucketRights(NamedTuple):
     """The privileges on one bucket.
 
-    :ivar mask: those on all of it.
-    :ivar scopes: name of a scope -> what it adds; only for scopes that roles name.
+    :ivar mask: the privileges on the whole bucket.
+    :ivar scopes: name of a scope -> the privileges that it adds; only for scopes that roles name.
     """
 
     mask: int
@@ -133,7 +133,7 @@ class BucketRights(NamedTuple):
         return mask
 
     def anywhere(self) -> int:
-        """Return every privilege that there is on some collection."""
+        """Return the privileges that the user has on at least one collection."""
         mask = self.mask
         for scope in self.scopes:
             mask |= self.on_scope(scope)
@@ -141,7 +141,7 @@ class BucketRights(NamedTuple):
 
 
 class Rights:
-    """Everything that one user may do. Immutable; cached parts are worked out when they are asked for.
+    """Everything that one user may do. Immutable; parts are computed and cached on first use.
 
     :param roles: the user's own, and those of the user's groups.
     :ivar roles: each role once.
@@ -159,8 +159,8 @@ class Rights:
     def allow(self, permission: Permission | str) -> bool:
         """Return whether the user has a permission.
 
-        :param permission: also as text.
-        :raises PermissionSyntaxError: the text is none.
+        :param permission: a permission, or its text.
+        :raises PermissionSyntaxError: the text is not a permission.
         """
         if isinstance(permission, str):
             permission = parse_permission(permission)
@@ -176,12 +176,12 @@ class Rights:
         return self._global
 
     def on_bucket(self, name: str) -> BucketRights:
-        """Return the privileges on a bucket, which need not exist; those are nothing beside privileges that
-        belong to no bucket."""
+        """Return the privileges on a bucket, which need not exist, without privileges that belong to no
+        bucket."""
         known = self._buckets.get(name)
         if known is None:
             if len(self._buckets) >= MAX_REMEMBERED:
-                # Clients may make names up.
+                # Clients may send any number of made-up names.
                 self._buckets.clear()
             known = self._buckets[name] = self._on_bucket(name)
         return known

@@ -27,7 +27,7 @@ _ROLE = re.compile(r"([A-Za-z_0-9]+)(?:\[([^\[\]]*)\])?\Z")
 
 
 class RoleError(ValueError):
-    """Texts that name no roles.
+    """Some texts are not roles.
 
     :ivar roles: those texts, as they were given.
     """
@@ -62,7 +62,7 @@ class Role(NamedTuple):
 
     @property
     def json(self) -> dict[str, str]:
-        """The members by which clients know it."""
+        """The members that identify the role to clients."""
         return {"role": self.name, **dict(zip(PARAMETERS, self.parameters, strict=False))}
 
     @property
@@ -72,8 +72,8 @@ class Role(NamedTuple):
 
     @property
     def concerns_security(self) -> bool:
-        """Whether it allows more on users or security than to read them: only users who may do that, too,
-        give and take it."""
+        """Whether it allows more than reading on users or security. Only users who may do the same may grant
+        and revoke it."""
         return any(is_allowed(permission, self.patterns) for permission in _SECURITY)
 
     def is_within(self, bucket: str, scope: str | None = None, collection: str | None = None) -> bool:
@@ -114,9 +114,9 @@ def parse_roles(text: str, exists: Mapping[str, Mapping[str, Iterable[str]]]) ->
 
 
 def stored_role(text: str) -> Role:
-    """Read a role that was stored; what it names may be gone.
+    """Read a stored role; what it names may no longer exist.
 
-    :raises RoleError: it is no role.
+    :raises RoleError: the text is not a role.
     """
     role = _parse(text)
     if role is None:

@@ -22,7 +22,7 @@ from couchnode.tls import NodeTls
 _SLASHES = re.compile(rb"//+")
 
 _FOR_ALL = frozenset({b"/whoami", b"/pools/default/certificate"})
-"""The one path that answers callers without credentials: it says that they have none."""
+"""The path that describes the caller; callers without credentials get an answer too."""
 
 IMPERSONATE = "cluster.admin.security.admin!impersonate"
 
@@ -88,14 +88,14 @@ class Leaf:
 
 @implementer(IResource)
 class Gate(Leaf):
-    """Stands before every resource of one node.
+    """The gate before all resources of one node.
 
-    In a closed cluster a request without credentials gets 401 here, for any path but two, existing or not; so
-    no resource can forget the check. A path that is not UTF-8 gets 400. Empty segments of a path are ignored
-    (``//pools/default/`` is ``/pools/default``), as on Couchbase Server.
+    In a closed cluster a request without credentials gets 401 here, for every path but two, whether it
+    exists or not; so no resource can forget the check. A path that is not UTF-8 gets 400. Empty segments of
+    a path are ignored (``//pools/default/`` is ``/pools/default``), as on Couchbase Server.
 
-    A client with a certificate is the user that ``tls`` finds in it, whatever its headers say; if there is no
-    such user, it gets 401.
+    A client with a certificate acts as the user that ``tls`` finds in it, whatever its headers say; if that
+    user does not exist, the client gets 401.
 
     :param inner: serves all other requests; a leaf, which checks the caller's rights (:class:`Access`).
     """
@@ -111,7 +111,7 @@ class Gate(Leaf):
         refusal = self._refusal(request)
         if refusal is not None:
             return refusal.send(request)
-        # This is what the router reads: segments, decoded.
+        # The router reads these decoded segments.
         request.postpath = [segment for segment in request.postpath or () if segment] or [b""]
         return self._inner.render(request)
 
@@ -140,8 +140,9 @@ class Access:
     async def caller(self, request: Request) -> str | None:
         """Return the user whose credentials came with the request, ``None`` without credentials.
 
-        A stranger (:meth:`UserStore.is_stranger`) counts as none. Wrong credentials are refused with 401,
-        even for resources that need none. An administrator may name another user, who is returned then.
+        For a stranger (:meth:`UserStore.is_stranger`) this is ``None``, too. Wrong credentials are refused
+        with 401, even for resources that need none. If a caller with the right to impersonate names another
+        user, that user is returned.
         """
         user = await self._authenticated(request)
         named = request.getHeader(b"cb-on-behalf-of")
@@ -232,7 +233,7 @@ class Access:
             raise not_found()
         wanted = request.args.get(b"bucket_uuid", [None])[0]
         if wanted is not None and wanted != self._cluster.buckets[name].uuid.encode():
-            # The client means a bucket that was deleted, and created again since.
+            # The client refers to an earlier bucket of this name, which was deleted.
             raise HTTPError(404, b"Bucket uuid does not match the requested.")
         return user
 

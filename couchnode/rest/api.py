@@ -62,7 +62,7 @@ class RestApi(Scopes, UserManagement, CredentialChecks, BackupResources):
     def site(self, tls: NodeTls | None = None) -> RestSite:
         """Return a factory that serves these resources.
 
-        :param tls: says who a client with a certificate is.
+        :param tls: finds the user of a client's certificate.
         """
         self.tls = tls
         resource: IResource = self.app.resource()
@@ -84,13 +84,13 @@ class RestApi(Scopes, UserManagement, CredentialChecks, BackupResources):
 
     @app.route("/", methods=["GET"])
     async def root(self, request: Request) -> bytes:
-        """Answer clients that only check whether the node is there."""
+        """Answer clients that only check whether the node responds."""
         await self._access.caller(request)
         return json_answer(request, {"implementationVersion": self._cluster.version, "pools": "/pools"})
 
     @app.route("/pools", methods=["GET"])
     async def pools(self, request: Request) -> bytes:
-        """Return our version, and whether the caller may administer us."""
+        """Give the node's version, and whether the caller may administer the node."""
         user = await self._access.caller(request)
         admin = self._cluster.users.is_admin(user)
         return json_answer(request, config.pools(self._cluster.uuid, self._cluster.version, admin))
@@ -98,13 +98,13 @@ class RestApi(Scopes, UserManagement, CredentialChecks, BackupResources):
     @app.route(POOL, methods=["GET"])
     @app.route("/pools/nodes", methods=["GET"])
     async def pool(self, request: Request) -> bytes:
-        """Give the cluster at a glance."""
+        """Give an overview of the cluster."""
         user = await self._access.member(request)
         return plain_answer(request, self._pool(request, user))
 
     @app.route("/poolsStreaming/default", methods=["GET"])
     async def pool_stream(self, request: Request) -> None:
-        """Give the cluster at a glance, again after every change."""
+        """Give an overview of the cluster, again after every change."""
         user = await self._access.member(request)
         host = request.getHost().host
         await self._stream(request, None, ("pool", user, host), lambda: self._pool(request, user))
@@ -130,7 +130,7 @@ class RestApi(Scopes, UserManagement, CredentialChecks, BackupResources):
 
     @app.route("/settings/viewUpdateDaemon", methods=["POST"])
     async def set_view_update_daemon(self, request: Request) -> bytes:
-        """Change the settings of automatic view updates; they hold until the node stops."""
+        """Change the settings of automatic view updates; the change lasts until the node stops."""
         await self._access.permit(request, "cluster.settings.indexes!write")
         views = self._views
         if views is None:
@@ -193,7 +193,7 @@ class RestApi(Scopes, UserManagement, CredentialChecks, BackupResources):
 
     @app.route(f"{BUCKETS}/<bucket>/stats", methods=["GET"])
     async def bucket_stats(self, request: Request, bucket: str) -> bytes:
-        """Give the statistics of the bucket as they are now; no history is kept, so there is one sample."""
+        """Give the present statistics of the bucket: one sample, since no history is kept."""
         await self._access.bucket(request, bucket, "stats!read")
         return json_answer(request, {"op": self._samples(bucket), "hot_keys": []})
 
@@ -220,7 +220,7 @@ class RestApi(Scopes, UserManagement, CredentialChecks, BackupResources):
 
     @app.route(BUCKETS, methods=["POST"])
     async def create_bucket(self, request: Request) -> bytes:
-        """Create a bucket; answers when it takes documents."""
+        """Create a bucket; the answer comes when the bucket accepts documents."""
         await self._access.permit(request, "cluster.buckets!create")
         definition, password = read_new_bucket(read_form(request), len(self._cluster.nodes))
         if _is_trial(request):
@@ -272,7 +272,7 @@ class RestApi(Scopes, UserManagement, CredentialChecks, BackupResources):
 
     @app.handle_errors(NoSuchBucket)
     def no_such_bucket(self, request: IRequest, failure: Failure) -> bytes:
-        """Answer that the bucket was deleted, or never existed."""
+        """Answer that the bucket does not exist, or no longer exists."""
         return self.refused(request, Failure(not_found()))
 
     @app.handle_errors(FlushDisabled)
@@ -304,7 +304,7 @@ class RestApi(Scopes, UserManagement, CredentialChecks, BackupResources):
         return self.refused(request, Failure(HTTPError.of_json(500, [f"Internal server error: {text}"])))
 
     async def _not_routed(self, request: Any, error: Any) -> bytes:
-        """Answer a request that no route takes; wrong credentials are refused first, as everywhere."""
+        """Answer a request that matches no route; wrong credentials are refused first, as everywhere."""
         try:
             await self._access.caller(request)
         except HTTPError as refusal:
@@ -368,7 +368,7 @@ class RestApi(Scopes, UserManagement, CredentialChecks, BackupResources):
     ) -> Deferred[None]:
         """Stream a document that depends on one bucket (``None``: on anything).
 
-        :param key: the same for streams whose documents are the same.
+        :param key: equal for streams that send equal documents.
         """
 
         def current() -> bytes | None:
@@ -389,7 +389,7 @@ class RestApi(Scopes, UserManagement, CredentialChecks, BackupResources):
         self._streams.pop(stream, None)
 
     def _changed(self, bucket: str) -> None:
-        # A verbose document counts the items of every vbucket: once for a change, not for each stream.
+        # A verbose document counts the items of every vbucket, so it is made once per change, not per stream.
         self._shared = {}
         try:
             for stream, followed in list(self._streams.items()):
@@ -400,5 +400,5 @@ class RestApi(Scopes, UserManagement, CredentialChecks, BackupResources):
 
 
 def _is_trial(request: Request) -> bool:
-    """Return whether the request only asks whether it would be accepted."""
+    """Return whether the request is only to be validated, not carried out."""
     return request.args.get(b"just_validate") == [b"1"]

@@ -1,4 +1,4 @@
-"""Backups over HTTP. Couchbase Server has no resource like these: its backups are made by a program."""
+"""Backups over HTTP. Couchbase Server has no such resources: a program makes its backups."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class BackupResources(ClusterSettings):
 
     @app.route(PATH, methods=["POST"])
     async def make_backup(self, request: Request) -> bytes:
-        """Make one: form fields ``name`` and ``keep``; answers when it is complete."""
+        """Make a backup (fields ``name``, ``keep``); the answer comes when it is complete."""
         await self._access.permit(request, _RIGHT)
         form = read_form(request)
         errors = {name: "Unsupported key" for name in form if name not in ("name", "keep")}
@@ -52,7 +52,7 @@ class BackupResources(ClusterSettings):
 
     @app.route(f"{PATH}/<name>", methods=["DELETE"])
     async def remove_backup(self, request: Request, name: str) -> bytes:
-        """Delete one."""
+        """Delete a backup."""
         await self._access.permit(request, _RIGHT)
         try:
             await self._cluster.backups.remove(name)

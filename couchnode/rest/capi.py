@@ -62,7 +62,7 @@ class _ViewInterface:
         self._log = SparseLog(Logger(namespace=__name__), cluster.clock.seconds)
 
     def render(self, request: Request, match: re.Match[bytes]) -> Any:
-        # It was checked before that the path is UTF-8.
+        # An earlier check has ensured that the path is UTF-8.
         bucket, design, view = [
             None if part is None else unquote(part.decode("ascii"), errors="strict")
             for part in match.groups()
@@ -213,7 +213,7 @@ class _RowStream:
         self._done: Deferred[None] = Deferred(self._cancelled)
 
     def start(self) -> Deferred[None]:
-        """Begin; fires when the answer is complete, or was cut off. Cancel it when the client is gone."""
+        """Begin; fires when the answer is complete or was cut off. Cancel it when the client disconnects."""
         self._request.registerProducer(self, True)
         self._connection.receive(self._take)
         return self._done

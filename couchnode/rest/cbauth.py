@@ -2,8 +2,8 @@
 reference, section 10): they ask the node about their users' credentials, and learn when the answers are
 outdated.
 
-A service keeps one connection open, begun by an HTTP request with the method RPCCONNECT. From then on the
-node is the caller: each line is a JSON-RPC request, and the service answers each with a line.
+A service opens a connection with an HTTP request whose method is RPCCONNECT, and keeps it open. From then on
+the node sends JSON-RPC requests, one per line, and the service answers each of them with one line.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class Services(Leaf):
         return NOT_DONE_YET
 
     def close(self) -> None:
-        """Close all connections, and listen to no more changes."""
+        """Close all connections, and stop listening for changes."""
         for connection in list(self._open.values()):
             connection.close()
 
@@ -100,7 +100,7 @@ class Services(Leaf):
         connection.on_end = lambda: self._forget(label, connection)
         self._open[label] = connection
         transport = channel.transport
-        # The wrapper of the connection gets another protocol; the one for HTTP is done with it.
+        # The connection's wrapper gets another protocol in place of the one for HTTP.
         channel.setTimeout(None)
         transport.unregisterProducer()
         transport.wrappedProtocol = connection
@@ -143,13 +143,13 @@ class Services(Leaf):
 
 
 class CredentialChecks(Membership):
-    """The resources of one node with which services ask about users."""
+    """The resources of one node that answer services' questions about users."""
 
     app = Membership.app
 
     @app.route("/_cbauth", methods=["POST"])
     async def authenticate(self, request: Request) -> bytes:
-        """Say whose credentials the request has; a service passes on those that it was given."""
+        """Give the user whose credentials the request has; a service forwards those of its own caller."""
         user = await self._access.caller(request)
         if user is None:
             raise unauthorized()
@@ -206,7 +206,7 @@ class CredentialChecks(Membership):
 class ServiceConnection(Protocol):
     """The connection of one service.
 
-    :param parameters: what the service has to know now.
+    :param parameters: returns the versions that the service must know now.
     :param heartbeat: seconds between heartbeats; 0 for none.
     :ivar on_end: called when the connection is gone.
     """
@@ -257,7 +257,7 @@ class ServiceConnection(Protocol):
         cast(Any, self.transport).abortConnection()
 
     def _take(self, line: bytes) -> bool:
-        """Take an answer; return whether it is one, and no failure."""
+        """Take an answer; return whether it is valid and reports success."""
         try:
             answer = json.loads(line)
             timer = self._waiting.pop(answer["id"])
@@ -267,7 +267,7 @@ class ServiceConnection(Protocol):
         return not answer.get("error") and answer.get("result") in (None, True)
 
     def _changed(self) -> None:
-        """Tell the service soon: several changes of one moment are one for it."""
+        """Notify the service in the next reactor turn, once for all changes of this turn."""
         if self._change is None:
             self._change = self._cluster.clock.callLater(0, self._update)
 

@@ -1,7 +1,7 @@
-"""The HTTP server under the REST interface: limits, and an orderly end.
+"""The HTTP server under the REST interface: limits, and an orderly shutdown.
 
-A request's head is bounded by Twisted (16 KiB, 500 headers), its body here, the number of connections too; an
-idle connection is dropped.
+Twisted limits a request's head (16 KiB, 500 headers). This module limits its body and the number of
+connections, and drops idle connections.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ MAX_BODY_BYTES = 4 * 1024 * 1024
 """Longest request body: design documents, and the keys of a view query; everything else is a short form."""
 
 MAX_CONNECTIONS = 1000
-"""Connections on one REST port, open streams included; more are closed as they come."""
+"""Most connections on one REST port, open streams included; further ones are closed at once."""
 
 IDLE_SECONDS = 60
 """How long a connection may stay silent while a request is expected."""
@@ -31,7 +31,7 @@ class LimitedRequest(Request):
     """A request whose body is refused, with 413, before it is longer than :data:`MAX_BODY_BYTES`."""
 
     certificate_user: str | None = None
-    """The user whose TLS certificate the client has presented; the gate finds out."""
+    """The user of the TLS certificate that the client has presented; the gate sets it."""
 
     _received = 0
     _refused = False
@@ -43,7 +43,7 @@ class LimitedRequest(Request):
             self._refuse()
 
     def handleContentChunk(self, data: bytes) -> None:
-        """Refuse a body that turns out too long."""
+        """Refuse a body whose length exceeds the limit."""
         self._received += len(data)
         if self._received > MAX_BODY_BYTES:
             self._refuse()
@@ -56,7 +56,7 @@ class LimitedRequest(Request):
             super().requestReceived(command, path, version)
 
     def getRequestHostname(self) -> bytes:
-        """Return a fixed name for the router, which fails on some; nothing here depends on ``Host``."""
+        """Return a fixed name, since some make the router fail; nothing here depends on ``Host``."""
         return b"localhost"
 
     def _refuse(self) -> None:
@@ -78,7 +78,7 @@ class _QuietSite(Site):
 
 
 class RestSite(WrappingFactory):
-    """The factory for one REST port: serves ``resource``, and knows its connections.
+    """The factory for one REST port: serves ``resource``, and keeps track of its connections.
 
     :param clock: for time limits.
     """
@@ -94,7 +94,7 @@ class RestSite(WrappingFactory):
         self._deadline: IDelayedCall | None = None
 
     def logPrefix(self) -> str:
-        """Twisted: say whose port it is that is opened."""
+        """Twisted: return the name of the port's owner, for the log."""
         return "couchnode REST"
 
     def buildProtocol(self, addr: IAddress | None) -> Any:
@@ -104,7 +104,7 @@ class RestSite(WrappingFactory):
         return super().buildProtocol(addr)
 
     def registerProtocol(self, p: ProtocolWrapper) -> None:
-        """Make the system detect vanished clients, for which streams would otherwise wait forever."""
+        """Enable TCP keep-alive, since streams would otherwise wait forever for vanished clients."""
         super().registerProtocol(p)
         keep_alive: Any = getattr(p.transport, "setTcpKeepAlive", None)
         if keep_alive is not None:

@@ -1,5 +1,5 @@
-"""The nodes of the cluster, and what the cluster is doing, as administration tools and consistency checks of
-clients ask for them."""
+"""The nodes and the tasks of the cluster over HTTP, for administration tools and for consistency checks of
+clients."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ POOL = "/pools/default"
 class Membership:
     """The resources of one node about the nodes.
 
-    :param access: who may see what.
+    :param access: checks the rights of callers.
     """
 
     app = Klein()
@@ -51,7 +51,7 @@ class Membership:
 
     @app.route("/nodes/<name>", methods=["GET"])
     async def node(self, request: Request, name: str) -> bytes:
-        """Give one node: ``self``, or the node whose ``otpNode`` that is."""
+        """Give one node: ``self``, or the node with that ``otpNode``."""
         await self._access.permit(request, "cluster.nodes!read")
         for node in self._nodes(request):
             if name == node["otpNode"] or (name == "self" and node.get("thisNode")):
@@ -75,7 +75,7 @@ class Membership:
 
     @app.route(f"{POOL}/tasks", methods=["GET"])
     async def tasks(self, request: Request) -> bytes:
-        """List what the cluster is doing: no rebalance, as nodes neither come nor go."""
+        """List the cluster's tasks: no rebalance, since nodes are neither added nor removed."""
         await self._access.permit(request, "cluster.tasks!read")
         return json_answer(
             request,

@@ -71,7 +71,7 @@ class Scopes(Membership):
 
     @app.route(SCOPES, methods=["PUT"])
     async def replace_scopes(self, request: Request, bucket: str) -> bytes:
-        """Have the scopes and collections of a JSON document, and no others."""
+        """Replace all scopes and collections with those of a JSON document."""
         await self._access.bucket(request, bucket, "collections!write")
         assert request.content is not None
         wanted = read_manifest(request.content.read(), with_history=self._keeps_history(bucket))
@@ -150,7 +150,7 @@ class Scopes(Membership):
         errors = _unsupported(form, "timeout", "nodes")
         milliseconds = _read_integer(form, "timeout", (0, MAX_WAIT_MS), errors)
         names = [name for name in form.get("nodes", "").split(",") if name]
-        # The host may be any of a node that listens on all interfaces.
+        # A node that listens on all interfaces may be named by any host.
         addresses = [node.address for node in self._cluster.nodes]
         ports = {str(port) for one in addresses for port in (one.rest_port, one.rest_tls_port)}
         strangers = [name for name in names if name.rpartition(":")[2] not in ports]
@@ -176,7 +176,7 @@ class Scopes(Membership):
     # ---- inside ----------------------------------------------------------------------------------
 
     def _keeps_history(self, bucket: str) -> bool:
-        """Return whether a bucket may be asked to keep history: those of magma may."""
+        """Return whether a bucket can be set to keep history; only those of magma can."""
         return self._cluster.bucket(bucket).definition.storage_backend == "magma"
 
     def _read_history(self, bucket: str, form: dict[str, str], errors: dict[str, str]) -> bool | None:
@@ -225,7 +225,7 @@ def read_manifest(text: bytes, *, with_history: bool = False) -> dict[str, list[
     """Read the body that replaces all scopes and collections.
 
     :param with_history: whether collections may keep history.
-    :raises ManifestError: it is not of its form; the text says where.
+    :raises ManifestError: the body has another form; the text names the place.
     """
     try:
         document = read_json(text)
@@ -244,7 +244,7 @@ def read_manifest(text: bytes, *, with_history: bool = False) -> dict[str, list[
         if name in wanted:
             raise ManifestError({"scopes": "Contains duplicate name"})
         count += len(collections)
-        # Each change copies its scope, so more than there may be are not tried one after the other.
+        # Each change copies its scope, so too many of them are refused before the first is made.
         check_numbers(len(scopes), count)
         wanted[name] = [_wanted_collection(one, with_history) for one in collections]
     return wanted
@@ -264,8 +264,8 @@ def _wanted_collection(document: Any, with_history: bool) -> WantedCollection:
 
 
 def _members(document: Any, what: str, known: tuple[str, ...]) -> tuple[str, dict[str, Any]]:
-    """Return the name and the members of one scope or collection of a document; ``uid`` is not looked at, as
-    clients may send what they have read."""
+    """Return the name and the members of one scope or collection of a document; ``uid`` is ignored, since
+    clients may send back what they have read."""
     if not isinstance(document, dict) or not isinstance(document.get("name"), str):
         raise ManifestError({what: "each must be an object with a name"})
     strange = [name for name in document if name not in (*known, "uid")]

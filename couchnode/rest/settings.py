@@ -1,4 +1,4 @@
-"""Settings of the cluster over HTTP: its name, and what clients need to know of its certificates."""
+"""Settings of the cluster over HTTP: its name, and the certificate settings that clients read."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class ClusterSettings(Membership):
 
     @app.route("/settings/clientCertAuth", methods=["POST"])
     async def change_client_certificates(self, request: Request) -> bytes:
-        """Refuse: they are options of the node."""
+        """Refuse: these settings are options of the node."""
         await self._access.permit(request, "cluster.admin.security!write")
         raise _refused({"_": _BY_OPTIONS})
 

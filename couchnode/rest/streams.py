@@ -11,7 +11,7 @@ from twisted.web.server import Request
 from zope.interface import implementer
 
 SEPARATOR = b"\n\n\n\n"
-"""Follows every document."""
+"""The separator that is sent after every document."""
 
 STALLED_SECONDS = 30.0
 """How long a reader may leave its connection full before it is dropped."""
@@ -103,7 +103,7 @@ class DocumentStream:
         transport.abortConnection()
 
     def _cancelled(self, ended: Deferred[None]) -> None:
-        # The connection is lost, and with it the place where this producer was registered.
+        # The connection is lost, and with it the transport where this producer was registered.
         if not self._over:
             self._finish()
 

@@ -22,7 +22,7 @@ MIN_PAGE, MAX_PAGE = 2, 100
 class Visible:
     """The documents for one caller: roles that concern security are shown to callers who may manage it.
 
-    :param sees_security: whether the caller may.
+    :param sees_security: whether the caller may manage security.
     """
 
     def __init__(self, users: UserStore, *, sees_security: bool) -> None:
@@ -65,9 +65,9 @@ class Visible:
         return document
 
     def list_roles(self, buckets: Iterable[str], permission: Permission | None) -> list[dict[str, Any]]:
-        """Return all roles: one for a bucket once for every bucket, and once for each.
+        """Return all roles; those for a bucket appear once with ``*`` and once with each bucket.
 
-        :param permission: only those that allow it.
+        :param permission: restricts the list to roles that allow it.
         """
         names = [WILDCARD, *sorted(buckets)]
         found = []
@@ -94,7 +94,7 @@ def caller_document(user: str | None, record_domain: str, rights: Rights, accoun
 
 
 class Page(NamedTuple):
-    """Which part of a list is asked for."""
+    """The requested part of a list."""
 
     size: int
     start: UserKey | None

@@ -44,7 +44,7 @@ class UserManagement(Membership):
 
     @app.route("/whoami", methods=["GET"])
     async def whoami(self, request: Request) -> bytes:
-        """Say who the caller is; also to callers without credentials, but not to those with wrong ones."""
+        """Describe the caller; callers without credentials get an answer, too, but wrong ones are refused."""
         user = await self._access.caller(request)
         users = self._cluster.users
         record = users.get(user) if user is not None else None
@@ -54,7 +54,7 @@ class UserManagement(Membership):
 
     @app.route("/pools/default/checkPermissions", methods=["POST"])
     async def check_permissions(self, request: Request) -> bytes:
-        """Say which of the permissions in the body the caller has."""
+        """Report which of the permissions in the body the caller has."""
         rights = self._cluster.rights(await self._access.caller(request))
         texts = [one for one in re.split(r"[,\s]+", _text_body(request)) if one]
         if not texts:
@@ -92,7 +92,7 @@ class UserManagement(Membership):
 
     @app.route("/settings/rbac/roles", methods=["GET"])
     async def roles(self, request: Request) -> bytes:
-        """List the roles that there are."""
+        """List all roles."""
         user = await self._access.permit(request, READ)
         permission = _asked_permission(request)
         return json_answer(request, self._visible(user).list_roles(self._cluster.buckets, permission))
@@ -141,12 +141,12 @@ class UserManagement(Membership):
 
     @app.route(f"{USERS}/<name>", methods=["PUT"])
     async def put_external_user(self, request: Request, name: str) -> bytes:
-        """Create or replace an external user: the form of the path before there were domains."""
+        """Create or replace an external user; this path is older than the domains."""
         return await self.put_user(request, "external", name)
 
     @app.route(f"{USERS}/<name>", methods=["DELETE"])
     async def delete_external_user(self, request: Request, name: str) -> bytes:
-        """Delete an external user: the form of the path before there were domains."""
+        """Delete an external user; this path is older than the domains."""
         return await self.delete_user(request, "external", name)
 
     # ---- groups ----------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Answers of queries that are being sent: so many at a time, and none for clients that do not read."""
+"""The answers of queries that are being sent: their number is limited, and slow readers are cut off."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ MAX_QUERIES = 100
 """Most answers sent at a time; further queries wait for one of them to end."""
 
 QUEUE_SECONDS = 10.0
-"""Longest wait for that; then the query is refused with 503."""
+"""Longest wait for a place; then the query is refused with 503."""
 
 STALLED_SECONDS = 60.0
-"""A client that reads nothing for so long is disconnected."""
+"""A client that reads nothing for this time is disconnected."""
 
 SLOW_SECONDS = 5.0
-"""... and for so long, if others are waiting."""
+"""The same limit while other queries wait."""
 
 
 class Answers:
     """The answers of one node process.
 
-    :param worker: gives them.
-    :ivar open: the connections that bring one.
-    :ivar places: one is held by each answer.
+    :param worker: makes the answers.
+    :ivar open: the connections over which an answer arrives.
+    :ivar places: each answer holds one place.
     """
 
     def __init__(self, worker: WorkerClient, clock: IReactorTime) -> None:
@@ -43,12 +43,12 @@ class Answers:
         self._watch.clock = clock
 
     def start(self) -> None:
-        """Look for clients that do not read, from now on."""
+        """Begin to look for clients that do not read."""
         if not self._watch.running:
             self._watch.start(SLOW_SECONDS, now=False)
 
     def stop(self) -> None:
-        """Look for them no more."""
+        """Stop looking for clients that do not read."""
         if self._watch.running:
             self._watch.stop()
 
@@ -98,7 +98,7 @@ class Answers:
                     ) from None
 
     def cut_slow(self, seconds: float, most: int = MAX_QUERIES) -> None:
-        """Disconnect clients, at most so many, that have not read for some time."""
+        """Disconnect up to ``most`` clients that have read nothing for ``seconds``, slowest first."""
         before = monotonic() - seconds
         slow = [
             (connection.paused_since, id(connection), connection)

@@ -21,7 +21,7 @@ Mark = tuple[int, int]
 """(uuid of the branch of history, sequence number)."""
 
 Change = tuple[int, bytes, bytes | None, int, int, int, int, int, bool | None, bytes]
-"""(vbucket, key, value or None if deleted, seqno, CAS, expiry, flags, revid, is JSON or None: not looked,
+"""(vbucket, key, value or None if deleted, seqno, CAS, expiry, flags, revid, is JSON or None: not checked,
 attributes)."""
 
 Step = tuple[str, dict[str, Any]]

@@ -1,6 +1,6 @@
 """The index of one view on one node: a SQLite file of rows in Couchbase's order, each ready to send.
 
-Rows, the count of them, the marks (up to where the index knows each vbucket) and a build error change in one
+Rows, the count of them, the marks (how far each vbucket is indexed) and a build error change in one
 transaction, in write-ahead mode with ``synchronous=NORMAL``: a process killed at any point leaves a
 consistent file, and after a power failure the last transactions are missing as a whole, so their changes are
 indexed again.

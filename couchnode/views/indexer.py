@@ -1,7 +1,7 @@
 """Keeps the indexes of one node up to date with its documents.
 
 One :class:`PartIndexer` serves one bucket on one node. It knows the index files, sends changes to the worker
-(:mod:`couchnode.views.feed`), and makes queries wait that need all changes up to now.
+(:mod:`couchnode.views.feed`), and makes queries that need all changes up to now wait for them.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class IndexFile:
 class PartIndexer:
     """The indexes of one bucket on one node.
 
-    :param folder: of their files; created with the first.
+    :param folder: of the index files; created with the first one.
     """
 
     def __init__(self, part: NodeBucket, worker: WorkerClient, folder: Path) -> None:
@@ -133,7 +133,7 @@ class PartIndexer:
                     await self._update(design, ordered, log)
                 self.check(files)
         except WorkerError:
-            self.check(files)  # if that is the cause, it is the better answer
+            self.check(files)  # a deleted index as the cause makes the better message
             raise
         finally:
             for lock in held:
@@ -338,7 +338,7 @@ class PartIndexer:
 
 
 def _common(marks: Sequence[Marks]) -> Marks:
-    """Return the marks that all of them have reached."""
+    """Return the marks that all indexes have reached."""
     first = marks[0]
     if all(other == first for other in marks):
         return first
@@ -347,9 +347,9 @@ def _common(marks: Sequence[Marks]) -> Marks:
         known = [mark[vbid] for mark in marks if vbid in mark]
         uuid = known[0][0]
         if any(other != uuid for other, _ in known):
-            common[vbid] = _NO_HISTORY  # they are not even on the same branch: all of them begin again
+            common[vbid] = _NO_HISTORY  # different branches: all of these indexes start again
         else:
-            # An index without the vbucket begins with it; the others need the deletions too.
+            # An index without the vbucket starts at 0; the others need the deletions too.
             common[vbid] = uuid, min(seqno for _, seqno in known) if len(known) == len(marks) else 0
     return common
 

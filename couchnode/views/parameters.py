@@ -1,7 +1,7 @@
 """The parameters of a view query: their valid values, and the exact errors for others.
 
 Rules and texts are those of the view engine of Couchbase Server (views-and-rest reference, sections 6 to 8).
-The impossible range, which needs a comparison of keys, is found in the worker, which has the collation.
+The worker, which has the collation, detects impossible ranges, since that takes a comparison of keys.
 """
 
 from __future__ import annotations
@@ -150,7 +150,7 @@ def _body_members(body: bytes) -> dict[str, Any]:
     return found
 
 
-# ---- one reader a kind of value ------------------------------------------------------------------
+# ---- one reader per kind of value -----------------------------------------------------------------
 
 
 def _boolean(name: str, text: str) -> bool:

@@ -7,7 +7,7 @@ is lost then.
 Frames in both directions are a 4-byte big-endian length and a body. Requests are marshalled tuples: first the
 :class:`SandboxLimits`, then ``("load", slot, sources)``, ``("map", slot, changes)``, ``("reduce", slot,
 calls)``, ``("on", slot)`` to continue a paused batch, ``("check", sources)``. The body of a reply is one kind
-byte and a text: see the constants. Prints of Python and V8 are kept apart from the replies.
+byte and a text: see the constants. Output that Python or V8 print is kept out of the replies.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from base64 import b64encode
 from collections.abc import Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-# Functions import what takes long to import: the worker imports this module, too, for
-# its constants.
+# Slow imports happen inside functions: the worker imports this module, too, for its
+# constants.
 if TYPE_CHECKING:
     from py_mini_racer import MiniRacer
 
@@ -57,7 +57,7 @@ _SHORTEST_WAIT_SECONDS = 0.01
 PATIENCE = 4
 """Factor between the limits on wall-clock time and processor time of a call.
 
-On a busy machine an innocent document has to wait; only long computations should be blamed."""
+On a busy machine a harmless document has to wait; only long computations should count."""
 
 SETTLE_SECONDS = 2.0
 """How long promises of a function may run after it has returned."""
@@ -81,7 +81,7 @@ class SandboxLimits(NamedTuple):
     value_bytes: int = 16 * 1024 * 1024 - 1
     document_keys: int = 65535
     reduction_bytes: int = 64 * 1024
-    #: After so many documents in a row over the limits of time or memory, the functions are given up.
+    #: Documents in a row over the limits of time or memory after which the functions are disabled.
     timeouts_in_a_row: int = 5
 
     @property

@@ -95,7 +95,7 @@ class _Ran:
     over: str = ""
     #: Whether it was the time limit.
     late: bool = False
-    #: Whether the first unfinished item is to blame.
+    #: Whether the first unfinished item was the cause.
     known: bool = False
     more: bool = False
 
@@ -104,7 +104,7 @@ class SandboxPool:
     """Sandbox processes for any number of threads: started on demand, replaced when they die.
 
     :param limits: limits on user functions.
-    :param size: most processes at once; callers beyond wait for one.
+    :param size: most processes at once; further callers wait for one.
     """
 
     def __init__(self, limits: SandboxLimits = SandboxLimits(), size: int = 3) -> None:  # noqa: B008  # immutable
@@ -159,9 +159,9 @@ class SandboxPool:
     def map(self, design: str, sources: Sequence[str], changes: Sequence[Change]) -> MapOutput:
         """Run the map functions of one design over documents.
 
-        A batch that fails is run again in parts until the guilty documents are known. A document that exceeds
-        the time limit alone, or twice in a row kills the process or exceeds the memory limit, is dropped from
-        all functions. One whose function throws is dropped from that function.
+        A batch that fails is run again in parts until the documents that caused it are found. A document that
+        exceeds the time limit alone, or twice in a row kills the process or exceeds the memory limit, is
+        dropped from all functions. One whose function throws is dropped from that function.
 
         :param design: names the design; its functions share a context, which no other design gets.
         :param sources: the functions.
@@ -358,7 +358,7 @@ class SandboxPool:
             try:
                 return self._with(key, on)
             except SandboxDied as error:
-                # It happened while the functions were loaded: their fault, or by chance.
+                # It happened while the functions were loaded: caused by them, or by chance.
                 failed = str(error)
         raise FunctionError(f"the function cannot be evaluated: it {failed}")
 
@@ -428,7 +428,7 @@ def _ran(kind: bytes, text: str, before: int, items: int, functions: int, limits
     finished = int(position.rstrip("+"))
     more = position.endswith("+") and not failure
     if failure == "unparsed":
-        return _Ran(before, nothing, over="was given what V8 does not take for JSON")
+        return _Ran(before, nothing, over="was given text that V8 does not accept as JSON")
     if (
         len(sections) != 2 + functions
         or not before <= finished <= items

@@ -31,8 +31,8 @@ UPDATE_INTERVAL_MS = 5000
 UPDATE_MIN_CHANGES = 5000
 
 DEVELOPMENT_MULTIPLE = 20
-"""Up to this many documents for each vbucket a development query sees all of them, and else a part, as on
-Couchbase Server."""
+"""A development query sees all documents if there are at most this many per vbucket, and otherwise a part, as
+on Couchbase Server."""
 
 _ATTEMPTS = 3
 _RETRY_SECONDS = 0.05
@@ -190,9 +190,9 @@ class Views:
             try:
                 return await self._attempt(node, bucket_name, design_name, view_name, text, body)
             except IndexGone as gone:
-                fault = gone  # the new index may well answer
+                fault = gone  # try again: the new index may answer
             except WorkerGone as gone:
-                fault = gone  # so may the next worker
+                fault = gone  # try again: the next worker may answer
                 await deferLater(self._cluster.clock, _RETRY_SECONDS)
             except WorkerError as failed:
                 fault = failed
@@ -223,8 +223,8 @@ class Views:
         errors: list[dict[str, str]] = []
         label = self._label(bucket, design)
         files = {source.name: source.indexer.file(view, is_part) for source in sources}
-        # A query without ``stale`` sees everything: so clients that cannot set it (the official one never
-        # does) read their own writes.
+        # A query without ``stale`` sees everything, so that clients that cannot set it (the official one
+        # never does) read their own writes.
         if query.stale in (None, "false"):
             sources = await self._bring_level(label, sources, query.connection_timeout_ms / 1000, errors)
         else:
@@ -246,7 +246,7 @@ class Views:
             connection = await self._answers.ask(request)
         except (QueryError, WorkerError) as fault:
             if not isinstance(fault, QueryError) or fault.status == 500:
-                check()  # if that is why, it is the better answer
+                check()  # a deleted index as the cause makes the better message
             raise
         try:
             check()
@@ -368,7 +368,7 @@ class Views:
     def _sweep(self, name: str) -> None:
         """Delete index files that no design document of the bucket needs."""
         if name in self._unswept:
-            return  # one that has not begun yet covers this change too
+            return  # a sweep that has not begun yet covers this change too
         self._unswept.add(name)
 
         async def sweep() -> None:

@@ -17,7 +17,7 @@ from couchnode.views.sandboxes import BuildError, FunctionError, MapOutput, Sand
 from couchnode.views.wire import Blocked, Wire
 
 PATIENCE_SECONDS = 60.0
-"""How long the node may take nothing before its connection is given up."""
+"""How long the node may read nothing before its connection is closed."""
 
 _COMMIT_CHANGES = 20_000
 _COMMIT_SECONDS = 1.0

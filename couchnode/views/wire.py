@@ -66,7 +66,7 @@ class Wire:
     def send(self, value: Any, patience_seconds: float) -> None:
         """Send a control frame.
 
-        :raises Blocked: the peer took nothing for ``patience_seconds``.
+        :raises Blocked: the peer read nothing for ``patience_seconds``.
         :raises OSError: the connection is gone.
         """
         self._write(frame_of(value), patience_seconds, patience_seconds, _nothing)
@@ -77,7 +77,7 @@ class Wire:
         """Send a data frame.
 
         :param on_pause: called when the peer has read nothing for ``pause_seconds``, before waiting further.
-        :raises Blocked: the peer took nothing for ``patience_seconds``.
+        :raises Blocked: the peer read nothing for ``patience_seconds``.
         :raises OSError: the connection is gone.
         """
         head = LENGTH.pack(len(body))
@@ -124,7 +124,7 @@ class Wire:
                     on_pause()
                 waited = now - blocked_since
                 if waited >= patience_seconds:
-                    raise Blocked(f"nothing was taken for {patience_seconds:g} s") from None
+                    raise Blocked(f"the peer read nothing for {patience_seconds:g} s") from None
                 _wait(self._socket, select.POLLOUT, (patience_seconds if paused else pause_seconds) - waited)
                 continue
             view = view[sent:]
