@@ -106,7 +106,7 @@ export async function send(described, signal) {
   const headers = new Headers(described.headers);
   const given = authorization(credentials);
   if (given !== null) headers.set("Authorization", given);
-  // Tells the gateway, also behind a proxy that changes names, that no form of another page sent this.
+  // Shows the gateway, even behind a proxy that changes host names, that no form of another page sent this request.
   if (described.method === "POST") headers.set("X-Requested-With", "couchgateway-console");
   let response;
   try {
@@ -134,12 +134,12 @@ export async function refusal(response, described) {
   try {
     found = JSON.parse(await response.text());
   } catch {
-    // Another server's answer: the status has to do.
+    // The answer of another server: only its status is used.
   }
   return new GatewayError(response.status, found ?? {}, described);
 }
 
-/** Send a request, and return its JSON answer as text: numbers are exact there. */
+/** Send a request, and return its JSON answer as text, in which numbers are exact. */
 export async function text(described, signal) {
   return (await send(described, signal)).text();
 }
@@ -163,7 +163,7 @@ export async function* lines(response) {
     }
     if (rest.trim() !== "") yield rest;
   } finally {
-    // Whoever has seen enough stops the answer.
+    // A caller that stops reading cancels the answer.
     await reader.cancel().catch(() => undefined);
   }
 }

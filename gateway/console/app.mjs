@@ -63,7 +63,7 @@ async function go() {
     history.replaceState(null, "", stay || "#/");
     const isMeant = await confirm({
       title: "Leave without saving?",
-      content: h("p", "Your changes are only on this page."),
+      content: h("p", "Your changes have not been saved."),
       action: "Discard changes",
     });
     if (!isMeant) return;
@@ -85,9 +85,9 @@ async function render(hash) {
     signal: leaving.signal,
     /** Show the page's head and return the place for its content. */
     open: (head) => open(page, head),
-    /** Name what tells whether the page has changes that would be lost. */
+    /** Set the function that returns whether the page has changes that would be lost. */
     guard: (hasChanges) => (page.hasChanges = hasChanges),
-    /** Note parameters in the address, without a new page. */
+    /** Write parameters into the address without opening a new page. */
     note: (query) => {
       const text = String(query);
       page.hash = location.hash.replace(/\?.*$/, "") + (text ? "?" + text : "");
@@ -106,7 +106,7 @@ async function render(hash) {
   try {
     if (found === null) {
       const place = context.open({ title: "There is no such page" });
-      show(place, h("p", "The address is not one of the console's. ", h("a", { href: "#/" }, "Begin with the buckets.")));
+      show(place, h("p", "The console has no page at this address. ", h("a", { href: "#/" }, "Go to the buckets.")));
     } else {
       await found[0](context);
     }
@@ -123,7 +123,7 @@ function failed(page, context, error) {
     signIn(error);
     return;
   }
-  // A page that failed before it was there must not leave its error on the one before.
+  // A page that failed before it opened must not show its error on the previous page.
   const place = page.place ?? context.open({ title: readLink(page.hash)?.names.at(-1) ?? "Error", crumbs: [["Buckets", "#/"]] });
   if (error.code === undefined) console.error(error);
   show(place, problem(error, error.code === undefined ? "The console failed" : undefined));
@@ -167,7 +167,7 @@ function open(page, { title, heading = title, crumbs = [], tabs = null, actions 
 
 let buckets = [];
 
-// On narrow screens the navigation is folded up until it is wanted.
+// On narrow screens the navigation is collapsed until the user opens it.
 const narrow = matchMedia("(max-width: 44rem)");
 const contents = h("div");
 const folded = h("details", { open: !narrow.matches }, h("summary", "Buckets and more"), contents);
@@ -212,7 +212,7 @@ async function fillSide(page, { bucket, scope, collection } = {}) {
       draw(listed.scopes);
     }
   } catch {
-    // The page itself reports why nothing can be read.
+    // The page itself reports why the buckets cannot be read.
   }
 }
 
@@ -220,7 +220,7 @@ const scopesOf = new Map();
 
 let links = null;
 
-/** Return links to what belongs to no bucket. */
+/** Return the links to pages that belong to no bucket. */
 function more(hash, here) {
   if (links === null) {
     links = {};

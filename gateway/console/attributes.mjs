@@ -10,8 +10,8 @@ const MOST_PATHS = 16;
 /**
  * Show a document's attributes in a place.
  *
- * @param options here (the Collection), key, held (with its CAS), signal, place, and `known`, called with what the
- *   server says of the document itself (a Map of JSON texts).
+ * @param options here (the Collection), key, held (with its CAS), signal, place, and `known`, called with the
+ *   server's metadata of the document (a Map of JSON texts).
  */
 export async function attributes({ here, key, held, signal, place, known = () => {} }) {
   let names;
@@ -37,7 +37,7 @@ export async function attributes({ here, key, held, signal, place, known = () =>
       announce(done);
       await attributes({ here, key, held, signal, place, known });
     } catch (error) {
-      if (!signal.aborted) place.prepend(problem(error, "The attribute is as it was"));
+      if (!signal.aborted) place.prepend(problem(error, "The attribute was not changed"));
     }
   }
 
@@ -77,7 +77,7 @@ export async function attributes({ here, key, held, signal, place, known = () =>
       else wrong.textContent = `Line ${found.line}, column ${found.column}: ${found.message}`;
     };
     show(place, h("h2", "Attributes"), form(submit, {},
-      field("Name", box, "up to 16 bytes; names with _ in front are the server's"),
+      field("Name", box, "up to 16 bytes; names that begin with _ belong to the server"),
       area.element,
       wrong,
       h("div.actions", h("button.primary", { type: "submit" }, "Store"), button("Cancel", draw)),

@@ -29,7 +29,7 @@ export async function showBatch({ bucket, scope, collection, open, signal, guard
     crumbs: [["Buckets", "#/"], [bucket, link("buckets", bucket)]],
     tabs: tabs(bucket, "Batch", ["scopes", scope, "collections", collection]),
   });
-  const area = editor({ label: "Operations, one in a line", text: "", changed: () => judge(), isJson: () => false, rows: 10 });
+  const area = editor({ label: "Operations, one per line", text: "", changed: () => judge(), isJson: () => false, rows: 10 });
   const state = h("p.state", { role: "status" });
   const results = h("div");
   const run = h("button.primary", { type: "submit" }, "Run");
@@ -68,7 +68,7 @@ export async function showBatch({ bucket, scope, collection, open, signal, guard
       }
       told.textContent = `${many(seen, "answer")}, ${count(failed)} failed${seen > MOST_SHOWN ? `; the first ${count(MOST_SHOWN)} are shown` : ""}`;
     } catch (error) {
-      told.textContent = own.aborted ? `Stopped after ${many(seen, "answer")}; operations that were sent may have happened.` : "";
+      told.textContent = own.aborted ? `Stopped after ${many(seen, "answer")}; operations already sent may have been carried out.` : "";
       if (own.aborted) return;
       if (error.isAboutCredentials) throw error;
       errors.append(problem(error, "The batch failed"));

@@ -88,7 +88,7 @@ export async function showBucket({ bucket, open, signal, refresh }) {
 
   show(
     place,
-    table("Scopes and collections", [["Scope"], ["Collection"], ["Documents", "number"], ["Size", "number"], ["Longest life"], [h("span.aside", "Actions")]], rows).element,
+    table("Scopes and collections", [["Scope"], ["Collection"], ["Documents", "number"], ["Size", "number"], ["Maximum expiry"], [h("span.aside", "Actions")]], rows).element,
     requestBar(asked),
     requestBar(statistics, "Sizes"),
     h(
@@ -97,8 +97,8 @@ export async function showBucket({ bucket, open, signal, refresh }) {
       form(create, { class: "row" },
         field("Scope", scopeBox, "an existing one, or a new name"),
         h("datalist", { id: "scopes" }, scopes.map((one) => h("option", { value: one.name }))),
-        field("Collection", collectionBox, "leave it empty for a scope alone"),
-        field("Longest life of documents", ttlBox, "seconds; empty: the bucket's; -1: none"),
+        field("Collection", collectionBox, "leave it empty to create only the scope"),
+        field("Maximum expiry of documents", ttlBox, "in seconds; empty: as the bucket's; -1: no limit"),
         h("button.primary", { type: "submit" }, "Create"),
       ),
     ),

@@ -11,7 +11,7 @@ export async function showBuckets({ open, signal }) {
   const { buckets } = await value(asked, signal);
   const place = open({ title: "Buckets" });
   if (buckets.length === 0) {
-    show(place, empty("There is no bucket that you may see.", h("p", "Ask the cluster's administrator for a role on one.")), requestBar(asked));
+    show(place, empty("You have access to no bucket.", h("p", "Ask the cluster's administrator for a role on one.")), requestBar(asked));
     return;
   }
   const rows = buckets.map((one) => h(
@@ -31,7 +31,7 @@ export async function showBuckets({ open, signal }) {
   );
 }
 
-/** Say how programs store and read a document: with the same requests as this page. */
+/** Show how programs store and read a document: with the same requests as this page. */
 function fromPrograms(bucket) {
   const at = `v1/buckets/${encodeURIComponent(bucket)}/documents/hello`;
   const put = request("PUT", at, { headers: { "Content-Type": "application/json" }, body: '{"greeting": "hello"}' });

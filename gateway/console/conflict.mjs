@@ -1,4 +1,4 @@
-// A document that others changed meanwhile: both versions side by side, and a choice.
+// A document that others changed in the meantime: both versions side by side, and a choice.
 
 import { compare, folded } from "./diff.mjs";
 import { h } from "./dom.mjs";
@@ -9,7 +9,7 @@ import { button } from "./ui.mjs";
 const MOST_ROWS = 1000;
 
 function linesOf(text) {
-  // Only for comparing: JSON in one line says little about what differs.
+  // Only for the comparison: differences within one line of JSON are hard to see.
   const isDense = text.length < 200_000 && !text.includes("\n") && text.length > 60;
   return (isDense && problemOf(text) === null ? pretty(text) : text).split(/\r\n|\n|\r/);
 }
@@ -39,8 +39,8 @@ export function conflict({ theirs, mine, theirCas, takeTheirs, keepMine, editMin
     "section.conflict",
     heading,
     h("p", isGone
-      ? "Someone removed this document after you read it. Nothing of yours was stored."
-      : `Someone else stored another version after you read it; nothing of yours was stored. ${different === 0 ? "Both have the same content." : `The versions differ in ${different === 1 ? "one line" : `${different} lines`}.`}`),
+      ? "Someone removed this document after you read it. Your version was not stored."
+      : `Someone else stored another version after you read it; your version was not stored. ${different === 0 ? "Both have the same content." : `The versions differ in ${different === 1 ? "one line" : `${different} lines`}.`}`),
     !isGone && h(
       "div.table.sides",
       { tabindex: "0", role: "region", "aria-label": "Both versions" },
@@ -50,13 +50,13 @@ export function conflict({ theirs, mine, theirCas, takeTheirs, keepMine, editMin
         h("thead", h("tr", h("th", { scope: "col" }, "Theirs, in the bucket now ", h("code.quiet", theirCas)), h("th", { scope: "col" }, "Yours, not stored"))),
         h("tbody", shown.slice(0, MOST_ROWS).map(row)),
       ),
-      shown.length > MOST_ROWS && h("p.quiet", "There are more differences than are shown."),
+      shown.length > MOST_ROWS && h("p.quiet", "More differences exist, which are not shown."),
     ),
     h(
       "div.actions",
       button(isGone ? "Leave it removed" : "Take theirs", takeTheirs),
       button(isGone ? "Store mine again" : "Replace theirs with mine", keepMine, { kind: "danger" }),
-      !isGone && button("Edit mine further", editMine),
+      !isGone && button("Keep editing mine", editMine),
     ),
   );
   return { element, focus: () => heading.focus() };

@@ -1,4 +1,4 @@
-// A document's content as it is held: text with its line ends, or bytes.
+// A document's stored content: text with its line ends, or bytes.
 
 import { h } from "./dom.mjs";
 
@@ -7,7 +7,7 @@ const LINE_BYTES = 16;
 /**
  * How a text's lines end: "\n", "\r\n" if all of them do, or "mixed".
  *
- * An editor in a browser knows line feeds only, so others are put back when the text is stored.
+ * An editor in a browser knows line feeds only, so other line ends are restored when the text is stored.
  */
 export function lineEnds(text) {
   if (!text.includes("\r")) return "\n";

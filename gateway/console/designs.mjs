@@ -10,7 +10,7 @@ import { tabs } from "./tabs.mjs";
 import { announce, button, buttonLink, checkBox, choice, confirm, empty, field, form, name, problem, requestBar, table } from "./ui.mjs";
 
 const DEV = "dev_";
-const REDUCES = [["", "none"], ["_count", "_count"], ["_sum", "_sum"], ["_stats", "_stats"], ["own", "a function of its own"]];
+const REDUCES = [["", "none"], ["_count", "_count"], ["_sum", "_sum"], ["_stats", "_stats"], ["own", "custom function"]];
 const MAP = "function (doc, meta) {\n  emit(meta.id, null);\n}";
 
 function crumbs(bucket, more = []) {
@@ -62,7 +62,7 @@ export async function showDesigns({ bucket, open, signal }) {
     actions: buttonLink("New design document", link("buckets", bucket, "new-design"), "primary"),
   });
   if (designs.length === 0) {
-    show(place, empty("This bucket has no design documents.", h("p", "A design document holds views: functions that index documents by what is in them.")), requestBar(asked));
+    show(place, empty("This bucket has no design documents.", h("p", "A design document holds views: functions that index documents by their content.")), requestBar(asked));
     return;
   }
   const rows = designs.flatMap(({ name: its, views }) => views.length
@@ -76,7 +76,7 @@ export async function showDesigns({ bucket, open, signal }) {
   show(
     place,
     table("Views", [["Design document"], ["View"], ["Reduce"]], rows).element,
-    h("p.quiet", count(designs.length), designs.length === 1 ? " design document. " : " design documents. ", "Names that begin with dev_ are in development: publish them when they are right."),
+    h("p.quiet", count(designs.length), designs.length === 1 ? " design document. " : " design documents. ", "Those whose names begin with dev_ are in development: publish them when they are ready."),
     requestBar(asked),
   );
 }
@@ -167,7 +167,7 @@ function edit(context, { its, text, asked }) {
       announce(done);
       then();
     } catch (error) {
-      if (!signal.aborted) show(problems, problem(error, "Not done"));
+      if (!signal.aborted) show(problems, problem(error, "The change failed"));
     } finally {
       save.disabled = false;
     }

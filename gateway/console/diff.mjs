@@ -1,13 +1,13 @@
 // Two texts side by side: which lines are the same.
 
-// More differences than these are not looked for one by one: the lines are set side by side as they come.
+// Lists with more differences than this are not matched: their lines are shown side by side in order.
 const MOST_STEPS = 600;
 const AROUND = 3;
 
 /**
  * Compare two lists of lines.
  *
- * @returns rows [{left, right, isSame}]; left or right is null where the other list has a line more.
+ * @returns rows [{left, right, isSame}]; left or right is null where only the other list has a line.
  */
 export function compare(left, right) {
   let start = 0;
@@ -50,7 +50,7 @@ export function folded(rows) {
     else if (found.at(-1)?.folded) found.at(-1).folded.push(row);
     else found.push({ folded: [row] });
   });
-  // A line or two are shorter than what would stand in their place.
+  // One or two lines take no more room than the row that would replace them.
   return found.flatMap((one) => (one.folded === undefined ? one : one.folded.length <= 2 ? one.folded : { folded: one.folded.length }));
 }
 

@@ -43,7 +43,7 @@ export async function showDocument(context) {
   showHeld(context, here, key, held, place);
 }
 
-/** Show a document's content and what is known about it. */
+/** Show a document's content and metadata. */
 function showHeld(context, here, key, held, place) {
   const { signal } = context;
   const text = asText(held.bytes, !held.isWhole);
@@ -51,7 +51,7 @@ function showHeld(context, here, key, held, place) {
   const about = aboutOf(held, here, key, signal);
   const file = fileBox(async (chosen) => {
     const isMeant = await confirm({
-      title: "Replace the content by the file's?",
+      title: "Replace the content with the file?",
       content: h("p", `${plain(chosen.name)}, ${size(chosen.size)}, becomes the document's content.`),
       action: "Replace",
     });
@@ -142,8 +142,8 @@ function showHeld(context, here, key, held, place) {
       h("div.document",
         h("div.content",
           notice("", h("p", held.isWhole
-            ? `${size(held.bytes.length)} that are not text. Replace them by a file's, or download them.`
-            : `This document has more than ${size(EDITABLE_BYTES)}, so only its beginning is shown: download it to see all of it, and replace it by a file to change it.`)),
+            ? `${size(held.bytes.length)} that are not text. Replace them with a file, or download them.`
+            : `This document has more than ${size(EDITABLE_BYTES)}, so only its beginning is shown: download it to see all of it, and replace it with a file to change it.`)),
           beginning === null ? dumpBlock(shownBytes) : h("pre.beginning", { tabindex: "0", role: "group", "aria-label": "Beginning of the document" }, beginning),
           h("div.actions", common),
           requestBar(held.described),
@@ -192,7 +192,7 @@ function showHeld(context, here, key, held, place) {
     place,
     problems,
     held.cas === LOCKED && notice("", h("p", "Another client has locked this document: it cannot be changed until the lock is released, or expires.")),
-    ends === "mixed" && notice("", h("p", "The lines of this document end in different ways. Saving makes all of them line feeds.")),
+    ends === "mixed" && notice("", h("p", "This document has line ends of several kinds. Saving turns all of them into line feeds.")),
     h("div.document",
       h("div.content",
         h("div.toolbar", button("Format", () => reshape(pretty)), button("Compact", () => reshape(compact)), state),
@@ -214,7 +214,7 @@ function showHeld(context, here, key, held, place) {
   }
 }
 
-/** Say whether a text is JSON where it should be, and how large it is. */
+/** Show whether a text is JSON where it should be, and its size. */
 function judgeText(state, area, isJson) {
   const found = isJson ? problemOf(area.text) : null;
   const about = `${size(byteLength(area.text))}`;
@@ -223,7 +223,7 @@ function judgeText(state, area, isJson) {
   else show(state, `Line ${found.line}, column ${found.column}: ${found.message} `, button("Go there", () => area.goTo(found.offset), { kind: "quiet" }));
 }
 
-/** Return whether a text may be stored; asks where it is not what its type promises. */
+/** Return whether a text may be stored; asks the user if the text does not match its type. */
 async function isStorable(text, isJson) {
   if (!isWellFormed(text)) {
     announce("The text has half a character (a lone surrogate), which cannot be stored.");
@@ -234,7 +234,7 @@ async function isStorable(text, isJson) {
   return confirm({
     title: "This is not JSON",
     content: h("p", `Line ${found.line}, column ${found.column}: ${found.message}. Programs that expect JSON will fail on it.`),
-    action: "Save it all the same",
+    action: "Save anyway",
   });
 }
 
@@ -253,9 +253,9 @@ function typeControls(given, changed) {
 
 /** Return controls for a document's expiry; `now` is the present one in milliseconds, or null. */
 function expiryControls(now, isNew, changed) {
-  const length = h("input", { placeholder: "1h30m", "aria-label": "Length of time, as in 90s, 1h30m", hidden: true, input: () => changed() });
+  const length = h("input", { placeholder: "1h30m", "aria-label": "Duration, such as 90s or 1h30m", hidden: true, input: () => changed() });
   const date = h("input", { type: "datetime-local", step: "1", "aria-label": "Date and time", hidden: true, input: () => changed() });
-  const first = isNew ? ["keep", "never, or as the collection says"] : ["keep", now === null ? "never" : `as it is: ${fromNow(now, Date.now())}`];
+  const first = isNew ? ["keep", "never, or the collection's default"] : ["keep", now === null ? "never" : `unchanged: ${fromNow(now, Date.now())}`];
   const options = [first, ["after", "after …"], ["at", "at …"]];
   if (now !== null) options.push(["never", "never"]);
   const list = choice(options, "keep", {
@@ -308,7 +308,7 @@ function aboutOf(held, here, key, signal) {
 /** Return a button that lets people choose a file. */
 function fileBox(chosen) {
   const box = h("input", { type: "file", hidden: true, "aria-label": "File", change: () => box.files[0] && chosen(box.files[0]).finally(() => (box.value = "")) });
-  return { box, button: button("Replace by a file", () => box.click()) };
+  return { box, button: button("Replace with a file", () => box.click()) };
 }
 
 // ---- a new one ---------------------------------------------------------------------------------------------------
@@ -330,7 +330,7 @@ export async function showNew(context) {
 
   function judge() {
     const many = byteLength(keyBox.value);
-    keyState.textContent = many > most ? `The key has ${many} bytes; it may have ${most}.` : `${many} of ${most} bytes`;
+    keyState.textContent = many > most ? `The key has ${many} bytes; the limit is ${most}.` : `${many} of ${most} bytes`;
     keyState.classList.toggle("bad", many > most);
     judgeText(state, area, isJson());
   }

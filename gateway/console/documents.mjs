@@ -86,7 +86,7 @@ export async function showDocuments({ bucket, scope, collection, query, open, si
       cursor = null;
       try {
         for await (const line of lines(await send(asked, own))) {
-          // Of a large document only the key is read.
+          // Only the key of a large document is read.
           const row = line.length > LARGE_CHARACTERS ? new Map([firstString(line)]) : memberMap(line);
           if (line.length > LARGE_CHARACTERS) row.set("length", line.length);
           if (row.has("cursor")) {

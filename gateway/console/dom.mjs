@@ -1,4 +1,4 @@
-// Elements without markup: text is always text, whatever it holds.
+// Elements without markup: text is always shown as text, whatever it contains.
 
 const SVG = "http://www.w3.org/2000/svg";
 

@@ -6,7 +6,7 @@ import { JsonError, tokens } from "./json.mjs";
 const PAINTED_CHARACTERS = 100_000;
 const PAINTED = new Set(["name", "string", "number", "word"]);
 
-/** Return the text in pieces of colour; what is behind an error stays plain. */
+/** Return the text in pieces of colour; text after an error stays plain. */
 export function painted(text) {
   const parts = [];
   let at = 0;
@@ -68,7 +68,7 @@ export function editor({ label, text, changed = () => {}, isJson = () => true, r
       area.value = given;
       draw();
     },
-    /** Put text in place of all of it, as typing does, so that undoing brings it back. */
+    /** Replace the whole text as typing does, so that undo restores the old text. */
     replace(given) {
       area.focus();
       area.select();
@@ -76,7 +76,7 @@ export function editor({ label, text, changed = () => {}, isJson = () => true, r
       draw();
       changed();
     },
-    /** Go to a place. */
+    /** Move the cursor to a position. */
     goTo(offset) {
       area.focus();
       area.setSelectionRange(offset, offset);

@@ -1,4 +1,4 @@
-// What the gateway does at the moment: requests, latencies, operations, memory.
+// The gateway's present activity: requests, latencies, operations, memory.
 
 import { request, text as answerText } from "./api.mjs";
 import { chart } from "./charts.mjs";
@@ -11,7 +11,7 @@ const INTERVAL = 2000;
 const MOST_POINTS = 91;
 const MOST_OPERATIONS = 5;
 
-// The console's own questions.
+// The console's own requests.
 const OWN = new Set(["metrics"]);
 const isOthers = ({ route }) => !OWN.has(route);
 
@@ -22,12 +22,12 @@ export async function showFigures({ open, signal }) {
     last = { time: Date.now(), metrics: readMetrics(await answerText(asked, signal)) };
   } catch (error) {
     if (error.code !== "RouteNotFound") throw error;
-    show(open({ title: "Figures" }), empty("This gateway has no figures.", h("p", "It was started without the plugin metrics.")));
+    show(open({ title: "Figures" }), empty("This gateway has no figures.", h("p", "It was started without the metrics plugin.")));
     return;
   }
   const pause = button("Pause", () => {
     isPaused = !isPaused;
-    pause.textContent = isPaused ? "Go on" : "Pause";
+    pause.textContent = isPaused ? "Resume" : "Pause";
   });
   let isPaused = false;
   const place = open({ title: "Figures", actions: pause });
@@ -37,7 +37,7 @@ export async function showFigures({ open, signal }) {
   const operations = chart({ title: "Operations", unit: "on documents, a second", format: short, most: MOST_POINTS });
   const memory = chart({ title: "Memory", unit: "of all processes", format: bytes, most: MOST_POINTS });
   const wrong = h("div");
-  show(place, wrong, tiles, h("div.charts", requests.element, latency.element, operations.element, memory.element), h("p.quiet", "A new figure every two seconds, while this page is open; its own questions are not counted."), requestBar(asked));
+  show(place, wrong, tiles, h("div.charts", requests.element, latency.element, operations.element, memory.element), h("p.quiet", "A new figure every two seconds, while this page is open; its own requests are not counted."), requestBar(asked));
   update(last.metrics);
   memory.add(last.time, memoryOf(last.metrics));
 
@@ -47,7 +47,7 @@ export async function showFigures({ open, signal }) {
       ["Under way", count(Math.max(0, sum(metrics, "couchgateway_requests_under_way") - 1))],
       ["Clients connected", count(sum(metrics, "couchgateway_client_connections"))],
       ["Connections to the cluster", count(sum(metrics, "couchgateway_cluster_connections"))],
-      ["Held for requests", `${bytes(sum(metrics, "couchgateway_buffered_bytes"))} of ${bytes(sum(metrics, "couchgateway_buffered_limit_bytes"))}`],
+      ["Buffered for requests", `${bytes(sum(metrics, "couchgateway_buffered_bytes"))} of ${bytes(sum(metrics, "couchgateway_buffered_limit_bytes"))}`],
     ];
     show(tiles, values.map(([name, value]) => h("div", h("dt", name), h("dd", value))));
   }

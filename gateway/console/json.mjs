@@ -180,7 +180,7 @@ export function elements(text) {
 }
 
 /**
- * Return the first member of an object as [name, text of the value] if that is a string, without a look at the rest,
+ * Return the first member of an object as [name, text of the value] if that is a string, without reading the rest,
  * which may be long; null otherwise.
  */
 export function firstString(text) {

@@ -30,7 +30,7 @@ export function segment(name) {
 export function path(...names) {
   return names.map((name) => {
     const found = segment(name);
-    if (found === null) throw Object.assign(new Error(`Browsers cannot ask for the name ${name}: they take it for a step in the path.`), { code: "" });
+    if (found === null) throw Object.assign(new Error(`Browsers cannot request the name ${name}: they treat it as a step in the path.`), { code: "" });
     return found;
   }).join("/");
 }

@@ -113,7 +113,7 @@ function wrongIn(given) {
   return found ?? (/^[[{]/.test(given) ? null : new JsonError("expected an array or an object", given, 0));
 }
 
-/** Return what the service says after the rows; null if a line is a row. */
+/** Return the metadata that the service sends after the rows; null if a line is a row. */
 export function metaIn(line) {
   if (!line.startsWith('{"meta":{')) return null;
   const held = memberMap(line);
@@ -134,9 +134,9 @@ function reported(meta) {
   )));
 }
 
-/** A cluster without the service is no failure. */
+/** A cluster without the service is not a failure. */
 function absent(error) {
-  return notice("", h("h2", "No query service here"), h("p", error.message), h("p.quiet", "Views are in every cluster: see the tab beside this one."));
+  return notice("", h("h2", "No query service here"), h("p", error.message), h("p.quiet", "Every cluster has views: see the Views tab."));
 }
 
 /** Return the error that a line reports; null for a row. */
@@ -158,7 +158,7 @@ function rowTable(first, place) {
   place.append(element);
   return (line) => {
     const held = line.startsWith("{") ? memberMap(line) : new Map();
-    // A row of another shape has a line of its own.
+    // A row of another shape takes a line of its own.
     if (held.size === 0 || [...held.keys()].some((one) => !names.includes(one))) {
       body.append(h("tr", h("td", { colspan: String(names.length) }, valueCell(line))));
     } else {

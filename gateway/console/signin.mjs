@@ -53,7 +53,7 @@ export async function showSignIn({ query, open, go }) {
   show(
     place,
     form(enter, { class: "narrow" },
-      h("p", "This gateway asks for credentials. They are kept in this tab until you close it or sign out."),
+      h("p", "This gateway requires credentials. They are kept in this tab until you close it or sign out."),
       error,
       field("With", kind),
       details,

@@ -1,4 +1,4 @@
-// Documents: read, write, remove, and what is known about them.
+// Documents: read, write and remove them, and read their metadata.
 //
 // Nearly every document has a path of its own. Keys that browsers cannot put into a path (".", "..", bytes that are
 // not UTF-8) are reached by a batch of one line.
@@ -7,7 +7,7 @@ import { GatewayError, request, send } from "./api.mjs";
 import { elements, memberMap, stringOf } from "./json.mjs";
 import { fromBase64, link, path, segment, toBase64 } from "./keys.mjs";
 
-/** Larger documents are not shown whole, nor edited as text. */
+/** Larger documents are neither shown in full nor edited as text. */
 export const EDITABLE_BYTES = 1_000_000;
 export const BEGINNING_BYTES = 65_536;
 

@@ -1,4 +1,4 @@
-// Light, dark, or as the system has it.
+// The colours: light, dark, or those of the system.
 
 import { choice } from "./ui.mjs";
 
@@ -27,7 +27,7 @@ export function theme() {
       try {
         localStorage.setItem(STORED, list.value);
       } catch {
-        // It lasts until the page is left.
+        // The choice lasts until the page is left.
       }
     },
   });

@@ -48,12 +48,12 @@ export function choice(options, selected, properties = {}) {
   return list;
 }
 
-/** Return an error for people: what happened, the gateway's words, and what it is called. */
+/** Return an error as shown to people: what happened, the gateway's message, and the error's code. */
 export function problem(error, title = "That did not work") {
   const details = [error.code && h("code", error.code), error.status ? `status ${error.status}` : null];
   const advice = {
     safe: "Nothing was changed; trying again may help.",
-    ambiguous: "The change may have happened: look before you repeat it.",
+    ambiguous: "The change may have been made: check before you repeat it.",
   }[error.retry];
   return h(
     "div.notice.bad",
@@ -76,7 +76,7 @@ export function notice(kind, ...content) {
   return h(kind ? `div.notice.${kind}` : "div.notice", content);
 }
 
-/** Return what stands where nothing is yet. */
+/** Return the text that is shown in place of an empty list. */
 export function empty(title, ...content) {
   return h("div.empty", h("p.empty-title", title), content);
 }
@@ -100,7 +100,7 @@ export function requestBar(described, label = "Request") {
   );
 }
 
-/** Return an address with those characters decoded that disturb nobody. */
+/** Return an address in which harmless characters are decoded. */
 function readable(text) {
   return text.replaceAll("%22", '"').replaceAll("%2C", ",").replaceAll("%3A", ":").replaceAll("%5B", "[").replaceAll("%5D", "]");
 }
@@ -126,7 +126,7 @@ export async function copied(text) {
 
 let hide = 0;
 
-/** Say something to everybody: a line at the edge of the page, read aloud by screen readers. */
+/** Announce a text: a line at the edge of the page, which screen readers read aloud. */
 export function announce(text) {
   const place = document.getElementById("status");
   show(place, h("p", text));

@@ -33,7 +33,7 @@ export async function showView({ bucket, design, view, query, open, signal, note
   const keys = text("keys");
   const start = text("startkey");
   const end = text("endkey");
-  const { box: inclusive, element: inclusiveElement } = checkBox("with the end", query.get("inclusive_end") !== "false");
+  const { box: inclusive, element: inclusiveElement } = checkBox("including the end", query.get("inclusive_end") !== "false");
   const { box: descending, element: descendingElement } = checkBox("Descending", query.get("descending") === "true");
   const { box: documents, element: documentsElement } = checkBox("With documents", query.get("include_docs") === "true");
   const limit = text("limit", { inputmode: "numeric", pattern: "[0-9]*", value: query.get("limit") ?? USUAL_LIMIT });
@@ -44,7 +44,7 @@ export async function showView({ bucket, design, view, query, open, signal, note
     !hasReduce || query.get("reduce") === "false" ? "false" : query.get("group") === "true" ? "group" : query.has("group_level") ? "level" : "all",
     { change: () => draw() },
   );
-  const stale = choice([["", "as the node does"], ["false", "after an update of the index"], ["ok", "from the index as it is"], ["update_after", "as it is, then update"]], query.get("stale") ?? "");
+  const stale = choice([["", "the node's default"], ["false", "after an update of the index"], ["ok", "from the index as it is"], ["update_after", "as it is, then update"]], query.get("stale") ?? "");
   const condition = h("div.row");
   const grouping = h("div.row");
   const results = h("div");

@@ -297,7 +297,7 @@ class PageTests(ConsoleCase):
             ("buckets/default/designs/none", "none", "DesignDocumentNotFound"),
             ("buckets/nothing", "nothing", "BucketNotFound"),
             ("buckets/default/scopes/none/collections/none/documents/a", "a", "ScopeNotFound"),
-            ("buckets/default/designs/..", "..", "Browsers cannot ask for the name .."),
+            ("buckets/default/designs/..", "..", "Browsers cannot request the name .."),
         ):
             await self.page.run(f"location.hash = {json.dumps('#/' + address)}")
             await self.settled(heading)
@@ -415,7 +415,7 @@ class DocumentTests(ConsoleCase):
             await self.page.type(" ")
             await self.page.press("s", "Control")
             if kind == "application/json" and key == "bom":
-                await self.press("Save it all the same", "dialog")
+                await self.press("Save anyway", "dialog")
             await self.see("Saved.", "#status")
             self.assertEqual(await self.get(key), body + b" ", key)
 
@@ -517,7 +517,7 @@ class DocumentTests(ConsoleCase):
     async def test_conflict_edit(self) -> None:
         """Mine can be edited further, on the base of theirs."""
         await self.begin_conflict()
-        await self.press("Edit mine further")
+        await self.press("Keep editing mine")
         await self.enter("Content", '{"n": 5}')
         await self.press("Save")
         await self.see("Saved.", "#status")
@@ -700,12 +700,12 @@ class PartTests(ConsoleCase):
             '{"op":"get","key":"a"}',
             '{"op":"get","key":"b"}',
         ]
-        await self.enter("Operations, one in a line", "\n".join(lines))
+        await self.enter("Operations, one per line", "\n".join(lines))
         await self.press("Run")
         await self.see("3 answers, 1 failed", "main")
         await self.see("12345678901234567890", "main tbody")
         await self.see("DocumentNotFound", "main tbody")
-        await self.enter("Operations, one in a line", "{}\n{")
+        await self.enter("Operations, one per line", "{}\n{")
         await self.see("Line 2", ".state")
         await self.check_quiet()
 
@@ -744,7 +744,7 @@ class PartTests(ConsoleCase):
             self.fail(f"Tab does not lead to {name}")
 
         await self.page.press("Tab")
-        self.assertEqual(await self.page.focused(), "To the content")
+        self.assertEqual(await self.page.focused(), "Skip to the content")
         await self.page.press("Enter")
         self.assertEqual(await self.page.focused(), "Buckets")
         await tab_to("default")
