@@ -25,7 +25,7 @@ Seen = Counter[str]
 
 
 class Target(NamedTuple):
-    """The gateway, and until when it is attacked."""
+    """The gateway, and the time until which it is attacked."""
 
     host: str
     port: int
@@ -53,16 +53,16 @@ class Attack(NamedTuple):
 
     run: Callable[[Target], Seen]
     documents: dict[str, Callable[[], bytes]] = {}
-    """Stored before: key -> makes the value."""
+    """Documents stored before the attack: key -> function that makes the value."""
 
 
 def text(size: int) -> Callable[[], bytes]:
-    """Return what makes a JSON document of that many bytes: a long string."""
+    """Return a function that makes a JSON document of that many bytes: a long string."""
     return lambda: b'{"text":"' + b"x" * (size - 11) + b'"}'
 
 
 def numbers(size: int) -> Callable[[], bytes]:
-    """Return what makes a JSON array of about that many bytes, of as many elements as possible."""
+    """Return a function that makes a JSON array of about that size with as many elements as possible."""
     return lambda: b"[" + b"1," * (size // 2 - 2) + b"1]"
 
 
@@ -75,7 +75,7 @@ def request(method: str, path: str, body: bytes = b"", kind: str = "application/
 
 
 def at_once(target: Target, count: int, one: Callable[[Target, Seen], None]) -> Seen:
-    """Run the same in many threads, until all are done or the time is over."""
+    """Run a function in many threads, until all are done or the time is over."""
     seen: Seen = Counter()
 
     def run() -> None:
@@ -119,7 +119,7 @@ def unread(sent: bytes, clients: int = 1) -> Callable[[Target], Seen]:
 
 
 def hang_up(sent: bytes, seconds: float, clients: int = 1) -> Callable[[Target], Seen]:
-    """Send, wait a moment, close, and so on again."""
+    """Send, wait a moment and close, repeatedly."""
 
     def one(target: Target, seen: Seen) -> None:
         while target.left:
@@ -144,7 +144,7 @@ def slow(sent: bytes) -> Callable[[Target], Seen]:
 
 
 def asked(sent: Callable[[], bytes], clients: int = 1, *, once: bool = False) -> Callable[[Target], Seen]:
-    """Send and read the answer, and so on again."""
+    """Send and read the answer, repeatedly."""
 
     def run(target: Target) -> Seen:
         made = sent()
@@ -155,7 +155,7 @@ def asked(sent: Callable[[], bytes], clients: int = 1, *, once: bool = False) ->
                     try:
                         connection.sendall(made)
                     except ConnectionError:
-                        # It was refused early.
+                        # The request was refused before all of it was sent.
                         pass
                     seen[status_of(connection)] += 1
                 if once:
@@ -184,7 +184,7 @@ def long_line() -> bytes:
 
 
 def views_unread(target: Target) -> Seen:
-    """Ask for all documents by a view, many times, and do not read."""
+    """Query a view for all documents many times, and do not read."""
     code = b'{"views":{"v":{"map":"function(d,m){emit(m.id)}"}}}'
     one = Target(target.host, target.port, target.until)
     with one.connect() as connection:

@@ -1,6 +1,6 @@
-"""A batch as seen by a client that reads while it writes: any length, nothing kept.
+"""A client of one batch that reads while it writes: the batch may have any length, and nothing is kept.
 
-Answers are counted and not taken apart, so that the gateway is what is measured.
+Answers are counted, not parsed, so that the measurement shows the gateway.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ READ_BYTES = 262144
 LINE_END = b"}\n"
 ERROR = b'"error":'
 LAST_CHUNK = b"\r\n0\r\n\r\n"
-assert len(LAST_CHUNK) == len(ERROR) - 1, "so much of what was received is kept"
+assert len(LAST_CHUNK) == len(ERROR) - 1, "kept of the received bytes"
 
 
 class BatchStream:
@@ -22,7 +22,7 @@ class BatchStream:
 
     :param url: of the gateway.
     :param bodies: parts of the body, each some whole lines.
-    :param on_answers: called with how many lines of the answer have come so far.
+    :param on_answers: called with the number of answer lines received so far.
     """
 
     def __init__(
@@ -31,7 +31,7 @@ class BatchStream:
         self._parts = urlsplit(url)
         self._bodies = bodies
         self._on_answers = on_answers
-        # The last bytes received: a mark that is looked for may be cut in two.
+        # The last bytes received: a searched mark may be split between two reads.
         self._tail = b""
         self.answers = 0
         self.failures = 0
@@ -39,7 +39,7 @@ class BatchStream:
     def run(self) -> None:
         """Send everything and count every answer.
 
-        :raises RuntimeError: the gateway refused the batch or broke it off.
+        :raises RuntimeError: the gateway refused the batch or ended it early.
         """
         assert self._parts.hostname is not None
         with socket.create_connection((self._parts.hostname, self._parts.port or 80)) as connection:
@@ -79,7 +79,7 @@ class BatchStream:
         except OSError as error:
             raise RuntimeError(f"the gateway closed the connection: {error}") from error
         if not data:
-            raise RuntimeError("the gateway broke the answer off")
+            raise RuntimeError("the gateway ended the answer early")
         return data
 
     def _count(self, data: bytes) -> None:

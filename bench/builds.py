@@ -1,4 +1,4 @@
-"""What is known of how a Python was built, which decides a tenth or more of what it costs."""
+"""The way in which a Python was built, as far as known: it decides a tenth or more of the CPU time."""
 
 from __future__ import annotations
 

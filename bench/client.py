@@ -2,8 +2,8 @@
 
     python -m bench.client [OPERATIONS] [ROUNDS] [stub]
 
-First comes txcouchbase against bench/stub.py, a server that costs less than any client: what the clients can
-do where the server does not delay them, without TLS and with it. With ``stub`` that is all.
+First comes txcouchbase against bench/stub.py, a server that costs less than any client: this shows what
+the clients can do if the server does not delay them, without TLS and with it. With ``stub`` that is all.
 
 The official 4.x client takes part if ``.venv-interop`` has it (``make interop``), with the Twisted of
 bench/requirements.txt.
@@ -77,7 +77,7 @@ def measure_node(node: Server, count: int, rounds: int) -> Samples:
         blocks_of_gets = itertools.cycle(
             [b"".join(gets[start : start + BLOCK]) for start in range(0, len(gets), BLOCK)]
         )
-        # Every answer has the same length, so counting bytes counts answers; the last one is looked at.
+        # Every answer has the same length, so counting bytes counts answers; the last one is checked.
         answer_bytes = 24 + 4 + 100
         for _ in range(rounds):
             begun, used = time.perf_counter(), node.cpu_seconds()
@@ -100,8 +100,8 @@ def measure_node(node: Server, count: int, rounds: int) -> Samples:
 
 
 def measure_stub(count: int, rounds: int) -> tuple[Samples, Samples]:
-    """Return what :func:`measure_clients` does, of this project's clients against the stub, without TLS and
-    with it in turns."""
+    """Return what :func:`measure_clients` returns, for this project's clients against the stub, without TLS
+    and with it in turn."""
     rates, costs = Samples(), Samples()
     with ExitStack() as stack:
         stubs = {

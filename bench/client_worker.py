@@ -27,7 +27,7 @@ Operation = Callable[[str, Callable[[Any], Any], Callable[..., Any]], Any]
 
 
 def official(connection_string: str, user: str, password: str) -> Any:
-    """Return what connects the official client; its Deferred fires with (get, set, get_multi or None)."""
+    """Return a connector of the official client; its Deferred fires with (get, set, get_multi or None)."""
     from twisted.internet.defer import inlineCallbacks
 
     import txcouchbase  # noqa: F401  # installs the asyncio reactor, so it comes before any other import of Twisted
@@ -52,7 +52,7 @@ def official(connection_string: str, user: str, password: str) -> Any:
 
 
 def deferred(connection_string: str, user: str, password: str) -> Any:
-    """Return what connects with Deferreds."""
+    """Return a function that connects with Deferreds."""
     from txcouchbase.connection import Connection
 
     connection = Connection(
@@ -68,7 +68,7 @@ def deferred(connection_string: str, user: str, password: str) -> Any:
 
 
 def asynchronous(connection_string: str, user: str, password: str) -> Any:
-    """Return what connects with AsyncResults."""
+    """Return a function that connects with AsyncResults."""
     from txcouchbase.connection import TxAsyncConnection
 
     connection = TxAsyncConnection(

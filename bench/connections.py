@@ -2,10 +2,10 @@
 
     python -m bench.connections [--connections N] [--only WORD ...]
 
-Opens 10,000 connections, each of which makes one request and then stays as it is; looks at the resident size
-of the server's process before, with all of them, and after they were closed; and does it all once more, which
-shows what is used again. Rows are those of bench.gateway that have one process to look at. The kernel's own
-memory for sockets is no part of these figures. Needs Linux, for /proc and for the whole of 127.0.0.0/8.
+Opens 10,000 connections, each of which makes one request and then stays idle. Reads the resident size of the
+server's process before, with all of them, and after they were closed. A second pass shows how much of the
+memory is reused. Rows are those of bench.gateway that have one process to look at. The kernel's own
+memory for sockets is not included. Needs Linux, for /proc and for the whole of 127.0.0.0/8.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ MEBIBYTE = 2**20
 OWN_FILES = 200
 """Open files that a process needs beside the connections."""
 CONNECTIONS_AN_ADDRESS = 5000
-"""From one source address, so that closed ones that the kernel still holds do not use up its ports."""
+"""Limit for one source address, so that closed ones that the kernel still holds do not use up its ports."""
 SETTLE_SECONDS = 1.0
 NODE_SECONDS = 60.0
 
@@ -69,7 +69,7 @@ def idle_connections(peer: Peer, count: int) -> Iterator[None]:
                 data = connection.recv(1)
             except BlockingIOError:
                 continue
-            raise RuntimeError(f"{peer.name} did not keep a connection: {data!r} came")
+            raise RuntimeError(f"{peer.name} did not keep a connection: received {data!r}")
     finally:
         for connection in opened:
             connection.close()
@@ -78,7 +78,7 @@ def idle_connections(peer: Peer, count: int) -> Iterator[None]:
 def read_answer(connection: socket.socket) -> None:
     """Read one answer with a Content-Length.
 
-    :raises RuntimeError: it is no 200, or ends early.
+    :raises RuntimeError: its status is not 200, or it ends early.
     """
     data = b""
     while True:
@@ -96,7 +96,7 @@ def read_answer(connection: socket.socket) -> None:
 
 
 def measure(peer: Peer, count: int, samples: Samples) -> None:
-    """Open and close connections twice, and note sizes."""
+    """Open and close connections twice, and record the sizes."""
     (_, pid), *_ = peer.processes.items()
     with idle_connections(peer, 100):  # everything imported and stored, every pool filled
         pass

@@ -36,7 +36,7 @@ def write_lines(path: Path, count: int) -> None:
 
 
 def run(name: str, file: Path, address: str, profile: bool) -> tuple[float, float, float]:
-    """Run a program to its end; return seconds, seconds of CPU, and the most mebibytes that it had."""
+    """Run a program to its end; return seconds, seconds of CPU, and its peak memory in MiB."""
     code = f"from {PROGRAMS[name]} import main; main()"
     if profile:
         code = f"import cProfile; cProfile.run({code!r}, sort='tottime')"
@@ -61,7 +61,7 @@ def main() -> None:
     rates, costs, sizes = Samples(), Samples(), Samples()
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        # The documents with all that a node keeps of each.
+        # The documents with all that a node stores about each of them.
         mebibytes = 256 + given.documents * 2 * DOCUMENT_BYTES // 2**20
         node = stack.enter_context(Server("node", str(mebibytes)))
         gateway = stack.enter_context(Server("gateway", node.address))

@@ -3,9 +3,9 @@
     python -m bench.fairness [--seconds S] [--rate N] [--only TEXT] [--node] [--checkout PATH]
 
 For each attack of :mod:`bench.attacks` a new gateway is started (with its embedded node in the same process,
-as by default; with ``--node`` the node is another process). A well-behaved client asks for a small document
-and for ``/health`` at a steady rate, whether earlier answers are there or not, and a request's time counts
-from the moment at which it was due. Prints its times and errors, the longest turn of the gateway's reactor in
+as by default; with ``--node`` the node is another process). A well-behaved client requests a small document
+and ``/health`` at a steady rate, without waiting for earlier answers, and a request's time counts from the
+moment at which it was due. Prints its times and errors, the longest turn of the gateway's reactor in
 CPU time and where that was spent (see :mod:`bench.turns`), and what the attacker saw. With ``--checkout``,
 the path of another checkout, its gateway is measured in turn.
 """
@@ -48,7 +48,7 @@ class Victim:
         self.errors: Counter[str] = Counter()
 
     async def run(self, seconds: float, rate: float) -> None:
-        """Ask for so many seconds, then wait for what is still to come."""
+        """Send requests for so many seconds, then wait for the answers that are still due."""
         begun = time.monotonic()
         waiting = []
         sent = {"get": request("GET", DOCUMENTS + SMALL), "health": request("GET", "/health")}

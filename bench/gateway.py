@@ -13,8 +13,9 @@ twisted.web's plain resource, which return 1 KiB and store nothing; FastAPI with
 client against the same node and bare (``make interop``, then bench/requirements.txt). With TLS 1.3 and
 a certificate of an elliptic curve: the gateway, the same with Twisted's TLS, the plain gateway and webdis
 behind nginx (``apt-get install nginx-light``), FastAPI bare. The load comes from wrk
-(``apt-get install wrk``) or else from bench.httpload, and shares the cores. Latencies are as wrk tells them:
-with what a request would have waited while its connection did. Needs Linux, since CPU is read from /proc.
+(``apt-get install wrk``) or else from bench.httpload, and shares the cores. Latencies are those that wrk
+reports, with the time that a request would have waited for its busy connection. Needs Linux, since CPU is
+read from /proc.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ METHODS = {"GET": 0, "PUT": 10}
 WARM_UP_SECONDS = 2
 
 AIM_RATIOS = {WEBDIS: 1.0, KLEIN: 4.0, CLIENT: 6.0}
-"""Peer -> how many of its GETs a second the gateway should serve at least."""
+"""Peer -> the least ratio of the gateway's GETs a second to the peer's."""
 AIM_CPU_US = 20.0
 """Microseconds of the gateway's process per GET, at most."""
 AIM_TLS = 1.3
@@ -138,7 +139,7 @@ def _aim(text: str, connections: int, measured: float | None, met: bool | None) 
 
 
 def parse() -> argparse.Namespace:
-    """Return what the command line says."""
+    """Return the options of the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m bench.gateway", description="See the module's docstring."
     )

@@ -3,8 +3,8 @@
     python -m bench.guide [--driver NAME | --all] [OPTIONS] [CONNECTION_STRING]
 
 Drivers: ``blocking``, ``threads``, ``deferreds``, ``async``, ``gevent``, ``official``. Prints operations a
-second, the median and the 99th percentile of what a call took, and what an operation cost the client's
-process in CPU. ``--all``, as without a driver, measures every one that can be imported, taking turns, and
+second, the median and the 99th percentile of a call's duration, and the CPU time of the client's process per
+operation. ``--all``, as without a driver, measures every one that can be imported, taking turns, and
 prints the medians of the rounds in one table, with ratios to the official client; with none of --batch,
 --ratio and --under-way for the loads of docs/performance.md.
 
@@ -167,7 +167,7 @@ def table(samples: dict[Load, Samples]) -> str:
 
 @contextmanager
 def target(options: argparse.Namespace, password: str) -> Iterator[dict[str, str]]:
-    """Give what a driver must know to connect; start a node unless there is one."""
+    """Yield the settings with which a driver connects; start a node unless a cluster is given."""
     if options.connection_string:
         yield {
             "connection_string": options.connection_string,
@@ -217,7 +217,7 @@ def seconds(text: str) -> float:
 
 
 def parser() -> argparse.ArgumentParser:
-    """Return what reads the command line."""
+    """Return the parser of the command line."""
     made = argparse.ArgumentParser(
         prog="python -m bench.guide", description="Measure drivers under a load of sets and gets."
     )
@@ -227,7 +227,9 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--batch", type=whole(1), metavar="N", help="keys in a call; from 2: get_multi, set_multi"
     )
-    made.add_argument("--ratio", type=ratio, metavar="SETS:GETS", help="0:1 by default, gets only")
+    made.add_argument(
+        "--ratio", type=ratio, metavar="SETS:GETS", help="sets to gets; 0:1 by default, gets only"
+    )
     made.add_argument(
         "--under-way", "--threads", type=whole(1, 10000), metavar="N", help="calls at once; 1 by default"
     )
@@ -236,21 +238,25 @@ def parser() -> argparse.ArgumentParser:
         type=whole(SMALLEST_KEY, LARGEST_KEY),
         default=16,
         metavar="BYTES",
-        help=f"{SMALLEST_KEY} to {LARGEST_KEY}; 16 by default",
+        help=f"length of a key, {SMALLEST_KEY} to {LARGEST_KEY}; 16 by default",
     )
     made.add_argument(
         "--value-size",
         type=whole(2, LARGEST_VALUE),
         default=100,
         metavar="BYTES",
-        help="of JSON; 100 by default",
+        help="length of a JSON value; 100 by default",
     )
     length = made.add_mutually_exclusive_group()
     length.add_argument(
-        "--seconds", type=seconds, default=DEFAULT_SECONDS, help="for each load; 1 by default"
+        "--seconds", type=seconds, default=DEFAULT_SECONDS, help="time for each load; 1 by default"
     )
-    length.add_argument("--operations", type=whole(1), metavar="N", help="instead of a time")
-    made.add_argument("--rounds", type=whole(1), help="medians of so many; 5 by default with --all, else 1")
+    length.add_argument(
+        "--operations", type=whole(1), metavar="N", help="operations for each load, instead of a time"
+    )
+    made.add_argument(
+        "--rounds", type=whole(1), help="rounds for the medians; 5 by default with --all, else 1"
+    )
     made.add_argument("--user", default="", help="for a cluster: the user")
     made.add_argument(
         "--password-file", type=Path, metavar="FILE", help="for a cluster: a file that holds the password"

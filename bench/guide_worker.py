@@ -58,11 +58,11 @@ class Load:
         return warming, self
 
     def limit(self, chains: int) -> int | None:
-        """Return how many calls each of so many chains makes; ``None`` where time says when to end."""
+        """Return the number of calls of each of the chains; ``None`` if a time limit ends the measurement."""
         return None if self.seconds is not None else math.ceil(self.operations / self.batch / chains)
 
     def deadline(self, meter: Meter) -> float:
-        """Return when to end, by the clock of a meter."""
+        """Return the time of the end, on the clock of a meter."""
         return math.inf if self.seconds is None else meter.begun + self.seconds
 
     def start(self, number: int) -> int:
@@ -89,7 +89,7 @@ class Load:
 
 
 class Meter:
-    """Measures time from its creation, and what calls took; make the list of calls before it.
+    """Measures the time since its creation and the duration of calls; make the list of calls before it.
 
     :param batch: operations in a call.
     """
@@ -189,7 +189,7 @@ def threaded(load: Load, connections: list[Methods]) -> Meter:
         ready.wait()
         try:
             follow(load, calls, load.limit(len(connections)), meter)
-        except BaseException as error:  # noqa: BLE001  # told where the threads are waited for
+        except BaseException as error:  # noqa: BLE001  # reported where the threads are joined
             failures.append(error)
 
     threads = [
@@ -256,7 +256,7 @@ class Chain:
         self.end()
 
     def done(self, result: Any) -> None:
-        """Note how long it took, and begin the next one."""
+        """Record the duration, and begin the next operation."""
         now = perf_counter()
         self.note(now - self.begun)
         if now >= self.deadline:
@@ -270,7 +270,7 @@ class Chain:
         self.end()
 
     def end(self) -> None:
-        """Leave; the last one says so."""
+        """End a chain; the last one fires ``finished``."""
         self.left.discard(self)
         if not self.left and not self.finished.called:
             self.finished.callback(None)
@@ -346,14 +346,14 @@ def ours(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def blocking(settings: dict[str, Any]) -> Callable[[], Methods]:
-    """Return what connects as SDK 1.2 does."""
+    """Return a function that connects as SDK 1.2 does."""
     from couchbase.connection import Connection
 
     return lambda: methods_of(Connection(**ours(settings)))
 
 
 def greenlets(settings: dict[str, Any]) -> Callable[[], Methods]:
-    """Return what connects for greenlets."""
+    """Return a function that connects for greenlets."""
     from gcouchbase.connection import GConnection
 
     return lambda: methods_of(GConnection(**ours(settings)))
@@ -365,7 +365,7 @@ def methods_of(connection: Any) -> Methods:
 
 
 def official(settings: dict[str, Any]) -> Callable[[], Methods]:
-    """Return what gives the methods of the official client's one connection, which all threads may use."""
+    """Return a function that gives the methods of the official client's connection, shared by all threads."""
     from datetime import timedelta
 
     from couchbase.auth import PasswordAuthenticator
@@ -392,7 +392,7 @@ def official(settings: dict[str, Any]) -> Callable[[], Methods]:
 
 
 def measure(settings: dict[str, Any]) -> Meter:
-    """Measure what the settings say."""
+    """Run the measurement that the settings describe."""
     load = Load(settings)
     driver = settings["driver"]
     if driver == "blocking":
@@ -407,7 +407,7 @@ def measure(settings: dict[str, Any]) -> Meter:
 
 
 def main() -> None:
-    """Measure what standard input says."""
+    """Run the measurement that standard input describes."""
     print(json.dumps(measure(json.load(sys.stdin)).figures()))
     sys.stdout.flush()
     # The official client may hang while its threads are taken down.

@@ -24,7 +24,7 @@ START_SECONDS = 60
 class Server(AbstractContextManager["Server"]):
     """A role of :mod:`bench.serve` in its own process; use as a context manager.
 
-    :param arguments: the role and what it takes.
+    :param arguments: the role and its arguments.
     :param command: in place of ``python -m bench.serve``; such a program may not answer questions.
     :param first_line: sent to its standard input before anything else.
     :param root: the checkout whose code it runs.
@@ -65,7 +65,7 @@ class Server(AbstractContextManager["Server"]):
         return int(self._ask("resident"))
 
     def start_sampling(self) -> None:
-        """Begin to note what it does; see :mod:`bench.sampler`."""
+        """Begin to sample its functions; see :mod:`bench.sampler`."""
         self._ask("sample")
 
     def stop_sampling(self) -> dict[str, int]:
@@ -117,7 +117,7 @@ class Samples:
         self._figures: dict[str, dict[str, list[float]]] = {}
 
     def add(self, row: str, column: str, figure: float) -> None:
-        """Note one round's figure."""
+        """Add the figure of one round."""
         self._figures.setdefault(row, {}).setdefault(column, []).append(figure)
 
     def median(self, row: str, column: str) -> float | None:

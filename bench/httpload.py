@@ -45,7 +45,7 @@ class Client(asyncio.Protocol):
         self.transport.write(next(self.requests))
 
     def data_received(self, data: bytes) -> None:
-        """Read what came."""
+        """Handle received bytes."""
         self.parser.feed_data(data)
 
     def on_message_complete(self) -> None:

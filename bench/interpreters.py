@@ -85,7 +85,7 @@ def facts(python: str) -> dict[str, Any]:
 
 
 def environment(python: str, name: str) -> str:
-    """Return the Python of an environment with the gateway's dependencies, made unless it is there."""
+    """Return the Python of an environment with the gateway's dependencies, which is made if missing."""
     folder = ENVIRONMENTS / name.replace(" ", "-").replace("/", "-")
     own = str(folder / "bin" / "python")
     if not (folder / "bin" / "python").exists():

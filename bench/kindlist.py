@@ -49,10 +49,10 @@ class Kind:
     """A kind of request.
 
     :ivar name: its row in the table.
-    :ivar why: what explains its ratio.
+    :ivar why: the reason for its ratio.
     :ivar requests: whole requests, sent in turn by each connection. ``{n}`` becomes the number of a key,
         ``{etag}`` the ETag of the last answer.
-    :ivar goal: what it may cost at most, as a ratio to ``beside``; ``None`` for no goal.
+    :ivar goal: the highest cost allowed, as a ratio to ``beside``; ``None`` for no goal.
     :ivar beside: name of the kind that it is compared with.
     :ivar statuses: those of the answers to ``requests``.
     :ivar opening: request that gets the first ETag on each connection.
@@ -138,36 +138,38 @@ LOOKUP, MUTATE, LOOKUP_3, MUTATE_3 = (
     json.dumps({"operations": given}, separators=(",", ":"))
     for given in (LOOKUPS, MUTATIONS, THREE_LOOKUPS, THREE_MUTATIONS)
 )
-PLANNED = "planned once for all requests that say the same"
-READ_ONCE = "read once for all requests that say the same"
-REFUSED = "the node's refusal is a result, and the body is prepared"
-IN_TIME = "the time is given to the operation"
+PLANNED = "planned once for all equal requests"
+READ_ONCE = "parsed once for all equal requests"
+REFUSED = "the node's refusal is handled as a result; the body is prepared"
+IN_TIME = "the timeout is passed to the operation"
 IN_NAMED = document("plain", NAMED)
 
 READS = [
-    Kind(GET, "the unit", (raw("GET", document("plain")),)),
-    reading("GET with an expiry", "a header more, cached by its time", 1.03, path=document("expiring")),
+    Kind(GET, "the unit of the ratios", (raw("GET", document("plain")),)),
+    reading("GET with an expiry", "one more header, cached by expiry time", 1.03, path=document("expiring")),
     reading(
         "GET with credentials",
-        "the password is cut out of the head and marked by a keyed hash",
+        "the password is located in the head and identified by a keyed hash",
         1.05,
         gateway=LOGIN,
     ),
     reading(
         "GET with a token (JWT)",
-        "as a password, and rules; the token is verified once",
+        "as with a password, plus rules; the token is verified once",
         1.1,
         {"Authorization": "Bearer " + new_token()},
         gateway=TOKEN,
     ),
-    reading("GET with an API key", "as a password, and rules", 1.1, {"X-API-Key": API_KEY}, gateway=KEY),
-    reading("GET, counted by caller", "a password, and a count for each caller", None, gateway=CALLERS),
-    reading("GET of a counter", "fewer bytes, of a type that the value decides", 1.0, path=document("tally")),
-    reading("GET of a binary document", "another type", 1.0, path=document("binary")),
+    reading(
+        "GET with an API key", "as with a password, plus rules", 1.1, {"X-API-Key": API_KEY}, gateway=KEY
+    ),
+    reading("GET, counted by caller", "as with a password, plus a count per caller", None, gateway=CALLERS),
+    reading("GET of a counter", "fewer bytes; the value decides the type", 1.0, path=document("tally")),
+    reading("GET of a binary document", "another content type", 1.0, path=document("binary")),
     reading("GET in a collection", "two more parameters, and the collection's id", 1.1, path=IN_NAMED),
     reading(
         "GET, one path projected",
-        "the document is checked, its parts are cut out",
+        "the document is validated, and the paths are extracted",
         1.5,
         path=document("plain") + "?project=n",
     ),
@@ -191,12 +193,16 @@ READS = [
         None,
         {"Accept-Encoding": "gzip"},
     ),
-    reading("GET with traceparent", "its value is cut out of the head", 1.1, TRACE),
+    reading("GET with traceparent", "its value is located in the head", 1.1, TRACE),
     reading("GET with an access log in JSON", "a line with all fields", 1.3, gateway=LOG),
     reading("GET with an access log, extended", "a line with all fields", 1.3, gateway=EXTENDED),
     reading("GET with an access log, combined", "a line with fewer fields", 1.3, gateway=COMBINED),
     reading(
-        "GET from an allowed origin", "four more headers, prepared", 1.1, {"Origin": PAGE}, gateway=ORIGIN
+        "GET from an allowed origin",
+        "four more response headers, prepared",
+        1.1,
+        {"Origin": PAGE},
+        gateway=ORIGIN,
     ),
 ]
 
@@ -210,33 +216,33 @@ ERRORS = [
     ),
     reading(
         "404: no route",
-        "prepared; each is answered on its own, those of the node together",
+        "a prepared answer; sent alone, while the node's answers are sent together",
         1.0,
         path="/v1/nothing",
         statuses=(404,),
     ),
     reading(
         "400: unknown parameter",
-        "the outcome of a query is cached; answered on its own",
+        "the outcome for a query string is cached; the answer is sent alone",
         1.0,
         path=document("plain") + "?no=1",
         statuses=(400,),
     ),
     Kind(
         "405",
-        "the route is sought each time; answered on its own",
+        "the route is looked up each time; the answer is sent alone",
         (raw("PATCH", document("plain")),),
         1.0,
         statuses=(405,),
     ),
     reading(
         "412",
-        "the node is asked, as for a document; a condition besides",
+        "the node is asked, as for a document; plus a condition",
         1.0,
         {"If-Match": "00000000000000ff"},
         statuses=(412,),
     ),
-    reading("401", "an exception; answered on its own", 1.0, gateway=LOGIN, statuses=(401,)),
+    reading("401", "an exception; the answer is sent alone", 1.0, gateway=LOGIN, statuses=(401,)),
     Kind(
         "409: the document exists",
         REFUSED,
@@ -248,7 +254,7 @@ ERRORS = [
 ]
 
 WRITES = [
-    Kind(PUT, "a body is read, and the value sent", (raw("PUT", document("written"), DOCUMENT),), 1.5),
+    Kind(PUT, "a body is read, and its value is sent", (raw("PUT", document("written"), DOCUMENT),), 1.5),
     storing("with Expires (duration)", READ_ONCE, {"Expires": "1h"}, family="lasting"),
     storing("with Expires (date)", READ_ONCE, {"Expires": "Wed, 21 Oct 2099 07:28:00 GMT"}, family="lasting"),
     storing("with X-CB-TTL", READ_ONCE, {"X-CB-TTL": "3600"}, family="lasting"),
@@ -256,7 +262,7 @@ WRITES = [
     storing("with X-CB-Timeout", IN_TIME, {"X-CB-Timeout": "2s"}),
     storing(
         "with If-Match",
-        "the version is another one each time: it is found in the head, and read",
+        "the version differs each time: it is located in the head and parsed",
         {"If-Match": "{etag}"},
         family="matched",
         opening=raw("GET", document("matched")),
@@ -269,7 +275,7 @@ WRITES = [
     ),
     storing(
         "with X-CB-DurabilityLevel",
-        "later operations on its key wait for it",
+        "later operations on the same key wait for it",
         {"X-CB-DurabilityLevel": "Majority"},
     ),
     storing("with Content-Type: text/plain", "other flags", {"Content-Type": "text/plain"}),
@@ -296,7 +302,7 @@ WRITES = [
     ),
     Kind(
         "PUT and DELETE with If-Match, in turns",
-        "the version is another one each time; a body in every second request",
+        "the version differs each time; a body in every second request",
         (
             raw("PUT", document("new"), DOCUMENT),
             raw("DELETE", document("new"), headers={"If-Match": "{etag}"}),
@@ -314,7 +320,7 @@ ACTIONS = [
     acting("decrement", PLANNED, "decrement", family="count"),
     Kind(
         "lock and unlock, in turns",
-        "half the answers have the document, half the requests another version",
+        "half the answers contain the document, half the requests a new version",
         (
             raw("POST", document("locked") + "/lock"),
             raw("POST", document("locked") + "/unlock", headers={"If-Match": "{etag}"}),
@@ -325,16 +331,16 @@ ACTIONS = [
     acting("touch", PLANNED, "touch", '{"expiry":"1h"}', statuses=(204,)),
     acting(
         "touch with content",
-        "the answer has the document",
+        "the answer contains the document",
         "touch",
         '{"expiry":"1h","returnContent":true}',
     ),
     acting("lookup of one path", PLANNED + "; the answer is composed", "lookup", LOOKUP),
-    acting("lookup of three paths", "three parts of the answer are composed", "lookup", LOOKUP_3),
-    acting("mutate of one path", "the body is parsed, the answer composed", "mutate", MUTATE),
+    acting("lookup of three paths", "the answer is composed of three parts", "lookup", LOOKUP_3),
+    acting("mutate of one path", "the body is parsed, the answer is composed", "mutate", MUTATE),
     acting(
         "mutate of three paths",
-        PLANNED + "; each path is answered",
+        PLANNED + "; the answer has a part for each path",
         "mutate",
         MUTATE_3,
     ),
@@ -342,24 +348,24 @@ ACTIONS = [
     acting("prepend", READ_ONCE, "prepend", " ", family="grown"),
     acting(
         "endure",
-        "a plan, which asks every node of the document",
+        "a plan that asks every node with a copy of the document",
         "endure",
         '{"persistTo":0,"replicateTo":0}',
         statuses=(204,),
     ),
 ]
 
-_SAME = "read once for all lines that say the same"
+_SAME = "parsed once for all lines with the same options"
 BATCHES = [
-    lines_of(LINE, "no request of its own", {"op": "get"}, GET, None),
-    lines_of(SET_LINE, "no request of its own", {"op": "set", "value": VALUE}, GET, None),
+    lines_of(LINE, "no HTTP request per operation", {"op": "get"}, GET, None),
+    lines_of(SET_LINE, "no HTTP request per operation", {"op": "set", "value": VALUE}, GET, None),
     lines_of(
         "batch: set with flags and ttl", _SAME, {"op": "set", "flags": 7, "ttl": 60, "value": VALUE}, SET_LINE
     ),
     lines_of("batch: set with expires", _SAME, {"op": "set", "expires": "1h", "value": VALUE}, SET_LINE),
     lines_of(
         "batch: set with durability",
-        "each waits for the one before on its key, which all connections write",
+        "each waits for the previous write to its key; all connections write the same keys",
         {"op": "set", "durabilityLevel": "Majority", "value": VALUE},
         SET_LINE,
     ),

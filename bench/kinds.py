@@ -33,7 +33,7 @@ from bench.kindlist import BASIC, BUCKET, DESIGN, GATEWAYS, GET, KINDS, PLAIN, V
 from bench.serve import PASSWORD, USER
 
 KEYS_EACH = 31
-"""Keys of each connection; no two have one in common."""
+"""Keys of each connection; no two connections share a key."""
 MOST_CONNECTIONS = 32
 BETWEEN = 5
 """Kinds after which plain GETs are measured again."""
@@ -72,7 +72,7 @@ class Asker(Client):
         self.transport.write(request.replace(b"{etag}", self._tag))
 
     def data_received(self, data: bytes) -> None:
-        """Read what came. The answer to HEAD names a length, and ends with its head."""
+        """Handle received bytes. The answer to HEAD names a length, but ends with its head."""
         if self._is_head:
             data = _LENGTH.sub(b"Content-Length: 0", data)
         super().data_received(data)
@@ -153,7 +153,7 @@ class Figures:
         return (server.cpu_seconds() - before) / (count * kind.lines) * 1e6
 
     def add(self, name: str, cost: float, unit: float) -> None:
-        """Note what a kind cost, and a plain GET just before, in microseconds."""
+        """Record the costs of a kind, and of a plain GET just before, in microseconds."""
         self._costs.add(name, COST, cost)
         self._ratios.setdefault(name, []).append(cost / unit)
 
@@ -207,7 +207,7 @@ def chosen(words: list[str]) -> list[Kind]:
 
 
 def parse() -> argparse.Namespace:
-    """Return what the command line says."""
+    """Return the options of the command line."""
     parser = argparse.ArgumentParser(prog="python -m bench.kinds", description="See the docstring.")
     parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--seconds", type=float, default=0.5)

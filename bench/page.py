@@ -3,8 +3,8 @@
     python -m bench.page [--quick] [--only MODULE ...] [--again]
 
 Runs the modules below one after the other and says how long each takes. What a module prints is kept in
-build/bench; its tables replace those of the page that stand behind a comment with its name, by the first cell
-of their heads. Tables without such a comment, and all words, are left as they are: read them afterwards.
+build/bench; its tables replace those behind a comment with its name in the page, matched by the first cell of
+their heads. Tables without such a comment, and all words, are left as they are: read them afterwards.
 ``--quick`` measures for shorter times and fewer rounds, in about a quarter of an hour instead of one and a
 half; ``--only`` runs some modules; ``--again`` runs none, and uses what the last run kept.
 """
@@ -143,7 +143,7 @@ def run(part: Part, is_quick: bool) -> None:
 
 
 def parse() -> argparse.Namespace:
-    """Return what the command line says."""
+    """Return the options of the command line."""
     parser = argparse.ArgumentParser(prog="python -m bench.page", description="See the module's docstring.")
     parser.add_argument("--quick", action="store_true", help="shorter times, fewer rounds")
     parser.add_argument("--only", nargs="+", choices=[part.module for part in PARTS], metavar="MODULE")

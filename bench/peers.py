@@ -1,4 +1,4 @@
-"""The HTTP servers that stand side by side in the tables, each with where its documents are.
+"""The HTTP servers that the tables compare, each with the paths of its documents.
 
 All run on 127.0.0.1 at ports that were free; those that are not installed are left out, with a word on how to
 install them. Started by :func:`start`, stopped when its ``ExitStack`` closes.
@@ -39,7 +39,7 @@ PATH = "/v1/buckets/default/documents/bench-{n}"
 
 
 class Missing(Exception):
-    """A peer cannot take part; says why, and what would help."""
+    """A peer cannot take part; the text says why, and what to install."""
 
 
 class Peer(NamedTuple):
@@ -219,7 +219,7 @@ def _webdis(stack: ExitStack, node: Server, options: Sequence[str], **more: int)
 
 
 def _webdis_pool(stack: ExitStack, node: Server, options: Sequence[str]) -> Peer:
-    # By itself it chooses a few connections to Redis, which have more to carry at once.
+    # Its default is a few connections to Redis, which then carry more requests at once.
     return _webdis(stack, node, options, pool_size=20)
 
 

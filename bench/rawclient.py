@@ -1,4 +1,4 @@
-"""Key-value requests as prepared bytes, many of them under way, so that the figures show the node alone."""
+"""Key-value requests as prepared bytes, many of them under way, so that only the node is measured."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class RawClient(AbstractContextManager["RawClient"]):
     def ask(self, requests: list[bytes]) -> None:
         """Send requests, and wait for as many answers.
 
-        :raises RuntimeError: one of them is no success, or the connection is closed.
+        :raises RuntimeError: one of them failed, or the connection is closed.
         """
         self.connection.sendall(b"".join(requests))
         frames: list[Frame] = []

@@ -1,4 +1,4 @@
-"""Kinds of requests to one gateway in turn: their rates, and what they cost.
+"""Kinds of requests to one gateway in turn: their rates and their costs.
 
 The gateway and its node are in processes of their own; the load is made in this one, and shares the cores.
 """

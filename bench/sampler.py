@@ -1,8 +1,8 @@
 """Samples the functions of this process, each time it has used a given amount of CPU.
 
 A signal every few milliseconds of CPU time costs nearly nothing, where a tracing profiler makes calls slower
-than what they call. The kernel looks at such timers when its own clock ticks, so samples are rarer than asked
-for. What a C function takes counts for the Python function that called it.
+than what they call. The kernel looks at such timers when its own clock ticks, so samples are rarer than
+requested. What a C function takes counts for the Python function that called it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Sampler:
         self._wakeup = -1
 
     def start(self) -> None:
-        """Begin with nothing."""
+        """Begin without samples."""
         self.counts = {}
         # Every signal would wake up the reactor, which would also be sampled.
         self._wakeup = signal.set_wakeup_fd(-1)

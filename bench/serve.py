@@ -11,7 +11,7 @@
 
 Options are those of ``twistd couchgateway``. Prints ``{"address": ...}`` once it serves. Then it answers
 lines on its standard input: ``cpu`` and ``resident``; ``sample`` begins to note which functions it runs
-(bench.sampler), and ``stacks`` ends that and tells them. It ends when its standard input does.
+(bench.sampler), and ``stacks`` ends that and prints them. It ends when its standard input does.
 """
 
 from __future__ import annotations
@@ -167,7 +167,7 @@ class Plain(Resource):
 
 
 def plain(logged: str = "") -> tuple[str, Any]:
-    """Start twisted.web's plain resource; with ``unlogged`` without the access log that it makes unasked."""
+    """Start twisted.web's plain resource; with ``unlogged`` without its usual access log."""
     return serve(Plain(), is_logged=logged != "unlogged")
 
 
@@ -211,7 +211,7 @@ class PreparedAnswer(Protocol):
             self.transport.registerProducer(self, False)  # type: ignore[union-attr]
 
     def resumeProducing(self) -> None:
-        """Write on."""
+        """Continue to write."""
         part = next(self.left, None)
         if part is None:
             self.transport.unregisterProducer()  # type: ignore[union-attr]
@@ -269,7 +269,7 @@ def resident_bytes() -> int:
 
 @inlineCallbacks
 def start(role: str, *arguments: str) -> Any:
-    """Start a role, and be asked about it."""
+    """Start a role, and answer questions about it."""
     control = Control()
     try:
         started: Any = {

@@ -127,7 +127,7 @@ def verdicts(costs: Samples) -> str:
 
 
 def main() -> None:
-    """Measure, and print tables; or be the bare server."""
+    """Measure, and print tables; or run the bare server."""
     if sys.argv[1:2] == ["echo"]:
         echo(*SIZES[sys.argv[2]])
         return

@@ -110,7 +110,7 @@ class Client(asyncio.Protocol):
         return frame(1, number, head, 4) + frame(0, number, self._body, 1)
 
     def data_received(self, data: bytes) -> None:
-        """Count what is answered, and send as many further requests."""
+        """Count the answers, and send as many further requests."""
         data = self._buffer + data
         start, answered = 0, 0
         while len(data) - start >= 9:

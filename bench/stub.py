@@ -1,7 +1,7 @@
 """A key-value server that costs far less than any client: GET has one answer, and SET keeps nothing.
 
-It knows the handshake just well enough for this project's clients, reads of a request no more than its
-opcode, length and number, and writes the answers to one chunk at once. What is measured is the client.
+It knows the handshake just well enough for this project's clients, reads only the opcode, length and number
+of a request, and writes the answers to one chunk at once. So the client is measured.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A server of :mod:`bench.serve` that also knows how long its reactor's turns took, and in which function.
+"""A server of :mod:`bench.serve` that also measures its reactor's turns, and finds the slow functions.
 
     python bench/turns.py CHECKOUT ROLE [ARGUMENT ...]
 

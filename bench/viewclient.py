@@ -54,17 +54,17 @@ class Counting(AsyncViewBase):
         self.finished.errback(ex)
 
     def on_done(self) -> None:
-        """Tell how many there were."""
+        """Fire with the number of rows."""
         self.finished.callback(self.rows)
 
 
 async def query_ex(connection: Connection, design: str, view: str) -> int:
-    """Return how many rows queryEx gave."""
+    """Return the number of rows from queryEx."""
     return int(await connection.queryEx(Counting, design, view, stale="ok").finished)
 
 
 async def query_all(connection: Connection, design: str, view: str) -> int:
-    """Return how many rows queryAll gave."""
+    """Return the number of rows from queryAll."""
     count = 0
     for _ in await connection.queryAll(design, view, stale="ok"):
         count += 1
@@ -72,12 +72,12 @@ async def query_all(connection: Connection, design: str, view: str) -> int:
 
 
 def ignored(data: bytes) -> int:
-    """Look at nothing; bytes are not rows."""
+    """Ignore the bytes, which are not counted as rows."""
     return 0
 
 
 def lines() -> Take:
-    """Return what cuts at line ends and parses each line."""
+    """Return a function that splits at line ends and parses each line."""
     rest = b""
 
     def take(data: bytes) -> int:
@@ -94,7 +94,7 @@ def lines() -> Take:
 
 
 def with_ijson() -> Take:
-    """Return what parses with ijson."""
+    """Return a function that parses with ijson."""
     import ijson
 
     events = ijson.sendable_list()
@@ -118,7 +118,7 @@ def view_url(connection: Connection, design: str, view: str) -> str:
 async def read(url: str, take: Take) -> int:
     """Return how many rows ``take`` found in the answer.
 
-    :raises RuntimeError: the answer is no answer to a view query.
+    :raises RuntimeError: the answer is not the rows of a view.
     """
     count = 0
     end = b""

@@ -57,7 +57,7 @@ class Answer:
             time.sleep(self._pause)
 
     def sample(self) -> None:
-        """Look how large the processes are."""
+        """Record the sizes of the processes."""
         for pid, before in self._before.items():
             self.growth[pid] = max(self.growth[pid], resident_bytes(pid) - before)
 

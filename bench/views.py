@@ -4,7 +4,7 @@
 
 Parts: ``map``, ``stream``, ``client``, ``range``, ``update``; all of them by default. ``--sample`` takes the
 documents of the map part from a file of JSON lines ``{"id": ..., "doc": ...}``, plain or .gz, instead of
-making them up. Processes that have nobody to ask are measured through /proc, so this needs Linux.
+making them up. Processes that cannot report their usage are measured through /proc, so this needs Linux.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ class ViewNode(Server):
         self.ask("PUT", f"/{bucket}/_design/{name}", document)
 
     def update(self, path: str) -> tuple[float, int]:
-        """Bring the indexes behind a view level; return (seconds until that is answered, its rows)."""
+        """Bring the indexes of a view up to date; return (seconds until the answer, its rows)."""
         begun = time.perf_counter()
         answer = self.ask("GET", f"{path}?stale=false&limit=1&reduce=false")
         return time.perf_counter() - begun, answer["total_rows"]
@@ -181,7 +181,7 @@ def measure_stream(node: ViewNode, sizes: Sizes) -> str:
                 before = {process: own_cpu_seconds(pid) for process, pid in watched.items()}
                 found = load(name)
                 used = {process: own_cpu_seconds(pid) - before[process] for process, pid in watched.items()}
-                if not number:  # the first warms up; but what it makes grow counts
+                if not number:  # the first warms up, but its growth counts
                     continue
                 rates.add(name, "rows a second", sizes.rows / found["seconds"])
                 costs.add(name, "ms to the first row", found["first"] * 1e3)
@@ -232,7 +232,7 @@ def measure_client(node: ViewNode, sizes: Sizes) -> str:
 
 
 def measure_range(node: ViewNode, sizes: Sizes) -> str:
-    """Ask for few rows of the large index, and return a table."""
+    """Query a few rows of the large index, and return a table."""
     middle, tenth = sizes.rows // 2, sizes.rows // 10
     seconds = build_groups(node, sizes)
     keys = quote(json.dumps(list(range(0, tenth * 10, tenth))), safe="")
@@ -280,7 +280,7 @@ def build_groups(node: ViewNode, sizes: Sizes) -> float:
 
 
 def measure_update(node: ViewNode, sizes: Sizes) -> str:
-    """Change 1,000 documents and bring indexes level, and return a table."""
+    """Change 1,000 documents, bring the indexes up to date, and return a table."""
     alone, among = "these documents alone", f"among {sizes.rows:,} rows"
     paths = {alone: "/single/_design/numbers/_view/numbers", among: NUMBERS}
     expected = {alone: viewdata.UPDATED, among: sizes.rows}
@@ -315,18 +315,22 @@ PARTS = {
 
 
 def read_arguments() -> argparse.Namespace:
-    """Return what the command line says."""
+    """Return the options of the command line."""
     parser = argparse.ArgumentParser(prog="python -m bench.views", description="Measure views.")
-    parser.add_argument("--rows", type=int, default=1_000_000, help="of the large index; a multiple of 1,000")
-    parser.add_argument("--documents", type=int, default=50_000, help="for the beer views")
+    parser.add_argument(
+        "--rows", type=int, default=1_000_000, help="rows of the large index; a multiple of 1,000"
+    )
+    parser.add_argument(
+        "--documents", type=int, default=50_000, help="number of documents for the beer views"
+    )
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--sample", type=Path, help="documents for the beer views")
+    parser.add_argument("--sample", type=Path, help="file of documents for the beer views")
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"some of: {', '.join(PARTS)}")
     given = parser.parse_args()
     if given.rows < 10_000 or given.rows % 1000:
         parser.error("--rows takes a multiple of 1,000, at least 10,000")
     if min(given.documents, given.rounds) < 1:
-        parser.error("--documents and --rounds take numbers from 1 on")
+        parser.error("--documents and --rounds must be at least 1")
     for part in given.parts:
         if part not in PARTS:
             parser.error(f"{part!r} is none of {', '.join(PARTS)}")

@@ -2,11 +2,11 @@
 
     python -m bench.workers [WORKERS] [CONNECTIONS] [SECONDS] [ROUNDS]
 
-The load generator is wrk, in one thread: it has to be quicker than what it measures, and have a core of its
-own. Each row says of the gateway's processes, the embedded node's included, what they used together, how much
-of one core the busiest of them had, how many connections the worker with the fewest had in the middle of the
-load (100: its share), and the memory of its own that a process of average size has (private pages;
-those of all are shared). Linux only.
+The load generator is wrk, in one thread: it has to be faster than the gateway, and needs a core of its own.
+Each row covers the gateway's processes, including the embedded node's: their total CPU time, the share of one
+core that the busiest of them used, the connections of the worker with the fewest in the middle of the load
+(100: its fair share), and the average private memory of a process (pages that it shares with no other). Linux
+only.
 """
 
 from __future__ import annotations
