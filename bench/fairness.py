@@ -48,7 +48,7 @@ class Victim:
         self.errors: Counter[str] = Counter()
 
     async def run(self, seconds: float, rate: float) -> None:
-        """Send requests for so many seconds, then wait for the answers that are still due."""
+        """Send requests for the given time, then wait for the answers that are still due."""
         begun = time.monotonic()
         waiting = []
         sent = {"get": request("GET", DOCUMENTS + SMALL), "health": request("GET", "/health")}

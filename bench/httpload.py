@@ -1,4 +1,4 @@
-"""A load generator for machines without wrk: requests over HTTP connections for so many seconds.
+"""A load generator for machines without wrk: requests over HTTP connections for a given time.
 
     python -m bench.httpload URL GET_PATH PUT_PATH PUTS CONNECTIONS SECONDS
 

@@ -43,7 +43,7 @@ def new_token() -> str:
         "aud": AUDIENCE,
         "sub": "bench",
         "exp": int(time.time()) + _HOURS_VALID * 3600,
-        # As long as those of usual issuers.
+        # With these the token is as long as those of usual issuers.
         "groups": [f"group-{number}" for number in range(20)],
     }
     parts = [_base64(json.dumps(part).encode()) for part in ({"alg": "HS256", "typ": "JWT"}, claims)]

@@ -22,7 +22,7 @@ DOCUMENT = '{"text":"' + "x" * (1024 - 11) + '"}'
 OVERDUE_SECONDS = 60
 
 # One thread asks for the next request each time; all of them are made before the clock starts. The figures
-# come from where wrk has them, with more digits than it prints. It counts as an error what is above 399.
+# come from wrk's own variables, with more digits than it prints. wrk counts a status above 399 as an error.
 SCRIPT = """
 local requests = {}
 local sent = 0
@@ -90,7 +90,7 @@ class Outcome(NamedTuple):
 
 
 def requests_of(load: Load) -> list[tuple[str, str, str]]:
-    """Return (method, path, body) of what is sent over and over; each key is stored once in ten rounds."""
+    """Return the requests (method, path, body) of a loop; each key is stored once in ten rounds."""
     return [
         ("PUT", load.put.replace("{n}", str(key)), DOCUMENT)
         if (key + turn) % 10 < load.puts

@@ -123,7 +123,7 @@ def with_run(page: str, words: str) -> str:
 
 
 def run(part: Part, is_quick: bool) -> None:
-    """Run a module, and keep what it prints.
+    """Run a module, and keep its output.
 
     :raises subprocess.SubprocessError: it failed, or took an hour.
     """

@@ -87,7 +87,7 @@ class Program(AbstractContextManager["Program"]):
 
     :param command: starts it, in the foreground.
     :param port: where it listens on 127.0.0.1 once it is ready.
-    :param folder: for what it prints: webdis has a line for each connection that ends when wrk does.
+    :param folder: for its output: webdis prints a line for each connection that ends when wrk does.
     """
 
     def __init__(self, command: Sequence[str], port: int, folder: Path) -> None:

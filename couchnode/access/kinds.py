@@ -23,7 +23,7 @@ class RoleKind(NamedTuple):
 
     :ivar title: the name for people.
     :ivar parameters: how many of bucket, scope and collection it names: 0 to 3.
-    :ivar description: one sentence on what it is for.
+    :ivar description: one sentence on its purpose.
     :ivar patterns: what it allows, in order. In their paths ``{0}``, ``{1}`` and ``{2}`` stand for the
         parameters.
     """
@@ -425,7 +425,7 @@ ROLES: dict[str, RoleKind] = {
         "admin.stats_export: read",
     ),
 }
-"""Name of a role -> what it is."""
+"""Name of a role -> its row."""
 
 ALIASES = {
     "security_admin_local": "user_admin_local",

@@ -1,4 +1,4 @@
-"""Bodies of requests and responses: JSON documents out, forms in."""
+"""Bodies of requests and responses: responses are JSON documents, requests are forms."""
 
 from __future__ import annotations
 

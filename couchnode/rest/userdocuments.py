@@ -83,7 +83,7 @@ class Visible:
 
 
 def caller_document(user: str | None, record_domain: str, rights: Rights, account: Account | None) -> Any:
-    """Return what ``/whoami`` says about the caller."""
+    """Return the document of ``/whoami``, which describes the caller."""
     document: dict[str, Any] = {"id": user or "", "domain": record_domain}
     if account is not None and account.name:
         document["name"] = account.name
@@ -114,7 +114,7 @@ _SORT: Mapping[str, Callable[[dict[str, Any]], Any]] = {
 def read_page(query: Mapping[str, str]) -> tuple[Page | None, dict[str, str]]:
     """Read the parameters of a list of users.
 
-    :returns: the page, ``None`` without ``pageSize``; and what is wrong, by parameter.
+    :returns: the page, ``None`` without ``pageSize``; and the errors, by parameter.
     """
     errors: dict[str, str] = {}
     text = query.get("pageSize", "")

@@ -131,7 +131,7 @@ class IndexQuery:
         lines.append("\r\n}")
         return "".join(lines).encode()
 
-    # ---- what goes wrong -------------------------------------------------------------------------
+    # ---- errors and failures ---------------------------------------------------------------------
 
     def _add_source(self, given: dict[str, Any], reader: IndexReader | None) -> None:
         try:

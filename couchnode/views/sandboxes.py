@@ -35,13 +35,13 @@ __all__ = [
 #: vb, key, value (None: deleted), seqno, cas, expiry, flags, revid, is_json (None: not checked yet), xattrs.
 Change = tuple[int, bytes, "bytes | None", int, int, int, int, int, "bool | None", bytes]
 
-# One entry into V8 costs 0.2 ms and more, so documents are sent in batches: at most so many, and so many
+# One entry into V8 costs 0.2 ms and more, so documents are sent in batches, limited in number and in
 # bytes.
 _BATCH_DOCUMENTS = 500
 _BATCH_BYTES = 4 * 1024 * 1024
 _BATCH_CALLS = 2000
 
-# Most designs whose documents over the limits are counted; more are not in use at once.
+# Most designs whose documents over the limits are counted at a time.
 _COUNTED_DESIGNS = 1000
 
 

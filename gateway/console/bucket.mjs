@@ -98,7 +98,7 @@ export async function showBucket({ bucket, open, signal, refresh }) {
         field("Scope", scopeBox, "an existing one, or a new name"),
         h("datalist", { id: "scopes" }, scopes.map((one) => h("option", { value: one.name }))),
         field("Collection", collectionBox, "leave it empty to create only the scope"),
-        field("Maximum expiry of documents", ttlBox, "in seconds; empty: as the bucket's; -1: no limit"),
+        field("Maximum expiry of documents", ttlBox, "in seconds; empty: as in the bucket; -1: no limit"),
         h("button.primary", { type: "submit" }, "Create"),
       ),
     ),

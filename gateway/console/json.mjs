@@ -100,7 +100,7 @@ export function* tokens(text) {
   }
 }
 
-/** Return what is wrong with a JSON text, a JsonError; null if nothing is. */
+/** Return the first error of a JSON text, a JsonError; null if the text is valid. */
 export function problemOf(text) {
   try {
     for (const token of tokens(text)) void token;

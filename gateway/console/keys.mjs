@@ -58,8 +58,8 @@ function cut(text, at) {
   return found < 0 ? [text] : [text.slice(0, found), text.slice(found + 1)];
 }
 
-// Control characters, blanks that cannot be told from others, characters without width, and those that change the
-// direction of what follows: each is shown by its number.
+// Control characters, blanks that look like others, characters without width, and those that change the
+// direction of the following text: each is shown by its number.
 const INVISIBLE =
   /[\u0000-\u001f\u007f-\u00a0\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u1680\u2000-\u200f\u2028-\u202f\u205f-\u206f\u3000\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\uffff]|[\ud800-\udbff](?![\udc00-\udfff])|(?<![\ud800-\udbff])[\udc00-\udfff]|\udb40[\udc00-\udfff]/g;
 
