@@ -150,7 +150,7 @@ def _body_members(body: bytes) -> dict[str, Any]:
     return found
 
 
-# ---- one reader per kind of value -----------------------------------------------------------------
+# ---- one reader per kind of value ----------------------------------------------------------------
 
 
 def _boolean(name: str, text: str) -> bool:
