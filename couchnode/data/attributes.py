@@ -1,8 +1,8 @@
-"""Extended attributes: what a document has beside its body.
+"""Extended attributes: the named JSON values that a document has beside its body.
 
-They are one JSON object by name, compact and with its keys in order, inside values too; ``b""`` if there are
-none. Names that begin with an underscore are the system's, and live on in the tombstone of a deleted
-document; those that begin with a dollar sign are virtual and never stored.
+They are stored as one compact JSON object, name -> value, with sorted keys at every level; ``b""`` if there
+are none. Names that begin with an underscore are system attributes, which the tombstone of a deleted document
+keeps. Names that begin with a dollar sign are virtual attributes, which are never stored.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ MAX_KEY_BYTES = 15
 """Longest name."""
 
 MAX_SYSTEM_BYTES = 2**20
-"""What the system's attributes of one document may take together, as a section."""
+"""Largest encoded size in bytes of all system attributes of one document."""
 
 _U32 = Struct(">I")
 _SYSTEM, _VIRTUAL = b"_$"
@@ -27,7 +27,7 @@ _FIRST_PRINTABLE, _DELETE = 0x20, 0x7F
 
 
 def key_of(path: bytes) -> bytes | None:
-    """Return the name of the attribute that a path begins with; ``None`` if it cannot be one."""
+    """Return the name of the attribute that a path begins with; ``None`` if the name is invalid."""
     end = min(at if at >= 0 else len(path) for at in (path.find(b"."), path.find(b"[")))
     key = path[:end]
     if not 0 < end <= MAX_KEY_BYTES or b"\0" in path:
@@ -50,14 +50,15 @@ def is_virtual(key: bytes) -> bool:
 
 
 def is_system(key: str) -> bool:
-    """Return whether an attribute is the system's."""
+    """Return whether an attribute is a system attribute."""
     return key.startswith("_")
 
 
 def canonical(text: bytes) -> bytes:
     """Return the stored form of attributes, given as a JSON object.
 
-    :raises ValueError: a number is too large, or a string is no Unicode text: it cannot be written again.
+    :raises ValueError: the attributes cannot be encoded again, because a number is too large or a string is
+        not valid Unicode.
     """
     return _stored(_decoded(text))
 
@@ -86,17 +87,17 @@ def names(xattrs: bytes) -> list[str]:
 
 
 def system_only(xattrs: bytes) -> bytes:
-    """Return what is left of attributes when their document is deleted."""
+    """Return the attributes that the tombstone keeps when their document is deleted."""
     if b'"_' not in xattrs:
         return b""
     return _stored({key: value for key, value in _decoded(xattrs).items() if is_system(key)})
 
 
 def section(xattrs: bytes, with_system: bool = True) -> bytes:
-    """Return attributes in the form that goes before a body whose datatype has the XATTR bit; empty if there
+    """Return attributes as the section that precedes a body whose datatype has the XATTR bit; empty if there
     are none.
 
-    :param with_system: leave the system's in.
+    :param with_system: include the system attributes.
     """
     pairs = []
     for key, value in _decoded(xattrs).items():
@@ -111,8 +112,8 @@ def section(xattrs: bytes, with_system: bool = True) -> bytes:
 
 
 def section_bytes(xattrs: bytes) -> tuple[int, int]:
-    """Return how long the section of attributes is: the part of the users, and that of the system with the
-    length of the whole."""
+    """Return the sizes in bytes of the section's two parts: the user attributes; and the system attributes
+    with the section's length field."""
     if not xattrs:
         return 0, 0
     whole, own = len(section(xattrs)), len(section(xattrs, with_system=False))

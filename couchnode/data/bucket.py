@@ -47,8 +47,8 @@ class NodeBucket:
     :param clock: timers, and the Unix time; see :func:`reactor.clock.unix_time_of`.
     :param flush_enabled: whether :meth:`flush_all` may be used.
     :param manifest: its scopes and collections.
-    :param replica_count: copies configured beside the active one, whether or not there are nodes
-        for them; majorities count these.
+    :param replica_count: configured replicas, whether or not there are nodes for them; majorities
+        count these.
     :ivar min_level: durability level of writes that ask for less; 0 for none.
     :ivar change_log: changes since the last update of indexes; ``None`` while there is no index.
     """
@@ -155,10 +155,10 @@ class NodeBucket:
         return self._store.persistent
 
     def backup(self, path: Path) -> Deferred[int]:
-        """Copy the store: every change so far, and some of those that come until it is done.
+        """Copy the store, with every change so far and some of the changes made during the copy.
 
         :param path: a file that does not exist, in a folder that does.
-        :returns: fires with its size in bytes when it is on the disk. Fails with a ``StoreError``.
+        :returns: fires with the copy's size in bytes when it is on disk. Fails with a ``StoreError``.
         """
         return self.flusher.sync().addCallback(lambda _: self._store.copy(path))
 
@@ -167,10 +167,10 @@ class NodeBucket:
         self._store.stop_copying()
 
     def flush_all(self) -> Deferred[None]:
-        """Delete every document: vbuckets begin again with new uuids; CAS keeps growing.
+        """Delete every document. The vbuckets start again with new uuids; CAS values keep growing.
 
-        Fires when the store is empty too; fails with a ``StoreError`` if it cannot be emptied now
-        (that is tried again like any write).
+        Fires when the store is empty too. Fails with a ``StoreError`` if the store cannot be emptied
+        now; the write is then retried like any other.
 
         :raises StatusError: NOT_SUPPORTED unless flushing is enabled; ETMPFAIL before warm-up is done.
         """
@@ -192,8 +192,8 @@ class NodeBucket:
     def set_manifest(self, manifest: Manifest) -> None:
         """Apply other scopes and collections immediately.
 
-        The documents of dropped collections cannot be reached any more; memory and disk are freed in the
-        background. Synchronous writes in them fail with SYNC_WRITE_AMBIGUOUS.
+        Documents of dropped collections become unreachable; their memory and disk space are freed in the
+        background. Pending synchronous writes in those collections fail with SYNC_WRITE_AMBIGUOUS.
         """
         gone = self.collections.set(manifest)
         if not gone:
@@ -258,7 +258,7 @@ class NodeBucket:
 
     @property
     def indexed_count(self) -> int:
-        """How many of them views see: those of the default collection."""
+        """Documents that views see: those of the default collection."""
         active = (vb for vb in self.vbuckets if vb is not None and vb.state == "active")
         return sum(vb.count(DEFAULT_PREFIX) for vb in active)
 
@@ -360,8 +360,8 @@ class NodeBucket:
             self.change_log.forget_all()
 
     def _void_indexes(self) -> None:
-        """Make indexes compare their documents with those that are left: there is a change, and the deletions
-        before it are forgotten."""
+        """Make indexes compare their entries with the remaining documents: raise the sequence number, and
+        forget all deletions before it."""
         self._void_log()
         for vbucket in self.vbuckets:
             if vbucket is not None and vbucket.state == "active":

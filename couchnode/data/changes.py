@@ -1,4 +1,4 @@
-"""The changed keys of a bucket's default collection, which an index that was up to date has to read again."""
+"""The changed keys of a bucket's default collection: the documents that an index has to read again."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class ChangeLog:
         self.start = self.end + 1
         self._entries = []
         self.voids += 1
-        self._expiries = None  # those of vbuckets that were not active are not known
+        self._expiries = None  # the expiries of newly active vbuckets are unknown
 
     def since(self, position: int) -> dict[int, set[bytes]] | None:
         """Return the keys that changed after ``position``, by vbucket; ``None`` if no longer known."""
@@ -74,7 +74,7 @@ class ChangeLog:
     def expire_due(self, bucket: Documents) -> Iterator[None]:
         """Delete expired documents, so that no index shows them.
 
-        It is done when this ends; it yields between bounded pieces of work.
+        The generator yields between bounded pieces of work; all are deleted when it ends.
         """
         budget = _EXPIRED_A_TURN
         while True:
@@ -85,7 +85,7 @@ class ChangeLog:
                 _, vbid, key = heapq.heappop(heap)
                 vbucket = bucket.vbuckets[vbid]
                 if vbucket is not None and vbucket.state == "active":
-                    vbucket.get(key)  # on the active copy this deletes what has expired
+                    vbucket.get(key)  # on the active copy this deletes an expired document
                 budget -= 1
                 if not budget:
                     yield
@@ -98,7 +98,7 @@ class ChangeLog:
     def _collect(self, bucket: Documents) -> Iterator[None]:
         """Collect the expiries of all existing documents."""
         expiries: list[tuple[int, int, bytes]] = []
-        self._expiries, self._most_expiries = expiries, 2**62  # changes are noted from now
+        self._expiries, self._most_expiries = expiries, 2**62  # changes are recorded from now on
         finished = False
         looked = 0
         try:

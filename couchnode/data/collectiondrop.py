@@ -1,7 +1,7 @@
-"""Frees what the documents of dropped collections take, in the background.
+"""Frees the memory and disk space of dropped collections, in the background.
 
-When this begins, no command reaches those documents any more; ids of collections are never used again, so it
-may take its time. What a crash leaves on the disk, the next warm-up finds and drops.
+No command can reach the documents any more when this begins, and collection ids are never reused, so there is
+no hurry. The next warm-up finds and drops documents that a crash left on disk.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from couchnode.data.keys import prefix_of
 from couchnode.data.ports import Documents
 
 _KEYS_A_TURN = 10_000
-# To forget a key takes about as long as to look at ten.
+# Forgetting a key takes about as long as looking at ten.
 _FORGOTTEN_COUNTS = 10
 
 
@@ -37,8 +37,8 @@ class Dropper:
         return self._work is not None
 
     def drop(self, prefixes: frozenset[bytes]) -> None:
-        """Free what is held under keys that begin with one of these."""
-        # What was passed before has to be passed again, for the new ones.
+        """Free everything under keys that begin with one of these prefixes."""
+        # Start over: the vbuckets already done may hold keys with the new prefixes.
         self._prefixes |= prefixes
         self._work = self._steps(self._prefixes)
         if self._timer is None:
@@ -65,7 +65,7 @@ class Dropper:
             vbucket = self._documents.vbuckets[vbid]
             if vbucket is None:
                 continue
-            # Copies of the keys: others come and go between two turns.
+            # Copies of the keys, because keys are added and removed between turns.
             dropped: Counter[bytes] = Counter()
             others = [*vbucket.tombstones, *vbucket.lasting, *vbucket.pending, *vbucket.dirty]
             for keys in (list(vbucket.items), others):
@@ -79,7 +79,7 @@ class Dropper:
                     if left <= 0:
                         yield
                         left = _KEYS_A_TURN
-            # What was on the disk was in memory, too: a deletion is forgotten only when it is on the disk.
+            # Memory has every document on disk: a deletion is forgotten only after it was written.
             for prefix, documents in dropped.items():
                 self._flusher.drop(vbid, prefix, documents)
             left -= 10

@@ -1,4 +1,4 @@
-"""The collections of one bucket as one node knows them: which there are, and what their keys begin with."""
+"""The collections of one bucket as one node knows them, and the prefixes of their keys."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ class Collections:
     :param ledger: gets the maximum expiry of documents.
     :ivar manifest: the current manifest.
     :ivar by_id: every collection, by its id.
-    :ivar by_prefix: the same, by what the keys of its documents begin with.
-    :ivar quick: the first bytes of keys of collections whose whole prefix is that byte.
+    :ivar by_prefix: every collection, by the prefix of its documents' keys.
+    :ivar quick: the one-byte prefixes, as numbers.
     """
 
     def __init__(self, manifest: Manifest, ledger: Ledger) -> None:
@@ -29,7 +29,7 @@ class Collections:
         self.by_id: dict[int, Collection] = manifest.by_id
         self.by_prefix = {one.prefix: one for one in self.by_id.values()}
         self.quick = frozenset(prefix[0] for prefix in self.by_prefix if len(prefix) == 1)
-        # One that never expires has a negative number, and no limit.
+        # NEVER_EXPIRES is negative; here 0 means no limit.
         self._ledger.max_ttls = {
             prefix: max(one.max_ttl, 0) for prefix, one in self.by_prefix.items() if one.max_ttl
         }
@@ -40,8 +40,8 @@ class Collections:
         return key[0] in self.quick or prefix_of(key) in self.by_prefix
 
     def known_prefix(self, key: bytes) -> int:
-        """Return how long the prefix of a key from a client is, whatever its bytes; 0 if its collection does
-        not exist."""
+        """Return the length of the prefix of a client's key, which may be any bytes; 0 if no collection has
+        that prefix."""
         for size in range(1, MAX_BYTES + 1):
             if key[:size] in self.by_prefix:
                 return size

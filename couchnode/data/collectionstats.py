@@ -19,9 +19,9 @@ GROUPS = (b"collections", b"collections-byid", b"scopes", b"scopes-byid")
 
 
 def read_group(bucket: NodeBucket, group: str) -> Callable[[Sizes], Stats]:
-    """Return the function that makes the statistics of a group from what the collections take.
+    """Return the function that makes the statistics of a group from the collections' sizes.
 
-    :raises StatusError: EINVAL for a path or id of another form, UNKNOWN_COLLECTION, UNKNOWN_SCOPE.
+    :raises StatusError: EINVAL for a malformed path or id, UNKNOWN_COLLECTION, UNKNOWN_SCOPE.
     """
     name, _, wanted = group.partition(" ")
     manifest, by_id = bucket.collections.manifest, name.endswith("-byid")
@@ -82,7 +82,7 @@ def _of_scopes(bucket: NodeBucket, scopes: list[Scope], sizes: Sizes) -> Stats:
 
 
 def item_counts(bucket: NodeBucket) -> Counter[bytes]:
-    """Return the number of documents of each collection in the active vbuckets, by the prefix of its keys."""
+    """Return the number of documents of each collection in the active vbuckets, by key prefix."""
     counts: Counter[bytes] = Counter()
     for vbucket in bucket.vbuckets:
         if vbucket is not None and vbucket.state == "active":

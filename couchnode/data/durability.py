@@ -14,7 +14,7 @@ from couchnode.data.keys import prefix_of
 from couchnode.data.vbucket import VBucket
 
 DEFAULT_TIMEOUT_SECONDS = 30.0
-"""Timeout in seconds of a synchronous write whose request names none."""
+"""Timeout in seconds of a synchronous write whose request has none."""
 
 
 MAX_SYNC_REPLICAS = 2
@@ -44,8 +44,8 @@ def satisfied(level: int, seqno: int, copies: Copies) -> bool:
 def has_to_wait(level: int, persistent: bool, replica_count: int, live: int, majority: int) -> bool:
     """Return whether a write at ``level`` has to wait for other copies or the disk.
 
-    :param replica_count: copies configured beside the active one.
-    :param live: copies that are there, the active one included.
+    :param replica_count: configured replicas.
+    :param live: available copies, including the active one.
     :raises StatusError: DURABILITY_INVALID_LEVEL for a level that needs a disk on an ephemeral bucket,
         DURABILITY_IMPOSSIBLE while too few copies are there.
     """
@@ -82,9 +82,9 @@ class SyncWrites:
     def wait(self, vbucket: VBucket, item: Item, level: int, seconds: float | None = None) -> Deferred[Item]:
         """Commit the prepared ``item`` once ``level`` holds.
 
-        Fires with the item, or fails with :class:`StatusError`: SYNC_WRITE_AMBIGUOUS when it took
-        longer than ``seconds`` (default 30), or when the vbucket left this node in the meantime. The write is
-        then dropped here, but a copy may have kept it.
+        Fires with the item, or fails with :class:`StatusError`: SYNC_WRITE_AMBIGUOUS after a
+        timeout of ``seconds`` (default 30), or when the vbucket leaves this node meanwhile. The write is then
+        dropped here, but a replica may have kept it.
         """
         done: Deferred[Item] = Deferred()
         wait_seconds = DEFAULT_TIMEOUT_SECONDS if seconds is None else seconds
@@ -106,18 +106,18 @@ class SyncWrites:
             write.done.callback(write.item)
 
     def fail(self, vbid: int) -> None:
-        """Fail the writes of a vbucket that is no longer the active copy, or was emptied: their outcome is
+        """Fail the pending writes of a vbucket that is no longer active, or was emptied: their outcome is
         unknown."""
         for write in list(self._waiting.get(vbid, ())):
             self._give_up(write)
 
     def fail_all(self) -> None:
-        """Do the same for every vbucket."""
+        """Fail the pending writes of every vbucket."""
         for vbid in list(self._waiting):
             self.fail(vbid)
 
     def fail_keys(self, prefixes: Collection[bytes]) -> None:
-        """Fail the writes of keys with one of these prefixes."""
+        """Fail the pending writes of keys with one of these prefixes."""
         for waiting in list(self._waiting.values()):
             for write in list(waiting):
                 if prefix_of(write.item.key) in prefixes:

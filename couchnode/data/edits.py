@@ -10,10 +10,10 @@ from couchnode.data.vbucket import VBucket
 
 
 class Edit(NamedTuple):
-    """What a document becomes.
+    """The new content of a document.
 
-    :ivar expiry: as on the wire; without meaning for a tombstone.
-    :ivar xattrs: its attributes, as :mod:`couchnode.data.attributes` has them.
+    :ivar expiry: as on the wire; ignored for a tombstone.
+    :ivar xattrs: its attributes, in the form of :mod:`couchnode.data.attributes`.
     :ivar settle: (CAS, sequence number) -> the attributes to store, as long as ``xattrs``.
     """
 
@@ -32,8 +32,8 @@ def edit(
 
     The caller has looked up ``old`` and checked CAS, lock and pending writes.
 
-    :param old: the document or its tombstone; ``None`` if there is none that matters.
-    :param preserve_expiry: a document that is there, and not as a tombstone, keeps its expiry.
+    :param old: the document or its tombstone; ``None`` if there is none, or it does not matter.
+    :param preserve_expiry: an existing document keeps its expiry; a tombstone does not.
     :raises StatusError: ENOMEM, ETMPFAIL.
     """
     growth = len(change.value) + len(change.xattrs)

@@ -22,7 +22,7 @@ class Evictor:
     Locked documents, and those with a synchronous write under way, are spared.
 
     :ivar is_on: whether the bucket's policy is ``nruEviction``.
-    :ivar evicted: documents that it has deleted.
+    :ivar evicted: number of documents deleted so far.
     """
 
     def __init__(self, documents: Documents, ledger: Ledger) -> None:
@@ -34,11 +34,11 @@ class Evictor:
         self._is_busy = False
 
     def relieve(self) -> None:
-        """Delete documents if the bucket has more than it should; called after each change."""
+        """Delete documents while memory is above the watermark; called after each change."""
         limit = HIGH_WATERMARK * self._ledger.quota_bytes
         if self._is_busy or self._ledger.memory_bytes <= limit:
             return
-        # A deletion is a change too, and comes back here.
+        # A deletion is a change too, and calls this method again.
         self._is_busy = True
         try:
             self._delete_until(limit)
@@ -53,7 +53,7 @@ class Evictor:
             self._next = (self._next + 1) % len(vbuckets)
             if vbucket is None or vbucket.state != "active":
                 continue
-            # Stored first is first in the dictionary.
+            # The dictionary is in the order of storing, the oldest first.
             for key in list(islice(vbucket.items, _A_VISIT)):
                 try:
                     vbucket.evict(key)

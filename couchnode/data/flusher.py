@@ -1,4 +1,4 @@
-"""Write-behind: the pending changes, the time of their writing, and the waiters for it."""
+"""Write-behind: the pending changes, when they are written, and the clients that wait for that."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ PERSISTENCE_WAIT_SECONDS = 30.0
 
 class _Phase(Enum):
     LOADING = auto()
-    """Changes are noted and not written yet."""
+    """Changes are recorded, but not written yet."""
     RUNNING = auto()
     """Changes are written automatically, soon."""
     CLOSED = auto()
@@ -55,11 +55,11 @@ class _Taken(NamedTuple):
 
 
 class Flusher:
-    """Writes the changes of one bucket to its store, in batches; a store that keeps nothing is left alone.
+    """Writes the changes of one bucket to its store, in batches; does nothing for a store in memory.
 
     :param name: the bucket's, for messages.
-    :param is_current: vbucket -> whether it is still the bucket's; one that was replaced has nothing to
-        write any more.
+    :param is_current: vbucket -> whether it is still part of the bucket; changes of a replaced vbucket are
+        not written.
     :param on_persisted: called with a vbucket after its ``persisted_seqno`` grew.
     :ivar write_error: why the last batch could not be written; ``None`` if it was, or there was none.
     :ivar written: documents and deletions written.
@@ -108,7 +108,7 @@ class Flusher:
     def replaced(self, old: VBucket, new: VBucket | None) -> None:
         """Make the store forget a vbucket that no longer belongs to the bucket.
 
-        Its waiters get StatusError(ETMPFAIL): the numbers of its successor are of another history.
+        Its waiters get StatusError(ETMPFAIL): its successor's sequence numbers belong to another history.
         """
         self._fail_waits(old.id, "the vbucket was emptied")
         if self._persistent:
@@ -123,9 +123,9 @@ class Flusher:
         self._wipes.add(vbid)
 
     def drop(self, vbid: int, prefix: bytes, documents: int = 1) -> None:
-        """Make the store forget the documents of a vbucket that are in a dropped collection; about so many.
+        """Make the store forget the documents of a dropped collection in a vbucket; about ``documents``.
 
-        What the store still has at the end of this run, the next one finds and drops.
+        Documents still in the store when the process ends are dropped by the next warm-up.
         """
         if self._persistent:
             self._drops[vbid, prefix] = self._drops.get((vbid, prefix), 0) + documents
@@ -146,7 +146,7 @@ class Flusher:
             self._fail_waits(vbid, "the bucket was closed")
 
     def hurry(self) -> None:
-        """Write soon, without waiting for more changes: a client waits for the disk."""
+        """Write soon, without waiting for more changes: a client waits for persistence."""
         self._in_a_hurry = True
         self._schedule()
 
@@ -154,8 +154,8 @@ class Flusher:
     def drain(self) -> Generator[Deferred[Any], Any, None]:
         """Write until no changes are pending, in any phase.
 
-        :returns: fires when all is on the disk. Fails with :class:`StoreError` if one batch cannot be
-            written; its changes stay noted.
+        :returns: fires when all changes are on disk. Fails with :class:`StoreError` if one batch cannot be
+            written; its changes stay pending.
         """
         yield self.sync()
         while self._persistent and (self._dirty or self._wipes):
@@ -217,7 +217,7 @@ class Flusher:
         outcome.addBoth(self._next, writing)
 
     def _take_drops(self) -> dict[tuple[int, bytes], int]:
-        """Return some of what is to be dropped, so little that others hardly wait for its batch."""
+        """Return some of the pending drops, so few that other changes in the batch hardly wait for them."""
         taken: dict[tuple[int, bytes], int] = {}
         documents = 0
         for drop, count in self._drops.items():

@@ -1,8 +1,7 @@
-"""What a vbucket holds: its documents and deletions, their weight, and what of them is still to be written.
+"""The content of a vbucket: its documents and tombstones, their size, and the changes still to be written.
 
-No rule about who may change what, no clock and no listener: those are the vbucket's
-(:mod:`couchnode.data.vbucket`). It is a base class and not a part because every store would pay for the
-calls between the two.
+This module has no rules for changes, no clock and no listener: :mod:`couchnode.data.vbucket` has them. The
+class is a base class of the vbucket, not a member, because calls between two objects would slow each store.
 """
 
 from __future__ import annotations
@@ -36,8 +35,8 @@ def new_vbucket_uuid() -> int:
 class HeldItems:
     """The items of one vbucket on one node, by their held keys (:mod:`couchnode.data.keys`).
 
-    Tombstones without attributes (:attr:`tombstones`) are remembered for a while, and only in memory. Those
-    with attributes (:attr:`lasting`) are kept as documents are, until they are purged.
+    Tombstones without attributes (:attr:`tombstones`) are kept for a limited time, in memory only. Tombstones
+    with attributes (:attr:`lasting`) are kept like documents, until they are purged.
 
     :param keeps_changes: collect changes in :attr:`dirty` for a store; off for ephemeral buckets.
     :ivar named: prefix -> number of documents in each collection other than the default one that has any.
@@ -88,7 +87,7 @@ class HeldItems:
 
     @property
     def uuid(self) -> int:
-        """The name of the current branch of this vbucket's history."""
+        """The identifier of the current branch of this vbucket's history."""
         return self.failover_log[0][0]
 
     def discard(self) -> None:
@@ -125,14 +124,14 @@ class HeldItems:
         self._install(item)
 
     def take_changes(self) -> dict[bytes, Item]:
-        """Return all changes since the last call: together they are everything up to :attr:`high_seqno`, in
-        the latest version of each key."""
+        """Return all changes since the last call, up to :attr:`high_seqno`: the latest version of each
+        changed key."""
         changes = self.dirty
         self._forget_dirty()
         return changes
 
     def return_changes(self, changes: dict[bytes, Item]) -> None:
-        """Take back changes that could not be written, except where a newer one came."""
+        """Take back changes that could not be written, except those replaced by a newer change."""
         for key, item in changes.items():
             if key not in self.dirty:
                 self._queue(item)
@@ -146,7 +145,7 @@ class HeldItems:
         return len(self.items) - sum(self.named.values())
 
     def forget_keys(self, keys: Iterable[bytes]) -> None:
-        """Forget everything about these keys: their collection was dropped. No deletions are remembered."""
+        """Forget everything about these keys, whose collection was dropped. No tombstones are left."""
         ledger = self._ledger
         for key in keys:
             for held in (self.items, self.tombstones, self.lasting, self.pending):
@@ -177,7 +176,7 @@ class HeldItems:
         for item in old:
             self._forget_tombstone(item)
             if item.xattrs:
-                # On the disk it takes the place of a document: one without attributes removes it there.
+                # On disk the tombstone is in the document's row; one without attributes removes the row.
                 self._queue(Item(item.key, b"", 0, 0, item.cas, item.seqno, item.revid, deleted=True))
         return len(old)
 

@@ -27,7 +27,7 @@ _JSON_OPENERS = frozenset(b'{["-0123456789tfn \t\r\n')
 
 
 class StatusError(Exception):
-    """A command cannot be carried out; has the status to answer.
+    """A command cannot be carried out; holds the status for the answer.
 
     :param status: the status for the client.
     :param context: a sentence for the error payload; empty if the status is enough.
@@ -40,7 +40,7 @@ class StatusError(Exception):
 
 
 class Item:
-    """One version of a document, or the tombstone of a deleted one.
+    """One version of a document, or the tombstone of a deleted document.
 
     An item never changes once it is published in a vbucket: every change makes a new item. So
     the storage thread and replicas read it without a lock.
@@ -48,8 +48,8 @@ class Item:
     ``expiry`` is in absolute Unix seconds, 0 for never; for a tombstone it is the time of the
     deletion. ``lock_until`` is the last Unix second of a lock, 0 when there is none.
 
-    :cvar xattrs: its attributes (:mod:`couchnode.data.attributes`); those that have any are objects of a
-        class of their own, so that the others need no room for them.
+    :cvar xattrs: its attributes (:mod:`couchnode.data.attributes`). Items with attributes have a class of
+        their own, so that the others need no memory for the field.
     """
 
     xattrs: bytes = b""
@@ -99,7 +99,7 @@ class Item:
 
     @property
     def datatype(self) -> int:
-        """``Datatype.JSON`` if the value is a JSON text (bare scalars are), else ``Datatype.RAW``.
+        """``Datatype.JSON`` if the value is a JSON text (bare scalars included), else ``Datatype.RAW``.
 
         The client's claim is ignored. Computed on first use, once per version: most versions are never read
         by a connection that needs it.
@@ -115,7 +115,7 @@ class Item:
         return None if self._datatype == _UNKNOWN else self._datatype == _JSON
 
     def with_xattrs(self, xattrs: bytes) -> Item:
-        """Return an item that is otherwise the same, with these attributes (not empty)."""
+        """Return a copy of the item with these attributes, which are not empty."""
         return AttributedItem(self, xattrs)
 
     def copy(self) -> Item:
@@ -164,12 +164,12 @@ class AttributedItem(Item):
         return super().size + len(self.xattrs)
 
     def copy(self) -> Item:
-        """Return a separate item for another vbucket, as for other items."""
+        """Return a separate item for another vbucket, without the lock."""
         return super().copy().with_xattrs(self.xattrs)
 
 
 def tombstone_of(item: Item, cas: int, seqno: int, when: int, xattrs: bytes) -> Item:
-    """Return what a deletion at that Unix second leaves of a document, with what stays of its attributes."""
+    """Return the tombstone of a document deleted at that Unix second, with its system attributes."""
     tombstone = Item(item.key, b"", 0, when, cas, seqno, item.revid + 1, deleted=True)
     return tombstone.with_xattrs(xattrs) if xattrs else tombstone
 
@@ -181,7 +181,7 @@ def is_json(value: bytes) -> bool:
     try:
         parse_json(value)
     except (ValueError, RecursionError):
-        # It refuses some texts that are JSON: half a surrogate pair as an escape, numbers beyond doubles.
+        # orjson refuses some valid JSON: an escaped lone surrogate, and numbers beyond the range of doubles.
         return jsontext.is_json(value)
     return True
 
@@ -196,7 +196,7 @@ def absolute_expiry(wire: int, now: int) -> int:
         return 0
     if wire <= RELATIVE_EXPIRY_MAX:
         return now + wire
-    # A document lives through the second of its expiry, so "now" has to become the second before.
+    # A document still exists in the second of its expiry, so "now" becomes the second before.
     return wire if wire > now else now - 1
 
 
@@ -206,8 +206,8 @@ class Ledger:
     :param quota_bytes: memory for documents; a mutation that would exceed it is refused.
     :param max_queued_items: changes that may wait for the disk before new ones are refused.
     :param max_queued_bytes: the same in bytes of documents.
-    :ivar max_ttl: longest time in seconds that a document lives; 0 for no limit.
-    :ivar max_ttls: the same for collections that have a limit of their own, by the prefix of their keys.
+    :ivar max_ttl: longest lifetime of a document in seconds; 0 for no limit.
+    :ivar max_ttls: key prefix -> the same limit, for collections that have their own.
     """
 
     __slots__ = (
@@ -234,8 +234,8 @@ class Ledger:
         self.max_ttls: dict[bytes, int] = {}
 
     def until(self, key: bytes, wire: int, now: int) -> int:
-        """Convert an expiry of a request into the Unix second that is stored for that held key, within the
-        limits of its collection and its bucket."""
+        """Convert a request's expiry into the Unix second that is stored for that held key, within the limit
+        of its collection or bucket."""
         expiry = absolute_expiry(wire, now)
         longest = self.max_ttls.get(prefix_of(key), self.max_ttl) if self.max_ttls else self.max_ttl
         latest = now + longest

@@ -1,7 +1,7 @@
-"""Keys as vbuckets hold them: the key of a document behind the id of its collection.
+"""Keys as vbuckets hold them: the id of the collection, then the document's own key.
 
-The id is a LEB128 number, as in the requests of clients that know of collections: their keys are used as they
-come. No encoded id is the beginning of another one, so two documents never share a key.
+The id is a LEB128 number, as in requests of clients that support collections, so their keys are used
+unchanged. No encoded id is a prefix of another one, so two documents never share a held key.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ from couchbase.protocol.constants import MAX_KEY_BYTES
 from couchbase.protocol.leb128 import decode_leb128, encode_leb128
 
 DEFAULT_PREFIX = b"\0"
-"""Begins the keys of the default collection."""
+"""Prefix of the keys in the default collection."""
 
 MAX_NAMED_KEY_BYTES = 246
-"""Longest key in another collection than the default one, without its prefix."""
+"""Longest key in bytes, without its prefix, in a collection other than the default one."""
 
 
 def longest_key(collection_id: int) -> int:
@@ -35,14 +35,14 @@ def held_key(collection_id: int, key: bytes) -> bytes:
 
 
 def document_key(key: bytes) -> bytes:
-    """Return the document's own key of a held key."""
+    """Return the document's own key: a held key without its prefix."""
     return key[decode_leb128(key)[1] :]
 
 
 def described(key: object) -> str:
     """Return a held key for a message: the document's key, and its collection unless that is the default one.
 
-    A damaged key may be anything.
+    Any bytes are accepted, because a damaged key can be anything.
     """
     if not isinstance(key, bytes):
         return f"{key!r}"
@@ -55,5 +55,5 @@ def described(key: object) -> str:
 
 def end_of(prefix: bytes) -> bytes:
     """Return the first key after all keys of a collection."""
-    # The last byte of an encoded id has no top bit, so it can be counted up.
+    # The last byte of an encoded id has no top bit, so adding one cannot overflow.
     return prefix[:-1] + bytes((prefix[-1] + 1,))

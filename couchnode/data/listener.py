@@ -1,4 +1,4 @@
-"""Notifications of a vbucket about its changes."""
+"""The interface by which a vbucket reports its changes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Protocol, TypeVar
 from couchnode.data.item import Item
 
 VB = TypeVar("VB", contravariant=True)
-"""A vbucket, which knows its listener but not the reverse."""
+"""A vbucket; this module does not depend on its class."""
 
 
 class ChangeListener(Protocol[VB]):
@@ -20,4 +20,4 @@ class ChangeListener(Protocol[VB]):
         """A synchronous write waits for other copies; readers do not see it yet."""
 
     def settled(self, vbucket: VB, item: Item, committed: bool) -> None:
-        """A synchronous write became the document, or was dropped."""
+        """A synchronous write was committed or dropped."""

@@ -1,9 +1,9 @@
 """The scopes and collections of a bucket: one immutable value, and the changes that make the next one.
 
-It lies with the data, not with the cluster, because both sides use it: the cluster keeps it on the disk and
-changes it, and a bucket's data on each node resolves names and ids with it.
+The module is part of the data package, because both packages use it: the cluster stores and changes the
+manifest, and a bucket's data on each node resolves names and ids with it.
 
-Texts of refusals are the server's (management-rest reference, section 7.2), because clients recognise them.
+Error texts are the server's (management-rest reference, section 7.2), because clients recognise them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from couchbase.protocol.leb128 import encode_leb128
 
 DEFAULT_NAME = "_default"
-"""The name of the scope, and of its collection, that every bucket begins with."""
+"""The name of the default scope, and of the default collection in it, which every new bucket has."""
 
 DEFAULT_ID = 0
 FIRST_ID = 8
@@ -31,7 +31,7 @@ MAX_COLLECTIONS = 1200
 
 MAX_TTL_SECONDS = 2**31 - 1
 NEVER_EXPIRES = -1
-"""``max_ttl`` of a collection whose documents keep their own expiry, whatever the limit of the bucket."""
+"""``max_ttl`` of a collection whose documents keep their own expiry and ignore the bucket's limit."""
 
 _CHARACTERS = re.compile(r"[A-Za-z0-9_%-]*\Z")
 _BAD_STARTS = ("_", "%")
@@ -40,8 +40,8 @@ _BAD_STARTS = ("_", "%")
 class ManifestError(ValueError):
     """A change of scopes or collections is refused.
 
-    :ivar errors: field of the request (``_``: none) -> what is wrong, in the form that the REST interface
-        answers.
+    :ivar errors: field of the request (``_``: none in particular) -> what is wrong, in the form of the REST
+        interface's answer.
     """
 
     def __init__(self, errors: Mapping[str, str]) -> None:
@@ -66,9 +66,10 @@ class NoSuchCollection(ManifestError):
 class Collection(NamedTuple):
     """One collection.
 
-    :ivar id: never that of another collection of the bucket, dropped ones included.
-    :ivar max_ttl: longest life of a document in seconds; 0: what the bucket says; :data:`NEVER_EXPIRES`.
-    :ivar history: whether clients want older versions of documents kept; it is returned to them, no more.
+    :ivar id: unique among all collections that the bucket has ever had.
+    :ivar max_ttl: longest lifetime of a document in seconds; 0: the bucket's limit; or
+        :data:`NEVER_EXPIRES`.
+    :ivar history: whether older versions of documents should be kept. Stored and returned; has no effect.
     """
 
     id: int
@@ -80,7 +81,7 @@ class Collection(NamedTuple):
 
     @property
     def prefix(self) -> bytes:
-        """What the held keys of its documents begin with (:mod:`couchnode.data.keys`)."""
+        """The prefix of its documents' held keys (:mod:`couchnode.data.keys`)."""
         return encode_leb128(self.id)
 
 
@@ -93,10 +94,10 @@ class Scope(NamedTuple):
 
 
 class WantedCollection(NamedTuple):
-    """A collection that a new manifest is to have.
+    """A collection requested for a new manifest.
 
-    :ivar max_ttl: as :attr:`Collection.max_ttl`; ``None``: as it is, or 0 for a new one.
-    :ivar history: as :attr:`Collection.history`; ``None``: as it is, or off for a new one.
+    :ivar max_ttl: as :attr:`Collection.max_ttl`; ``None``: unchanged, or 0 for a new collection.
+    :ivar history: as :attr:`Collection.history`; ``None``: unchanged, or off for a new collection.
     """
 
     name: str
@@ -118,7 +119,7 @@ class Manifest:
 
     :param uid: number of changes so far; each changed manifest has a greater one.
     :param next_ids: the ids of the next scope and the next collection. Ids are never used again: the
-        documents of a dropped collection may still lie on a disk.
+        documents of a dropped collection may still be on disk.
     :param scopes: by name, the oldest first.
     """
 
@@ -158,8 +159,8 @@ class Manifest:
             raise NoSuchCollection(scope, name) from None
 
     def gone(self, newer: Manifest) -> list[tuple[str, str | None]]:
-        """Return what a newer manifest has not: (scope, ``None``) for a scope, (scope, collection) for one
-        that is dropped from a scope that stays."""
+        """Return what a newer manifest lacks: (scope, ``None``) for a dropped scope, (scope, collection) for
+        a collection dropped from a remaining scope."""
         scopes = {scope.id for scope in newer.scopes.values()}
         return [(scope.name, None) for scope in self.scopes.values() if scope.id not in scopes] + [
             (one.scope, one.name)
@@ -214,7 +215,7 @@ class Manifest:
     def with_settings(
         self, scope: str, name: str, max_ttl: int | None = None, history: bool | None = None
     ) -> Manifest:
-        """Change the settings of a collection; documents that are there keep their expiry.
+        """Change the settings of a collection; existing documents keep their expiry.
 
         :param max_ttl, history: ``None`` to leave them as they are.
 
@@ -233,7 +234,7 @@ class Manifest:
         return self._with_collections(parent, {**parent.collections, name: wanted})
 
     def without_collection(self, scope: str, name: str) -> Manifest:
-        """Drop a collection; the default one, too, for good.
+        """Drop a collection. The default collection can be dropped too, and never created again.
 
         :raises NoSuchScope, NoSuchCollection: there is no such collection.
         """
@@ -243,11 +244,11 @@ class Manifest:
         return self._with_collections(parent, left)
 
     def replaced(self, wanted: Mapping[str, Iterable[WantedCollection]]) -> Manifest:
-        """Have these scopes and collections and no others; what exists keeps its id.
+        """Replace all scopes and collections by these; existing ones keep their ids.
 
         :param wanted: by the name of the scope.
-        :raises ManifestError: a name or ``max_ttl`` is invalid, a name comes twice, the default scope is
-            missing, or a dropped default collection is wanted.
+        :raises ManifestError: a name or ``max_ttl`` is invalid, a name occurs twice, the default scope is
+            missing, or the default collection is requested after it was dropped.
         """
         if DEFAULT_NAME not in wanted:
             raise ManifestError({"_": "Deleting _default scope is not allowed"})
@@ -300,12 +301,12 @@ class Manifest:
         return {"uid": self.uid, "nextIds": self.next_ids, "scopes": scopes}
 
     def document(self) -> dict[str, Any]:
-        """Return it as the REST interface answers it: the newest first, uids in hex."""
+        """Return the manifest in the form of the REST interface: the newest first, uids in hex."""
         return self._as_document(lambda one: {"maxTTL": one.max_ttl, "history": one.history})
 
     def kv_document(self) -> dict[str, Any]:
-        """Return it as the key-value port answers it: ``maxTTL`` is left out where the bucket decides, and 0
-        where documents may live forever."""
+        """Return the manifest in the form of the key-value port: ``maxTTL`` is absent if the bucket's limit
+        applies, and 0 if documents never have to expire."""
         return self._as_document(lambda one: {"maxTTL": max(one.max_ttl, 0)} if one.max_ttl else {})
 
     def _as_document(self, settings: Any) -> dict[str, Any]:
@@ -347,7 +348,7 @@ def restored_manifest(data: dict[str, Any]) -> Manifest:
 
 
 def name_fault(name: str) -> str | None:
-    """Return what is wrong with the name of a scope or collection that is to be created."""
+    """Return what is wrong with the name of a new scope or collection."""
     if not 1 <= len(name) <= MAX_NAME_CHARACTERS:
         return f"Length ({len(name)}) must be in the range from 1 to {MAX_NAME_CHARACTERS} (inclusive)"
     if name.startswith(_BAD_STARTS):
@@ -358,9 +359,9 @@ def name_fault(name: str) -> str | None:
 
 
 def check_name(name: str) -> None:
-    """Check the name of a scope or collection that is to be created.
+    """Check the name of a new scope or collection.
 
-    :raises ManifestError: it is invalid.
+    :raises ManifestError: the name is invalid.
     """
     fault = name_fault(name)
     if fault is not None:
@@ -368,9 +369,9 @@ def check_name(name: str) -> None:
 
 
 def check_max_ttl(max_ttl: int) -> None:
-    """Check the longest life of a collection's documents.
+    """Check the ``max_ttl`` of a collection.
 
-    :raises ManifestError: it is out of its range.
+    :raises ManifestError: the value is out of range.
     """
     if not NEVER_EXPIRES <= max_ttl <= MAX_TTL_SECONDS:
         text = f"The value must be in range from {NEVER_EXPIRES} to {MAX_TTL_SECONDS}"
@@ -387,7 +388,7 @@ def check_total(manifests: Iterable[Manifest]) -> None:
 
 
 def check_numbers(scopes: int, collections: int) -> None:
-    """Check numbers of scopes and collections.
+    """Check the numbers of scopes and collections.
 
     :raises ManifestError: there are too many.
     """

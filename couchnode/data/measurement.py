@@ -1,4 +1,4 @@
-"""What the documents of each collection take, measured when it is asked for."""
+"""The size of each collection's documents, measured on request."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from couchnode.data.keys import prefix_of
 from couchnode.data.ports import Documents
 
 KEYS_A_TURN = 10_000
-"""Documents that a turn of the reactor looks at."""
+"""Documents examined in one reactor turn."""
 
 
 class Sizes:
-    """How much the active documents of each collection take.
+    """The size of the active documents of each collection.
 
-    :ivar memory: prefix of a collection's keys -> bytes of memory.
-    :ivar data: the same for keys, values and attributes alone.
+    :ivar memory: key prefix of a collection -> bytes of memory.
+    :ivar data: key prefix of a collection -> bytes of keys, values and attributes alone.
     """
 
     def __init__(self) -> None:
@@ -48,7 +48,7 @@ class Sizes:
 
 
 class Measurement:
-    """Measures the collections of one bucket on one node when it is asked, once for all who ask meanwhile."""
+    """Measures the collections of one bucket on one node; concurrent requests share one measurement."""
 
     def __init__(self, documents: Documents, clock: IReactorTime) -> None:
         self._documents = documents
@@ -56,7 +56,7 @@ class Measurement:
         self._waiting: list[Deferred[Sizes]] = []
 
     def sizes(self) -> Deferred[Sizes]:
-        """Fire with the sizes; they may miss what changes during the measurement."""
+        """Fire with the sizes, which may miss changes made during the measurement."""
         sizes: Deferred[Sizes] = Deferred()
         self._waiting.append(sizes)
         if len(self._waiting) == 1:

@@ -19,7 +19,7 @@ class Pager:
     """Scans the documents of one bucket on one node, a few vbuckets per reactor turn.
 
     :param seconds: pause between the end of one search and the next.
-    :ivar expired: documents that it has deleted.
+    :ivar expired: number of documents deleted so far.
     """
 
     def __init__(self, documents: Documents, clock: IReactorTime, seconds: float = PAGER_SECONDS) -> None:

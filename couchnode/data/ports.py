@@ -12,14 +12,14 @@ from couchnode.data.vbucket import VBucket
 class Documents(Protocol):
     """The documents of one bucket on one node.
 
-    :ivar collections: the collections in which they are.
+    :ivar collections: the collections of these documents.
     """
 
     collections: Collections
 
     @property
     def vbuckets(self) -> Sequence[VBucket | None]:
-        """Return the vbuckets by number; ``None`` for those that are not here."""
+        """Return the vbuckets by number; ``None`` for those that this node does not hold."""
 
     def unix_time(self) -> float:
         """Return the Unix time, in seconds."""
@@ -39,7 +39,7 @@ class Upstream(Protocol):
 
 
 class Copy(Protocol):
-    """One bucket on one node, as a holder of copies.
+    """One bucket on one node, as a source and target of replication.
 
     :ivar collections: the collections in which documents are held; others are dropped.
     :ivar upstreams: vbucket -> source of changes of this node's replica.

@@ -14,7 +14,7 @@ from couchnode.data.vbucket import VBucket
 def random_item(documents: Documents, prefix: bytes = DEFAULT_PREFIX) -> Item | None:
     """Return a random live document of an active vbucket, or ``None`` if there is none.
 
-    :param prefix: of the keys of the collection that it is in.
+    :param prefix: key prefix of the collection to choose from.
     """
     candidates = [
         vb for vb in documents.vbuckets if vb is not None and vb.state == "active" and vb.count(prefix)
@@ -30,5 +30,5 @@ def random_item(documents: Documents, prefix: bytes = DEFAULT_PREFIX) -> Item | 
 
 
 def _keys(vbucket: VBucket, prefix: bytes, start: int = 0, end: int | None = None) -> list[bytes]:
-    """Return the keys of a collection among those of a vbucket from one place to another."""
+    """Return the keys of a collection within a slice of a vbucket's keys."""
     return [key for key in islice(vbucket.items, start, end) if key.startswith(prefix)]

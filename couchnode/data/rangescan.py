@@ -1,7 +1,7 @@
 """Range scans: the documents of one vbucket as they were at one moment, in the order of their keys.
 
-A scan holds the items that it will return, and nothing else: items never change, so what is written meanwhile
-does not show. It is made and read in steps that stay short, however many documents there are.
+A scan holds only the items that it will return. Items never change, so later writes do not affect the scan.
+Creating and reading a scan are done in short steps, however many documents there are.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ MAX_SCANS = 256
 
 MAX_PAGE_ITEMS = 20_000
 MAX_PAGE_BYTES = 2**20
-"""Most that one page returns, whatever the client asked for, to keep the reactor's turn and the answer short.
+"""Limits on one page, whatever the client requested, to keep the reactor's turn and the answer short.
 A single longer document is returned whole."""
 
 FRAME_BYTES = 8192
@@ -73,10 +73,10 @@ class Page(NamedTuple):
 class RangeScan:
     """One scan of one vbucket.
 
-    :param prefix_bytes: length of what keys begin with in a vbucket, and not in an answer.
+    :param prefix_bytes: length of the key prefix, which answers leave out.
     :param keys_only: return keys without documents.
     :param with_attributes: return documents with their attributes.
-    :param with_system: those of the system, too.
+    :param with_system: include the system attributes.
     """
 
     def __init__(
@@ -99,9 +99,9 @@ class RangeScan:
         self._next: Item | None = None
 
     def collect(self) -> Iterator[None]:
-        """Take the snapshot; it is complete when this ends, and consistent from its first step.
+        """Take the snapshot: it shows the moment of the first step, and is complete when the generator ends.
 
-        It yields between bounded pieces of work.
+        The generator yields between bounded pieces of work.
         """
         start, end = self._selection.start, self._selection.end
         items = list(self.vbucket.items.values())
@@ -125,13 +125,13 @@ class RangeScan:
 
     @property
     def is_over(self) -> bool:
-        """Whether everything was returned; before the first page: whether there is nothing."""
+        """Whether everything was returned; before the first page, whether the scan is empty."""
         return self._next is None
 
     def page(self, max_items: int, max_bytes: int, json_mask: int = 0) -> Page:
-        """Return the next documents, at least one if any is left; those that have expired are left out.
+        """Return the next documents, at least one if any is left; expired documents are left out.
 
-        :param max_items: most documents, 0 for no limit but :data:`MAX_PAGE_ITEMS`.
+        :param max_items: maximum number of documents, 0 for :data:`MAX_PAGE_ITEMS`.
         :param max_bytes: the page ends with the document that reaches this size, 0 for
             :data:`MAX_PAGE_BYTES`.
         :param json_mask: datatype bits that may be returned.
@@ -143,7 +143,7 @@ class RangeScan:
         pieces: list[bytes] = []
         group: list[bytes] = []
         size = 0
-        # Items that have expired take time as well.
+        # Expired items take time as well.
         looked = MAX_PAGE_ITEMS
         while item is not None and count and room > 0 and looked:
             looked -= 1
@@ -166,7 +166,7 @@ class RangeScan:
         return Page(pieces, item is None)
 
     def keys(self, count: int) -> list[bytes]:
-        """Return the next keys, without those of documents that have expired."""
+        """Return the next keys, without those of expired documents."""
         now, cut = int(self.vbucket.now()), self._prefix_bytes
         keys: list[bytes] = []
         item = self._next
@@ -182,7 +182,7 @@ class RangeScan:
         return _LENGTHS[len(key)] + key
 
     def _document_entry(self, item: Item, key: bytes, json_mask: int) -> bytes:
-        # The datatype has to be found out once, which parses the value.
+        # The first look at the datatype parses the value.
         value, datatype = item.value, item.datatype & json_mask if json_mask else 0
         attributes = section(item.xattrs, self._with_system) if self._with_attributes and item.xattrs else b""
         if attributes:
@@ -194,7 +194,7 @@ class RangeScan:
 
 
 def _sampled(runs: list[list[Item]], samples: int, seed: int) -> list[list[Item]]:
-    """Take each item with the probability that makes ``samples`` of them on average."""
+    """Choose items at random, ``samples`` of them on average."""
     total = sum(map(len, runs))
     if samples >= total:
         return runs
@@ -226,7 +226,7 @@ class RangeScans:
             raise StatusError(Status.EBUSY, f"{MAX_SCANS} range scans are open, and no more are allowed")
 
     def add(self, scan: RangeScan) -> bytes:
-        """Keep a scan until it is removed, or its lifetime is over; return its id.
+        """Keep a scan until it is removed or its lifetime ends; return its id.
 
         :raises StatusError: EBUSY.
         """
@@ -237,9 +237,9 @@ class RangeScans:
         return identifier
 
     def find(self, identifier: bytes, vbid: int) -> RangeScan:
-        """Return the scan of that id.
+        """Return the scan with that id.
 
-        :raises StatusError: KEY_ENOENT if there is none, or it is of another vbucket.
+        :raises StatusError: KEY_ENOENT if there is none, or it belongs to another vbucket.
         """
         found = self._open.get(identifier)
         if found is None or found.scan.vbucket.id != vbid:

@@ -2,7 +2,7 @@
 
 The active copy's changes are sent once per reactor turn, in the order of their sequence numbers, to one
 :class:`ReplicaStream` per replica. A new stream (a node starts, a bucket is flushed) first brings the replica
-up to date: with the missing changes if both share a history, else with everything, some documents per turn.
+up to date: with the missing changes if both share a history, else with all documents, some per turn.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class ReplicaStream:
     """Passes one vbucket's changes from its active copy to one replica.
 
     :param replicator: all streams of the bucket that has the active copy.
-    :param source: that bucket.
+    :param source: the bucket that has the active copy.
     :param target: the bucket, on another node, that has the replica.
     """
 
@@ -232,7 +232,7 @@ class Replicator:
 
     def _turn(self) -> None:
         self._turn_asked = False
-        # Queued changes first, then new streams, which begin with a state that includes them.
+        # Queued changes first: new streams start from a state that includes them.
         self._distribute()
         budget = _ITEMS_A_TURN
         while self._to_connect and budget > 0:

@@ -51,7 +51,7 @@ _T = TypeVar("_T")
 
 
 class Store(Protocol):
-    """A bucket's interface to its store. Calls are carried out one after another, in order."""
+    """A bucket's interface to its store. Calls are executed one after another, in order."""
 
     persistent: bool
     """Whether anything ever reaches a disk."""
@@ -76,10 +76,10 @@ class Store(Protocol):
         """End a copy early; it fails."""
 
     def close(self) -> Deferred[None]:
-        """Mark the store as completely written and close it."""
+        """Mark the store as cleanly closed, and close it."""
 
     def abandon(self) -> Deferred[None]:
-        """Close the store without the mark: something could not be written."""
+        """Close the store without that mark, because a write failed."""
 
 
 class MemoryStore:
@@ -128,7 +128,7 @@ class SqliteStore:
     The file is held exclusively: a second process gets :class:`StoreLockedError`.
 
     :param path: the file; its folder must exist.
-    :param call_from_thread: how results come back to the reactor's thread; by default
+    :param call_from_thread: passes results back to the reactor's thread; by default
         ``reactor.callFromThread`` of the global reactor.
     :param history: the cluster's record of the store; ``None`` for a new one.
     :param starts: number of this start of the cluster.
@@ -164,7 +164,7 @@ class SqliteStore:
         """Open or create the file.
 
         Fails with :class:`StoreVersionError`, :class:`StoreDamagedError`,
-        :class:`StoreLockedError`, :class:`StoreFullError`, :class:`StoreLostError` (it does not fit its
+        :class:`StoreLockedError`, :class:`StoreFullError`, :class:`StoreLostError` (it does not match its
         history), or :class:`StoreError` (no such folder, no permission, the file belongs to another bucket).
         """
         if self._thread is not None:
@@ -177,7 +177,7 @@ class SqliteStore:
     def load(self, consume: Callable[[list[tuple[int, Item]]], None]) -> Deferred[None]:
         """Pass every document to ``consume``; at most one chunk waits while another is being processed.
 
-        Fails with :class:`StoreDamagedError` at the end if some are damaged.
+        Fails with :class:`StoreDamagedError` at the end if some documents are damaged.
         """
         return self._submit(lambda: self._load(consume))
 
@@ -186,13 +186,13 @@ class SqliteStore:
         return self._submit(lambda: self._file.write(transaction), self._copying)
 
     def copy(self, path: Path) -> Deferred[int]:
-        """Copy the file while it is in use; writes go on meanwhile, and are in the copy.
+        """Copy the file while it is in use; writes continue meanwhile, and are included in the copy.
 
         :param path: a file that does not exist, in a folder that does.
         :returns: fires with the size of the copy, in bytes, when it is on the disk. Fails with
             :class:`StoreFullError`, :class:`StoreError`, or :class:`StoreClosedError` after
             :meth:`stop_copying`; nothing is left of the copy then.
-        :raises ValueError: a copy is being made.
+        :raises ValueError: another copy is being made.
         """
         if self._copying is not None:
             raise ValueError("a copy of this store is being made")
@@ -223,7 +223,7 @@ class SqliteStore:
         return result
 
     def _put_back(self, copying: Copying) -> None:
-        """Put the writes that came too late for a copy in front of those to come."""
+        """Move the writes that came too late for a copy ahead of later ones."""
         for call in copying.take():
             if self._thread is not None:
                 self._thread.put(call)
@@ -290,29 +290,29 @@ class _Handover:
         self._taken.set()
 
     def wait(self) -> None:
-        """Wait (in the worker's thread) until the chunk was taken."""
+        """Wait (in the worker's thread) until the chunk has been taken."""
         self._taken.wait()
         if self._error is not None:
             raise self._error
 
 
 class _StoreThread:
-    """A thread that carries out calls in order. It is a daemon: data acknowledged as persisted does not
-    depend on its end, so a process that stops without close() need not wait for it."""
+    """A thread that executes calls in order. It is a daemon thread: data acknowledged as persisted is safe
+    without its orderly end, so a process that exits without close() need not wait for it."""
 
     def __init__(self, name: str, call_from_thread: Callable[..., object]) -> None:
         self._calls: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._call_from_thread = call_from_thread
         self.put: Callable[[Callable[[], None]], None] = self._calls.put
-        """Carries out a call after everything before."""
+        """Executes a call after all earlier ones."""
         Thread(target=self._run, name=name, daemon=True).start()
 
     def submit(
         self, work: Callable[[], _T], put: Callable[[Callable[[], None]], None] | None = None
     ) -> Deferred[_T]:
-        """Carry out ``work`` after everything submitted before; fires with its result.
+        """Execute ``work`` after all calls submitted before; fires with its result.
 
-        :param put: where the call goes instead; this thread has to carry it out there.
+        :param put: another queue for the call, which this thread must serve.
         """
         done: Deferred[_T] = Deferred()
 

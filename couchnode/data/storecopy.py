@@ -11,16 +11,16 @@ from queue import Empty, SimpleQueue
 from couchnode.data.storeerrors import StoreClosedError, StoreDamagedError, translate
 
 PAGES = 256
-"""Pages of 4 KiB that are copied at a time; writes wait for so many."""
+"""Pages of 4 KiB copied at a time; writes wait until a step is done."""
 
 _OF_READING = frozenset({"SQLITE_IOERR_READ", "SQLITE_IOERR_SHORT_READ"})
 
 
 class Copying:
-    """One copy: the store's thread makes it, and carries out writes in between.
+    """One copy: the store's thread makes it, and executes writes between two steps.
 
-    From before the copy begins until its end is known, the store gives its writes to :attr:`writes`. Both
-    sides take them in order, so none is lost.
+    From before the copy begins until the store knows that it has ended, the store puts its writes into
+    :attr:`writes`. The copy, and afterwards the store, take them in order, so none is lost.
 
     :param path: a file that does not exist, in a folder that does.
     """
@@ -32,7 +32,7 @@ class Copying:
         self._path = path
 
     def take(self) -> Iterator[Callable[[], None]]:
-        """Yield the writes that wait, each once."""
+        """Yield the waiting writes, each once."""
         while True:
             try:
                 yield self.writes.get_nowait()
@@ -40,11 +40,11 @@ class Copying:
                 return
 
     def run(self, connection: sqlite3.Connection) -> int:
-        """Make the copy, and sync it: the file as it is at the end of the copying.
+        """Make the copy, and sync it; it has the content of the store at the end of the copying.
 
-        :returns: its size, in bytes.
-        :raises StoreClosedError: it was stopped.
-        :raises StoreError: it could not be written; the message names the copy, not the store.
+        :returns: the size of the copy, in bytes.
+        :raises StoreClosedError: the copy was stopped.
+        :raises StoreError: the copy could not be written; the message names the copy, not the store.
         :raises OSError: the same, at the end.
         :raises sqlite3.Error: the store could not be read. In each case nothing is left of the copy.
         """
@@ -68,9 +68,9 @@ class Copying:
             self._write()
 
     def _blamed(self, error: sqlite3.Error) -> Exception:
-        """Return the error with the name of the copy, unless it is the store that cannot be read."""
+        """Return the error with the name of the copy, unless the store cannot be read."""
         found = translate(self._path, "", error)
-        # A copy is new, so it is the store that is damaged. Python 3.10 does not know the names of errors.
+        # The copy is new, so the damaged file is the store. Python 3.10 has no names of SQLite errors.
         if isinstance(found, StoreDamagedError) or getattr(error, "sqlite_errorname", "") in _OF_READING:
             return error
         return found
@@ -78,7 +78,7 @@ class Copying:
     def _between(self, status: int, remaining: int, total: int) -> None:
         if self.is_stopped:
             raise StoreClosedError(f"{self._path}: the copy was stopped")
-        # SQLite carries changes made by the same connection over into the copy.
+        # SQLite applies changes made by the same connection to the copy, too.
         self._write()
 
     def _write(self) -> None:

@@ -1,4 +1,4 @@
-"""What can go wrong with a store, and how SQLite says it."""
+"""The errors of a store, and their translation from SQLite's errors."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _DAMAGES = ("malformed", "not a database", "no such", "decode", "syntax error", 
 
 
 def translate(path: Path, remedy: str, error: sqlite3.Error) -> StoreError:
-    """Return the error of a store for one of SQLite.
+    """Return the store's error for an error of SQLite.
 
     :param remedy: what to do about a damaged file, for the message.
     """

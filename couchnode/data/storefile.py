@@ -1,17 +1,17 @@
 """One SQLite file of documents, and the checks of its integrity.
 
-Everything here blocks and belongs to one thread (see :mod:`couchnode.data.storage`). Three things make sure
-that data is read as it was written:
+Everything here blocks and belongs to one thread (see :mod:`couchnode.data.storage`). Three checks ensure that
+data is read as it was written:
 
 - Each document and each vbucket's record has a checksum (CRC-32 over all its members), stored with it and
   checked when it is read. SQLite has none, and does not notice a flipped bit in a value.
 - The schema's text, the order of row ids and the number of rows in table and index are compared, so that a
   flipped bit in SQLite's own pages does not make documents vanish or come twice.
-- The file knows in which start of its cluster it was opened last, and a file beside it, ``*-open``, is there
-  from its opening to its closing. So a file that is missing, empty, older than its cluster, or without the
-  log that a crash has left, is noticed (:class:`History`).
+- The file records the start of its cluster in which it was opened last, and a file beside it, ``*-open``,
+  exists while it is open. So a file is detected that is missing, empty, older than its cluster, or has lost
+  the log of a crash (:class:`History`).
 
-Not noticed is a damaged end of the write-ahead log after a crash, which SQLite treats as an unfinished
+A damaged end of the write-ahead log after a crash is not detected: SQLite treats it as an unfinished
 transaction.
 """
 
@@ -58,8 +58,8 @@ from reactor.files import sync_folder
 
 _LOAD_ROWS = 1000
 _LOAD_BYTES = 4 * 2**20
-# Rows that one statement carries. SQLite runs a statement without Python's lock but needs it
-# again between statements; row by row, a busy reactor would starve the writer.
+# Rows in one statement. SQLite runs a statement without Python's lock but needs the lock again
+# between statements; with one row each, a busy reactor would starve the writer.
 _STATEMENT_ROWS = (250, 25, 1)
 _VACUUM_PAGES = 2000
 _NAMED_DAMAGES = 5
@@ -76,8 +76,8 @@ class Opened(NamedTuple):
 
 class Transaction(NamedTuple):
     """One transaction: vbuckets to empty first, then documents (tombstones without attributes remove theirs),
-    and the records that go with them; last, dropped collections: (vbucket, prefix of keys) -> about how
-    many documents."""
+    and their vbuckets' records; last, dropped collections: (vbucket, key prefix) -> approximate number of
+    documents."""
 
     wipes: list[int]
     changes: list[tuple[int, Iterable[Item]]]
@@ -90,8 +90,8 @@ class History(NamedTuple):
 
     :ivar starts: the start of the cluster in which the store was opened last; a store with a lower number is
         an older copy.
-    :ivar clean: whether the store was closed properly; a store that was not is then a copy taken while it was
-        open.
+    :ivar clean: whether the store was closed properly; if so, a file without the mark of a clean close is a
+        copy taken while it was open.
     """
 
     starts: int
@@ -112,9 +112,9 @@ class StoreFile:
 
     @property
     def db(self) -> sqlite3.Connection:
-        """The connection.
+        """The open connection.
 
-        :raises StoreClosedError: there is none.
+        :raises StoreClosedError: the file is not open.
         """
         if self._connection is None:
             raise StoreClosedError(f"{self.path} is not open")
@@ -137,7 +137,7 @@ class StoreFile:
         elif not self.path.parent.is_dir():
             raise StoreError(f"{self.path}: the folder does not exist")
         connection = sqlite3.connect(self.path, timeout=0.5, isolation_level=None, check_same_thread=False)
-        # A damaged text must not prevent reading the others; its checksum will not match.
+        # A damaged text must not prevent reading other rows; its checksum will not match.
         connection.text_factory = lambda data: data.decode("utf-8", "surrogateescape")
         try:
             try:
@@ -165,8 +165,8 @@ class StoreFile:
             connection.close()
 
     def _give_back(self, connection: sqlite3.Connection) -> None:
-        """Close the connection after a failed open. SQLite may then finish the log of an earlier crash, and
-        remove it: the mark of the log must be removed, too."""
+        """Close the connection after a failed open. SQLite may then apply and remove the log of an earlier
+        crash, so the mark of the log must be removed, too."""
         is_marked = self._marker.exists()
         with suppress(OSError):
             if is_marked:
@@ -185,9 +185,9 @@ class StoreFile:
         self.check_log()
 
     def check_log(self) -> None:
-        """Refuse a file that a crash left open and that has lost its write-ahead log since.
+        """Refuse a file that a crash left open and whose write-ahead log is missing.
 
-        :raises StoreLostError: it has.
+        :raises StoreLostError: the log is missing.
         """
         if self._marker.exists() and not Path(f"{self.path}-wal").exists():
             raise StoreLostError(
@@ -195,19 +195,19 @@ class StoreFile:
             )
 
     def forget_log(self) -> None:
-        """Make :meth:`check_log` pass: the content of the log is given up."""
+        """Make :meth:`check_log` pass, and accept the loss of the log's content."""
         self._marker.unlink(missing_ok=True)
 
     def _sync_folder(self) -> None:
         sync_folder(self.path.parent)
 
     def _unmark(self) -> None:
-        # Before the log goes, on the disk too. Removing works on a full disk.
+        # The mark is removed, on disk too, before SQLite removes the log. Removing works on a full disk.
         self._marker.unlink(missing_ok=True)
         self._sync_folder()
 
     def _mark(self) -> None:
-        # The log is there now; that it is must be on disk before the mark that says so.
+        # The log exists now; its directory entry must be on disk before the mark.
         self._sync_folder()
         try:
             self._marker.touch(mode=0o600)
@@ -314,8 +314,8 @@ class StoreFile:
     def chunks(self) -> Iterator[list[tuple[int, Item]]]:
         """Read every undamaged document.
 
-        :raises StoreDamagedError: at the end, if there are others, or rows are missing; it says how many
-            and names the first.
+        :raises StoreDamagedError: at the end, if documents are damaged or rows are missing; the message has
+            their number and names the first ones.
         """
         damaged: list[str] = []
         count = 0

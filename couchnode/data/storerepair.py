@@ -12,7 +12,7 @@ from couchnode.data.storeschema import COLUMNS, SCHEMA
 def set_damaged_aside(file: StoreFile) -> list[tuple[int, bytes]]:
     """Move damaged documents to the table ``damaged``.
 
-    :returns: (vbucket, key) of each.
+    :returns: (vbucket, key) of each damaged document.
     :raises StoreDamagedError: the file is damaged beyond its documents.
     """
     found = [(rowid, row) for rowid, row, is_whole in file.rows() if not is_whole]
@@ -34,7 +34,7 @@ def set_damaged_aside(file: StoreFile) -> list[tuple[int, bytes]]:
 def renew_records(file: StoreFile, known: Iterable[VBucketRecord]) -> int:
     """Create records from the documents for vbuckets without one, or with an older one; return their number.
 
-    :param known: the undamaged ones.
+    :param known: the undamaged records.
     """
     level = {record.vbid: record.high_seqno for record in known}
     found = file.db.execute(

@@ -11,8 +11,8 @@ from zlib import crc32
 from couchnode.data.helditems import VBucketRecord
 
 SCHEMA_VERSION = 3
-"""Version 2 added checksums; version 3 attributes, with them tombstones, and the ids of collections, which
-begin the keys."""
+"""Version 2 added checksums; version 3 added attributes, tombstones (which can have attributes), and the
+collection id at the beginning of each key."""
 
 READABLE_VERSIONS = ("3", "2", "1")
 """Versions of files that can be opened; an older one is converted."""
@@ -34,7 +34,7 @@ SCHEMA = {
 , deleted INTEGER NOT NULL DEFAULT 0, xattrs BLOB NOT NULL DEFAULT x'')""",
     "documents_by_key": "CREATE UNIQUE INDEX documents_by_key ON documents (vb, key)",
 }
-"""Name -> the text that SQLite keeps of it; what a version added is where it was added to the one before."""
+"""Name -> the statement as SQLite keeps it; later versions' columns stand where ``ALTER TABLE`` puts them."""
 
 
 # Many parameters: the columns of a row.
@@ -50,9 +50,9 @@ def checksum(
     deleted: int = 0,
     xattrs: bytes = b"",
 ) -> int:
-    """Return the CRC-32 of a document with all its members: that of version 2, where it has no attributes.
+    """Return the CRC-32 over all members of a document; without attributes, the same as in version 2.
 
-    :raises TypeError, struct.error: a member is not of its type.
+    :raises TypeError, struct.error: a member has the wrong type.
     """
     numbers = _NUMBERS.pack(vb, flags, expiry, cas, seqno, revid, len(key))
     crc = crc32(value, crc32(numbers + key))
@@ -77,7 +77,7 @@ def select(table: str, columns: Iterable[str]) -> str:
 
 
 DROP_STATEMENT = "DELETE FROM documents WHERE vb = ? AND key >= ? AND key < ?"
-"""Removes the documents of a vbucket from one key to the one before another: those of a collection."""
+"""Removes the documents of a vbucket in a range of keys (the end excluded): those of a collection."""
 
 
 def _places(count: int, width: int) -> str:

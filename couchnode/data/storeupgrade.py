@@ -23,7 +23,7 @@ _FIRST_COLUMNS = COLUMNS[:8]
 def upgrade(connection: sqlite3.Connection, version: str) -> None:
     """Convert a file of that version into the current one, in the open transaction.
 
-    :raises ValueError: table and index have different numbers of documents; converted, nobody would notice.
+    :raises ValueError: table and index have different numbers of documents, which the conversion would hide.
     """
     if version == str(SCHEMA_VERSION):
         return
@@ -66,7 +66,7 @@ def _add_collections(connection: sqlite3.Connection) -> None:
         raise ValueError(f"{counts[1]} documents, but {counts[0]} can be read")
     connection.create_function("held_key", 1, _held_key, deterministic=True)
     connection.create_function("held_crc", len(COLUMNS), _held_crc, deterministic=True)
-    # On the way, a key may be the same as one that is still to be converted.
+    # During the conversion, a new key may equal one that is not converted yet.
     execute("DROP INDEX documents_by_key")
     execute(f"UPDATE documents SET crc = held_crc({', '.join(COLUMNS)}), key = held_key(key)")
     execute(SCHEMA["documents_by_key"])
@@ -81,5 +81,5 @@ def _held_crc(vb: int, key: bytes, *row: Any) -> int:
     try:
         is_whole = checksum(vb, key, *rest) == crc
         return checksum(vb, DEFAULT_PREFIX + key, *rest) ^ (not is_whole)
-    except (TypeError, StructError):  # not even of the type that was written, so it stays recognisable
+    except (TypeError, StructError):  # a wrong type: the row is recognised as damaged anyway
         return crc if isinstance(crc, int) else 0

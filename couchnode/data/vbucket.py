@@ -28,7 +28,7 @@ _CAS_COUNTER_MASK = 0xFFFF
 DEFAULT_MAX_TOMBSTONES = 64
 
 
-# Plain numbers for the usual path: an enumeration's members are looked up by Python code.
+# Plain numbers on the fast path: an enumeration's members are looked up by Python code.
 _ADD, _REPLACE = int(StoreMode.ADD), int(StoreMode.REPLACE)
 
 
@@ -42,14 +42,14 @@ class VBucket(HeldItems):
     the key get SYNC_WRITE_IN_PROGRESS.
 
     :param seconds: the current Unix time.
-    :param timer_seconds: returns the time for the end of locks, from a clock that is never set; ``seconds``
-        if ``None``.
+    :param timer_seconds: returns the time for the end of locks, from a monotonic clock; ``seconds`` if
+        ``None``.
     :param keeps_changes: collect changes in :attr:`dirty` for a store; off for ephemeral buckets.
     """
 
     __slots__ = ("_listener", "_seconds", "_timer_seconds")
 
-    # Many parameters: what a vbucket needs of its bucket, which it must not know.
+    # Many parameters: what a vbucket needs from its bucket, on which it must not depend.
     def __init__(
         self,
         vbid: int,
@@ -73,14 +73,14 @@ class VBucket(HeldItems):
         return self._seconds()
 
     def hybrid_now(self) -> tuple[int, bool]:
-        """Return the clock of CAS values in seconds, and whether it only counts, being ahead of the time."""
+        """Return the clock of CAS values in seconds, and whether it is ahead of the time and only counts."""
         now = int(self._seconds() * 1e9) & ~_CAS_COUNTER_MASK
         return max(now, self.max_cas) // 10**9, now <= self.max_cas
 
     # ---- reading ---------------------------------------------------------------------------------
 
     def get(self, key: bytes) -> Item | None:
-        """Return the live document, or ``None``. On the active copy an expired one is deleted."""
+        """Return the live document, or ``None``. The active copy deletes an expired document."""
         item = self.items.get(key)
         if item is None or not item.expiry or item.expiry >= int(self._seconds()):
             return item
@@ -99,7 +99,7 @@ class VBucket(HeldItems):
         return item.lock_until != 0 and int(self._timer_seconds()) <= item.lock_until
 
     def find(self, key: bytes) -> Item | None:
-        """Return the live document or else its tombstone, if either is still known."""
+        """Return the live document, or else its tombstone; ``None`` if neither is known."""
         item = self.get(key)
         return item if item is not None else self.tombstone(key)
 
@@ -225,7 +225,7 @@ class VBucket(HeldItems):
         return item
 
     def lock(self, key: bytes, seconds: int = DEFAULT_LOCK_SECONDS) -> Item:
-        """Lock a document; the CAS of the item returned is the key to it.
+        """Lock a document; the CAS of the returned item releases the lock.
 
         :param seconds: 1 to 30; anything else becomes the default of 15, as on the server.
         :raises StatusError: KEY_ENOENT, LOCKED, SYNC_WRITE_IN_PROGRESS.
@@ -239,7 +239,7 @@ class VBucket(HeldItems):
         return self._relabel(old, self._next_cas(), int(self._timer_seconds()) + seconds)
 
     def unlock(self, key: bytes, cas: int) -> Item:
-        """Release the lock whose CAS is ``cas``; that stays the CAS of the document.
+        """Release the lock whose CAS is ``cas``; the document keeps this CAS.
 
         :raises StatusError: KEY_ENOENT, NOT_LOCKED, LOCKED (another CAS), SYNC_WRITE_IN_PROGRESS.
         """
@@ -251,11 +251,11 @@ class VBucket(HeldItems):
         return self._relabel(old, old.cas, 0)
 
     def stored_expiry(self, key: bytes, wire: int) -> int:
-        """Return the Unix second that is stored for an expiry of a request to write that key."""
+        """Return the Unix second that is stored for a request's expiry when writing that key."""
         return self._ledger.until(key, wire, int(self._seconds()))
 
     def next_version(self, key: bytes, old: Item | None, growth_bytes: int) -> tuple[int, int, int]:
-        """Begin a new version of a document or tombstone (``old``) that takes so much more memory.
+        """Begin a new version of a document or tombstone (``old``) that grows by so many bytes of memory.
 
         :returns: its sequence number, CAS and revision; :meth:`publish` has to follow.
         :raises StatusError: ENOMEM, ETMPFAIL.
@@ -305,9 +305,9 @@ class VBucket(HeldItems):
     # ---- replication -----------------------------------------------------------------------------
 
     def apply(self, item: Item) -> None:
-        """Take a change from the active copy as it is: sequence number, CAS, expiry and all.
+        """Apply a change from the active copy unchanged, with its sequence number, CAS and expiry.
 
-        There is no admission here: the active copy has accepted it already.
+        Quota and queue limits are not checked: the active copy has already accepted the change.
         """
         if item.key in self.pending:
             self._ledger.memory_bytes -= self.pending.pop(item.key).size
@@ -318,7 +318,7 @@ class VBucket(HeldItems):
             self._listener.changed(self, item)
 
     def skip(self, item: Item) -> None:
-        """Pass over a change from the active copy whose collection has been dropped since."""
+        """Skip a change from the active copy, because its collection has been dropped since."""
         self._advance(item)
         if self._listener is not None:
             self._listener.changed(self, item)
@@ -331,7 +331,7 @@ class VBucket(HeldItems):
             self._listener.prepared(self, item)
 
     def promote(self) -> None:
-        """Turn a replica into the active copy; writes that were prepared are taken as committed."""
+        """Turn a replica into the active copy; prepared writes are committed."""
         self.state = "active"
         self.branch()
         for key in list(self.pending):
@@ -340,7 +340,7 @@ class VBucket(HeldItems):
     # ---- the pager -------------------------------------------------------------------------------
 
     def expire_due(self) -> int:
-        """Delete every document that has expired (active copies only); return how many."""
+        """Delete every expired document (on active copies only); return their number."""
         if not self.may_expire or self.state != "active":
             return 0
         now = int(self._seconds())
@@ -383,7 +383,7 @@ class VBucket(HeldItems):
             raise StatusError(Status.KEY_EEXISTS)
 
     def _next_cas(self) -> int:
-        # A hybrid logical clock: wall time where it moved on, else one more than the last.
+        # A hybrid logical clock: the wall time if it has advanced, else the last value plus one.
         now = int(self._seconds() * 1e9) & ~_CAS_COUNTER_MASK
         cas = self.max_cas = now if now > self.max_cas else self.max_cas + 1
         return cas

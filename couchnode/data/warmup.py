@@ -17,12 +17,12 @@ class WarmUp:
     """The warm-up of one bucket on one node. It fails after :meth:`stop`.
 
     :param name: the bucket's, for messages.
-    :param documents: its vbuckets are filled with their documents in the store, except those in collections
-        that were dropped.
-    :param flusher: gets all other records of the store, to remove them.
-    :ivar progress: documents loaded, and their expected number.
-    :ivar seconds: how long it took; 0 before its end.
-    :ivar was_clean: false if the store was not closed in order: the last changes may be missing.
+    :param documents: its vbuckets receive their documents from the store, except those in dropped
+        collections.
+    :param flusher: removes all other records from the store.
+    :ivar progress: number of documents loaded, and the expected number.
+    :ivar seconds: duration of the warm-up; 0 before its end.
+    :ivar was_clean: false if the store was not closed properly; the last changes may be missing.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class WarmUp:
 
         Fires at the end. Fails with a ``StoreError``; with ``StoreClosedError`` after :meth:`stop`.
 
-        :param uuid: the bucket's; a store of another one is refused.
+        :param uuid: the bucket's uuid; the store of another bucket is refused.
         """
         began = self._clock.seconds()
 

@@ -1,4 +1,4 @@
-"""Writes that bring their own version along: those of tools that copy documents between clusters."""
+"""Writes that carry their own version: from tools that copy documents between clusters."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from couchnode.data.vbucket import VBucket
 
 
 class Version(NamedTuple):
-    """What a document has beside its value.
+    """The metadata of a document.
 
     :ivar expiry: Unix time in seconds, 0 for never; of a tombstone, the time of the deletion.
     """
@@ -23,9 +23,9 @@ class Version(NamedTuple):
 
 
 class Content(NamedTuple):
-    """What a document becomes.
+    """The new content of a document.
 
-    :ivar xattrs: its attributes, as :mod:`couchnode.data.attributes` has them.
+    :ivar xattrs: its attributes, in the form of :mod:`couchnode.data.attributes`.
     """
 
     value: bytes
@@ -33,7 +33,7 @@ class Content(NamedTuple):
     deleted: bool = False
 
 
-# Many parameters: what a request says; keywords.
+# Many parameters: the fields of a request; keywords.
 def write(
     vbucket: VBucket,
     key: bytes,
@@ -48,11 +48,11 @@ def write(
     """Store a document, or its tombstone, with its version.
 
     :param cas: write only over this version; 0 for any.
-    :param must_be_new: refuse if there is such a document.
-    :param resolves: of two versions the one with the higher revision stays; with equal ones the higher CAS,
-        expiry and flags decide, in this order.
-    :param makes_cas: give it a CAS of this vbucket.
-    :raises StatusError: KEY_EEXISTS (the present version stays, or is another one than ``cas``), KEY_ENOENT,
+    :param must_be_new: refuse if the document exists.
+    :param resolves: resolve conflicts: the version with the higher revision wins; between equal revisions the
+        higher CAS, expiry and flags decide, in this order.
+    :param makes_cas: give the document a new CAS from this vbucket.
+    :raises StatusError: KEY_EEXISTS (the present version wins, or does not match ``cas``), KEY_ENOENT,
         LOCKED, SYNC_WRITE_IN_PROGRESS, E2BIG, ENOMEM, ETMPFAIL.
     """
     if key in vbucket.pending:
