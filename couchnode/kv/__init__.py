@@ -1,1 +1,1 @@
-"""The key-value protocol, the server's end: connections, sessions, and what each command does to a bucket."""
+"""The server side of the key-value protocol: connections, sessions, and the commands on a bucket."""

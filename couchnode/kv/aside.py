@@ -1,4 +1,4 @@
-"""Work on large documents, out of the reactor's thread."""
+"""Work on large documents, outside the reactor's thread."""
 
 from __future__ import annotations
 
@@ -11,22 +11,23 @@ from twisted.internet.interfaces import IReactorThreads, IReactorTime
 from twisted.internet.threads import deferToThreadPool
 
 LARGE_BYTES = 64 * 2**10
-"""Documents and requests of this size together are worked on in a thread: a megabyte takes 100 ms or more."""
+"""Work on a document and a request that together have this size is done in a thread: a megabyte takes 100 ms
+or more."""
 
 MAX_THREADS = 2
-"""Threads at work at once. The reactor's waits for each of them in turn, some milliseconds long."""
+"""Threads that work at once. The reactor's thread waits some milliseconds for each of them in turn."""
 
 _T = TypeVar("_T")
 _U = TypeVar("_U")
 
 
 class InTurn(Deferred[_T]):
-    """An answer that has to come before the requests behind it are handled: on one connection the effects of
-    commands come in their order."""
+    """An answer that must be complete before later requests are handled: the commands of one connection take
+    effect in order."""
 
 
 def work_aside(clock: IReactorTime, size: int, work: Callable[[], _T]) -> _T | InTurn[_T]:
-    """Do some work now, or in a thread if it is about many bytes and ``clock`` is a reactor with threads.
+    """Do some work now, or in a thread if it concerns many bytes and ``clock`` is a reactor with threads.
 
     :param work: must not change anything that others see.
     """
@@ -43,7 +44,7 @@ def _limit(clock: IReactorThreads) -> DeferredSemaphore:
 
 
 def then(result: _T | InTurn[_T], following: Callable[[_T], _U]) -> _U | InTurn[_U]:
-    """Go on with a result that is there, or with one that comes."""
+    """Call ``following`` with a result, now or as soon as the result is available."""
     if isinstance(result, InTurn):
         result.addCallback(following)
         return result  # type: ignore[return-value]

@@ -1,4 +1,4 @@
-"""Attributes that are not JSON: base64 in a JSON string, with a prefix that says so."""
+"""Attributes that are not JSON: base64 in a JSON string, marked by a prefix."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ _QUOTE = b'"'
 
 
 def encode(value: bytes) -> bytes:
-    """Return the JSON string that stands for any bytes."""
+    """Return the JSON string that encodes these bytes."""
     return _QUOTE + _PREFIX + b64encode(value) + _QUOTE
 
 
 def decode(text: bytes) -> bytes:
-    """Return the bytes that a JSON string stands for.
+    """Return the bytes that a JSON string encodes.
 
-    :raises ValueError: it is no such string.
+    :raises ValueError: the string does not encode a binary value.
     """
     if text[:1] == _QUOTE and text[-1:] == _QUOTE and len(text) > 1:
         text = text[1:-1]

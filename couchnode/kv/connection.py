@@ -1,15 +1,15 @@
-"""A connection to the key-value port: requests in, answers out in their order, and limits on both.
+"""A connection to the key-value port: requests in, answers out in the same order, and limits on both.
 
-All requests of one received chunk are handled in one go and their answers leave in one write. An
-answer that has to wait (a synchronous write) holds its place in the order, and those behind it
-queue up. Whoever sends faster than they read is not read from: what a connection holds is
-bounded by one chunk of requests and one stretch of answers.
+All requests of one received chunk are handled together, and their answers leave in one write. An
+answer that has to wait (for a synchronous write) keeps its place in the order, and later answers
+queue behind it. Reading from a slow reader is paused: a connection holds at most one chunk of
+requests and one batch of answers.
 
-Requests stay bytes until it is their turn: those of the usual form are answered from there by
-:mod:`couchnode.kv.fastpath`, and only the others are made into frames.
+Requests stay bytes until they are handled: :mod:`couchnode.kv.fastpath` answers usual requests straight
+from the bytes, and only the others are decoded into frames.
 
-A connection has three phases, one for each thing that can be in a state of its own: its life, its input and
-its output (:mod:`couchnode.kv.phases`).
+A connection has three independent states: its life, its input and its output
+(:mod:`couchnode.kv.phases`).
 """
 
 from __future__ import annotations
@@ -40,15 +40,15 @@ from reactor.sparselog import SparseLog
 from reactor.writer import writer_to
 
 MAX_OUTPUT_BYTES = 128 * 2**10
-"""Answers that are gathered before they are written, and the transport asked whether it has room: as
-much as Twisted's TCP transport gives to the socket at once."""
+"""Answers that are collected before they are written and the transport's buffer is checked: as much as
+Twisted's TCP transport passes to the socket at once."""
 
 MAX_WAITING = 1024
-"""Answers that may queue up on one connection behind one that waits."""
+"""Answers that may queue on one connection behind one that waits."""
 
 MAX_STRANGER_BYTES = 64 * 2**10
-"""Part of a frame that a connection may leave incomplete before it is admitted: what comes then
-are handshakes, not documents."""
+"""Largest incomplete frame of a connection before it is admitted: handshakes are short, unlike
+documents."""
 
 HANDSHAKE_SECONDS = 60.0
 """How long a connection may stay without credentials where credentials are needed."""
@@ -57,16 +57,16 @@ CLOSE_SECONDS = 10.0
 """How long a peer may take to read its last answers before the connection is cut."""
 
 _BODY = 6  # the place of the body's length in a header
-# After these the bucket in use, or the form of answers, may be another one.
+# These may change the bucket in use, or the form of answers.
 _CHANGES_SESSION = frozenset({Opcode.SELECT_BUCKET, Opcode.SASL_AUTH, Opcode.SASL_STEP, Opcode.HELLO})
 
 
 class Owner(Protocol):
-    """What connections of one node share.
+    """The state that all connections of one node share.
 
     :ivar held_bytes: incomplete requests and unread answers of all connections together.
-    :ivar tls: says who a client with a certificate is.
-    :ivar max_held_bytes: the connection that takes them over this is cut.
+    :ivar tls: identifies a client by its certificate.
+    :ivar max_held_bytes: limit on ``held_bytes``; the connection that exceeds it is cut.
     """
 
     node: NodeView
@@ -83,7 +83,7 @@ class Owner(Protocol):
 
 
 class _Place:
-    """The place of one answer in the order; ``None`` until there is one."""
+    """The place of one answer in the order; the answer is ``None`` until it is known."""
 
     __slots__ = ("answer",)
 
@@ -104,20 +104,20 @@ class KeyValueConnection(StreamProtocol):
         self._life = Life.IDLE
         self._reading = Input.OPEN
         self._output = Output(self._hold_output)
-        # What came and is not handled: requests from _at on, the last of them perhaps incomplete.
+        # Input that is not handled yet: requests from _at on, the last of them perhaps incomplete.
         self._input = b""
         self._at = 0
-        # The pieces of one incomplete request, which is looked at again once there are _need bytes.
+        # The pieces of one incomplete request, which is decoded once _need bytes have arrived.
         self._parts: list[bytes] = []
         self._need = 0
         self._places: deque[_Place] = deque()
-        # The first place that everything behind it waits for.
+        # The answer that all later requests wait for.
         self._barrier: _Place | None = None
         self._push_is_due = False
         self._held_input = 0
         self._cut: IDelayedCall | None = None
         self._deadline: IDelayedCall | None = None
-        # Until it, what came is not looked at.
+        # The turn until which input is not handled.
         self._next_turn: IDelayedCall | None = None
 
     # ---- Protocol --------------------------------------------------------------------------------
@@ -135,7 +135,7 @@ class KeyValueConnection(StreamProtocol):
         self._deadline = self._clock.callLater(HANDSHAKE_SECONDS, self._check_handshake)
 
     def handshakeCompleted(self) -> None:
-        """Twisted: TLS is up; a client with a certificate is logged in, or cut off if it is no user's."""
+        """Twisted: TLS is up. Log a client in by its certificate; cut it off if no user has that name."""
         tls = self._owner.tls
         user = None if tls is None else tls.user_of(self.transport)
         if user is None:
@@ -160,13 +160,13 @@ class KeyValueConnection(StreamProtocol):
             self._parts.clear()
             self._hold_input(0)
             if held > LARGE_BYTES:
-                # What is made of it comes in a turn of its own, as both take milliseconds.
+                # Handled in the next turn, because joining and handling both take milliseconds.
                 self._input, self._at = data, 0
                 self._next_turn = self._clock.callLater(0, self._after_join)
                 self._settle_input()
                 return
         elif self._at < len(self._input):
-            # Reading is paused, but a transport may still hand over what it has decrypted.
+            # Reading is paused, but a TLS transport may still deliver decrypted bytes.
             data = self._input[self._at :] + data
         self._input, self._at = data, 0
         self._run()
@@ -193,11 +193,11 @@ class KeyValueConnection(StreamProtocol):
     # ---- IPushProducer: the transport's view of our answers --------------------------------------
 
     def pauseProducing(self) -> None:
-        """Twisted: the peer does not read; stop answering, and so stop reading."""
+        """Twisted: the peer does not read; stop handling requests, and so stop reading."""
         self._output.pause()
 
     def resumeProducing(self) -> None:
-        """Twisted: the peer has read what there was."""
+        """Twisted: the peer has read all output so far."""
         self._output.resume()
         if not self._output.unsent:
             self._run()
@@ -209,7 +209,7 @@ class KeyValueConnection(StreamProtocol):
     # ---- what the factory asks -------------------------------------------------------------------
 
     def config_changed(self, bucket: str) -> None:
-        """The configuration of that bucket is new: push it, or hang up if the bucket is gone."""
+        """The configuration of that bucket has changed: push it, or hang up if the bucket is gone."""
         if self.session.is_orphaned:
             self.transport.abortConnection()
             return
@@ -235,7 +235,7 @@ class KeyValueConnection(StreamProtocol):
         self._settle_input()
 
     def _rest(self) -> None:
-        """Handling is over, unless the connection is."""
+        """End the handling of requests, unless the connection has ended."""
         if self._life is Life.HANDLING:
             self._enter(Life.IDLE)
 
@@ -291,8 +291,8 @@ class KeyValueConnection(StreamProtocol):
             self._close()
 
     def _next_frame(self) -> Frame | None:
-        """Take the next request from the input, as a frame; ``None`` if it is not complete. Then the input
-        is used up, its last bytes wait for more, or the stream cannot continue."""
+        """Take the next request from the input, as a frame; ``None`` if it is not complete. In that case the
+        input is empty, its last bytes wait for more, or the stream cannot continue."""
         data, at = self._input, self._at
         end = min(at + HEADER_BYTES, len(data))
         need = HEADER_BYTES
@@ -300,8 +300,8 @@ class KeyValueConnection(StreamProtocol):
             need += HEADER.unpack_from(data, at)[_BODY]
             if at + need <= len(data):
                 end = at + need
-        # Only a whole frame, or its header: how long a piece of one has to wait is not the reader's
-        # business here, whether it may be one is.
+        # The reader gets a whole frame or a header: it checks the header, while this class keeps the pieces
+        # of an incomplete frame.
         reader = FrameReader(magics=REQUEST_MAGICS)
         frames = reader.feed(data[at:end] if at or end < len(data) else data)
         if frames:
@@ -350,7 +350,7 @@ class KeyValueConnection(StreamProtocol):
         answer.addBoth(fill)
 
     def _release_places(self) -> None:
-        """Write the answers at the front that nothing is waited for any more."""
+        """Write the complete answers at the front of the queue."""
         if self._life is Life.LOST:
             return
         ready: list[bytes] = []
@@ -366,13 +366,13 @@ class KeyValueConnection(StreamProtocol):
             self._run()
 
     def _hold_output(self, change: int) -> None:
-        """Note that a full transport was given more, or is empty again."""
+        """Count output held by a full transport; negative when it is empty again."""
         self._owner.held_bytes += change
         if change > 0:
             self._cut_if_too_much("unread answers")
 
     def _hold_input(self, size: int) -> None:
-        """Note how much of an incomplete request is held."""
+        """Record the size of the incomplete request that is held."""
         self._owner.held_bytes += size - self._held_input
         self._held_input = size
         if size > MAX_STRANGER_BYTES:
@@ -415,7 +415,7 @@ class KeyValueConnection(StreamProtocol):
                 self.transport.resumeProducing()
 
     def _close(self) -> None:
-        """Close once the peer has read its answers, or soon anyway."""
+        """Close once the peer has read its answers, or after :data:`CLOSE_SECONDS`."""
         self._reading = Input.ENDED
         self._drop_input()
         if self._output.unsent:
@@ -437,8 +437,8 @@ class KeyValueConnection(StreamProtocol):
         self.transport.abortConnection()
 
     def _push(self) -> None:
-        """Send the configuration to a client that asked for changes, unless it has this one. One
-        that does not read gets the newest when it does."""
+        """Send the configuration to a client that asked for changes, unless it already has this one. A
+        client that does not read gets the newest configuration when it reads again."""
         if self._output.flow is not Flow.OPEN or self._life is Life.CLOSING:
             return
         self._push_is_due = False

@@ -1,4 +1,4 @@
-"""A document while the operations of one command change it."""
+"""The draft of a document, which the operations of one sub-document command change."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _CREATE_AS_DELETED, _REVIVE = int(DocFlag.CREATE_AS_DELETED), int(DocFlag.REVIVE
 
 
 class Draft:
-    """The body and the attributes of a document, as far as they are changed.
+    """The body and the attributes of a document, with the changes so far.
 
-    :param old: the document before the command, or its tombstone; ``None`` if a new one is made.
-    :ivar was_deleted: it is a tombstone, or is created as one.
+    :param old: the document before the command, or its tombstone; ``None`` if a new document is created.
+    :ivar was_deleted: the document is a tombstone, or is created as one.
     :ivar deletes: an operation deletes the document.
     """
 
@@ -33,7 +33,7 @@ class Draft:
         self._xattrs = (old.xattrs if old is not None else b"") or b"{}"
         self._macros = macros
         self._old = old
-        # Whether the body is JSON; None until it is needed: for a large one, that is found out in a thread.
+        # Whether the body is JSON; None until it is needed, because a large body is checked in a thread.
         self._is_json: bool | None = None
         if old is None and not self.was_deleted:
             self.body = _first_body(form)
@@ -44,9 +44,9 @@ class Draft:
         return self.deletes or (self.was_deleted and not self._revives)
 
     def apply(self, spec: Spec) -> bytes | None:
-        """Carry out one operation; return its answer, if it has one.
+        """Execute one operation; return its answer, if it has one.
 
-        :raises StatusError: a SUBDOC status; the draft is of no use then.
+        :raises StatusError: a SUBDOC status; the draft cannot be used afterwards.
         """
         opcode, flags, path, value = spec
         if opcode == Opcode.SUBDOC_REPLACE_BODY_WITH_XATTR:
@@ -79,7 +79,7 @@ class Draft:
         return answer
 
     def attributes(self) -> bytes:
-        """Return the attributes to store, with the marks of macros, once every operation is carried out.
+        """Return the attributes to store, with the marks of macros, after all operations.
 
         :raises StatusError: SUBDOC_DELETED_CANT_HAVE_VALUE for a tombstone with a body, E2BIG, and
             SUBDOC_VALUE_CANTINSERT for a number that is too large for attributes.
@@ -110,7 +110,7 @@ def look_up_text(opcode: int, text: bytes, spec: Spec) -> bytes:
 
 
 def decoded(found: bytes) -> bytes:
-    """Return the bytes that the text of a binary value stands for.
+    """Return the bytes that the text of a binary value encodes.
 
     :raises StatusError: SUBDOC_FIELD_NOT_BINARY_VALUE.
     """
@@ -121,8 +121,8 @@ def decoded(found: bytes) -> bytes:
 
 
 def _first_body(form: Form) -> bytes:
-    """Return what a document that is created begins as: the first operation on a path decides, an attribute's
-    too; nothing if all are on the whole document."""
+    """Return the initial body of a new document, an empty array or object: the first operation on a path
+    decides, also one on an attribute. Empty if all operations are on the whole document."""
     for spec in form.specs:
         if RULES[spec.opcode].whole or spec.opcode == Opcode.SUBDOC_REPLACE_BODY_WITH_XATTR:
             continue

@@ -1,4 +1,4 @@
-"""Answers that say how long the node took: for connections that asked for it (HELLO feature Tracing)."""
+"""The server's duration in answers, for connections that asked for it (HELLO feature Tracing)."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ class Place(Protocol):
 
 
 def add_durations(out: list[bytes], places: Collection[Place], seconds: float) -> None:
-    """Say in answers how long they took; those that say so already remain as they are.
+    """Add the server's duration to answers; answers that have one already are unchanged.
 
-    :param out: answers that are there, in any pieces.
-    :param places: those that may still be waited for.
-    :param seconds: for all of them together.
+    :param out: complete answers, in any pieces.
+    :param places: answers that may still be pending.
+    :param seconds: duration of all of them together.
     """
     answers = b"".join(out)
     count = sum(1 for _ in _frames(answers)) + len(places)
@@ -47,10 +47,10 @@ def add_durations(out: list[bytes], places: Collection[Place], seconds: float) -
 
 
 def with_duration(answers: bytes, info: bytes) -> bytes:
-    """Return answers with a duration in each; the one to HELLO has none.
+    """Return answers with a duration in each, except in the answer to HELLO.
 
     :param answers: whole frames.
-    :param info: of :func:`encode_duration`.
+    :param info: the result of :func:`encode_duration`.
     """
     parts: list[bytes] = []
     size = len(info)
@@ -69,7 +69,7 @@ def with_duration(answers: bytes, info: bytes) -> bytes:
 
 
 def _frames(answers: bytes) -> Iterator[tuple[int, int]]:
-    """Yield begin and end of each frame."""
+    """Yield the start and end of each frame."""
     at = 0
     while at < len(answers):
         (body,) = _BODY.unpack_from(answers, at + _HEAD.size - _BODY.size)

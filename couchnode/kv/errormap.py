@@ -1,6 +1,6 @@
 """The meaning of the statuses that this node sends, in the form of GET_ERROR_MAP.
 
-A client that gets an unknown status decides by its attributes how to react.
+A client decides by a status's attributes how to handle a status that it does not know.
 """
 
 from __future__ import annotations

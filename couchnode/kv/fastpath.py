@@ -58,7 +58,7 @@ _JSON = int(Datatype.JSON)
 def quick_answers(
     session: Session, bucket: NodeBucket, data: bytes, at: int, out: list[bytes], limit: int
 ) -> tuple[int, int]:
-    """Answer the requests of the usual form that follow each other in ``data``, from ``at`` on.
+    """Answer consecutive requests of the usual form in ``data``, from ``at`` on.
 
     :param bucket: the session's bucket, which must be ready.
     :param out: gets the answers, in pieces.
@@ -73,10 +73,10 @@ def quick_answers(
     if not collections and DEFAULT_ID not in quick:
         return at, 0
     mask, tokens = session.datatype_mask, session.tokens
-    # What the connection's user may do everywhere in the bucket; and, by framing extras, for whom else.
+    # What the connection's user may do everywhere in the bucket; and, by framing extras, for other users.
     allowed, framings, reads = session.quick, session.framings, _READS
     if bucket.min_level:
-        # A least durability makes every write a synchronous one.
+        # A minimum durability level makes every write synchronous.
         allowed, framings = allowed & reads, {}
     unpack, pack, put = HEADER.unpack_from, HEADER.pack, out.append
     count, size, held, gets, stores = len(vbuckets), len(data), 0, 0, 0
@@ -197,10 +197,10 @@ def quick_answers(
 def _one_path_changed(old: Item | None, data: bytes, at: int, end: int) -> tuple[bytes, int] | None:
     """Return body and flags of a document after a command with one usual operation on its body.
 
-    ``None`` if the command has another form, or the document attributes.
+    ``None`` if the command has another form, or the document has attributes.
 
-    :param at: where in ``data`` the operation begins, which goes to ``end``.
-    :raises StatusError: the operation fails.
+    :param at: where in ``data`` the operation begins; it ends at ``end``.
+    :raises StatusError: the operation failed.
     """
     if old is None or old.deleted or old.xattrs or not old.datatype & _JSON or end - at <= _SPEC.size:
         return None

@@ -17,21 +17,21 @@ from couchnode.data.item import StatusError
 from couchnode.kv.paths import Component, Steps
 
 MAX_LEVELS = 32
-"""Levels of a document that is read or changed by path: the root is one, and a scalar counts as one below its
-container."""
+"""Most levels of a document that is read or changed by path. The root is one level, and a scalar counts as
+one level below its container."""
 
 _SPACE = re.compile(rb"[ \t\r\n]*")
 _STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
 _TEXT = rb'"[^"\\]*(?:\\.[^"\\]*)*"'
 _OTHERS = rb'[^"\[\]{}]*'
-# A string, another scalar, a container without containers; else empty: a container with others in it.
+# A string, another scalar, or a container without containers. Empty for a container with others in it.
 _SIMPLE = (
     rb"(" + _TEXT + rb'|[^"\[\]{},: \t\r\n]+|[\[{]' + _OTHERS + rb"(?:" + _TEXT + _OTHERS + rb")*[\]}]|)"
 )
 _NAMED = re.compile(rb"(" + _TEXT + rb")[ \t\r\n]*:[ \t\r\n]*" + _SIMPLE, re.DOTALL)
 _UNNAMED = re.compile(rb"()" + _SIMPLE, re.DOTALL)
 _COMMA = re.compile(rb"[ \t\r\n]*,?[ \t\r\n]*")
-# Any number of simple values and what is between.
+# Any number of simple values and the text between them.
 _FLAT = re.compile(
     _OTHERS
     + rb"(?:(?:"
@@ -98,26 +98,25 @@ def members(text: bytes, container: Span) -> Iterator[Member]:
 
 
 def _behind(text: bytes, at: int) -> int:
-    """Return where the next member begins, behind the value that ends there."""
+    """Return where the next member begins, after the value that ends there."""
     match = _COMMA.match(text, at)
     return match.end() if match is not None else at
 
 
 def is_empty(text: bytes, container: Span) -> bool:
-    """Return whether a container has nothing in it."""
+    """Return whether a container is empty."""
     return skip_space(text, container.start + 1) == container.end - 1
 
 
 def levels(text: bytes) -> int:
-    """Return how many levels the values of a text have: 1 for scalars and empty containers.
+    """Return the number of levels in a text: 1 for scalars and empty containers.
 
-    The text may be a part of a container between its brackets: it is taken for one value, of which the
-    separators do not matter.
+    The text may be part of a container's content: it is treated as one value, and separators are ignored.
     """
     if b"[" not in text and b"{" not in text:
         return 1
-    # In steps that each are one pass in C: strings away, which may have brackets in them; every scalar an
-    # empty container; then the innermost containers away, until none is left.
+    # Each step is one pass in C: remove strings, which may have brackets in them; turn every scalar into an
+    # empty container; then remove the innermost containers until none is left.
     left = _STRING.sub(b"0", text).translate(_TO_BRACKETS, b" \t\r\n,:")
     left = _SCALARS.sub(b"[]", left)
     count = 0
@@ -128,7 +127,7 @@ def levels(text: bytes) -> int:
 
 
 def _check_levels(part: bytes, above: int) -> None:
-    """Refuse a part of a document that is too deep, below so many levels.
+    """Refuse a part of a document that is too deep, below ``above`` other levels.
 
     :raises StatusError: SUBDOC_DOC_E2DEEP.
     """
@@ -139,7 +138,7 @@ def _check_levels(part: bytes, above: int) -> None:
 
 
 class _Entry(NamedTuple):
-    """Where an entry of a container begins, and its value; both are the closing bracket if it is missing."""
+    """The positions of an entry of a container and of its value; the closing bracket's if there is none."""
 
     start: int
     key: bytes | None
@@ -151,7 +150,7 @@ def _entry(text: bytes, at: int, step: Component, above: int) -> _Entry:
 
     :param above: levels down to the container, itself included.
     :raises StatusError: SUBDOC_PATH_MISMATCH if the container is of another kind than the step needs,
-        SUBDOC_DOC_E2DEEP for something too deep before the entry.
+        SUBDOC_DOC_E2DEEP for a value before the entry that is too deep.
     """
     if isinstance(step, bytes):
         if text[at] != _OPEN_OBJECT:
@@ -167,7 +166,7 @@ def _entry(text: bytes, at: int, step: Component, above: int) -> _Entry:
         last = at
         at = _behind(text, _past(text, at, above))
         step -= 1
-    # -1, counted down, is below 0 when the end comes.
+    # A step of -1 is counted down too, so it is below 0 at the end.
     return _Entry(last, None, last) if step < 0 else _Entry(at, None, at)
 
 
@@ -192,23 +191,23 @@ def _named(text: bytes, at: int, name: bytes, above: int) -> _Entry:
 def _past(text: bytes, at: int, above: int) -> int:
     """Return where the value that begins at ``at`` ends.
 
-    :raises StatusError: SUBDOC_DOC_E2DEEP if it is too deep below so many levels.
+    :raises StatusError: SUBDOC_DOC_E2DEEP if it is too deep, below ``above`` other levels.
     """
     match = _UNNAMED.match(text, at, at + _STEP_BYTES)
     if match is not None and match[2] and match.end() < at + _STEP_BYTES:
         end, most = match.end(), 0
     else:
         end, most = _past_container(text, at) if text[at] in _CONTAINERS else (value_end(text, at), 0)
-    # What is passed in one piece has two levels at most.
+    # A value matched in one piece has at most two levels.
     if above + most + 2 > MAX_LEVELS:
         _check_levels(text[at:end], above)
     return end
 
 
 def _past_container(text: bytes, at: int) -> tuple[int, int]:
-    """Return where a container ends, and how many were open at once, except those without others in them.
+    """Return where a container ends, and its depth, not counting containers without others in them.
 
-    No step looks at more than some 10 KiB, since other threads wait for it.
+    No step examines more than about 10 KiB, since other threads wait meanwhile.
     """
     depth = most = 1
     at += 1
@@ -232,7 +231,7 @@ def _past_container(text: bytes, at: int) -> tuple[int, int]:
 
 
 def _without_codes(key: bytes) -> bytes:
-    """Return a key with the characters that it has as ``\\uXXXX``; other escapes stay."""
+    """Return a key with ``\\uXXXX`` escapes replaced by their characters; other escapes stay."""
 
     def character(match: re.Match[bytes]) -> bytes:
         if match[1] is None:
@@ -259,9 +258,9 @@ def find(text: bytes, steps: Steps) -> Span:
 
 
 def descend(text: bytes, steps: Steps) -> tuple[Span, Steps]:
-    """Follow a path as far as it exists: the value reached, and the steps that are left.
+    """Follow a path as far as it exists; return the value reached, and the remaining steps.
 
-    What is behind the value is not looked at.
+    The text after the value is not examined.
 
     :raises StatusError: SUBDOC_DOC_NOT_JSON for a document that is a scalar, SUBDOC_PATH_MISMATCH,
         SUBDOC_DOC_E2DEEP.
@@ -271,7 +270,7 @@ def descend(text: bytes, steps: Steps) -> tuple[Span, Steps]:
 
 
 def reach(text: bytes, steps: Steps) -> tuple[Member, Steps]:
-    """Do as :func:`descend` for the value with its key; the document itself counts as a member without."""
+    """Do the same as :func:`descend`, for the value with its key; the document itself has no key."""
     start = at = skip_space(text, 0)
     key: bytes | None = None
     if text[at] not in _CONTAINERS:
@@ -293,7 +292,7 @@ def insert_last(text: bytes, container: Span, entry: bytes) -> bytes:
     """Return the text with ``entry`` before the bracket that closes the container."""
     last = container.end - 1
     if is_empty(text, container):
-        # White space of an empty object stays, that of an empty array does not, as on the server.
+        # White space in an empty object stays, and in an empty array it is removed, as on the server.
         begin = container.start + 1 if text[last] == _CLOSE_ARRAY else last
         return text[:begin] + entry + text[last:]
     return text[:last] + b"," + entry + text[last:]
@@ -305,8 +304,8 @@ def insert_before(text: bytes, member: Member, entry: bytes) -> bytes:
 
 
 def remove(text: bytes, member: Member) -> bytes:
-    """Return the text without that member, and without one comma beside it: the one behind it, or else the
-    one before."""
+    """Return the text without that member, and without one adjacent comma: the next, or else the previous
+    one."""
     before, after = text[: member.start], text[member.value.end :]
     at = skip_space(after, 0)
     if after[at] == b","[0]:

@@ -1,7 +1,7 @@
 """Macros: values of attributes that the node fills in when it stores them.
 
-What depends on the change itself (its CAS, its sequence number, the checksum of the new body) is not known
-while the operations of a command run. A mark stands there until the document is stored.
+Values that depend on the change itself (its CAS, its sequence number, the checksum of the new body) are
+unknown while the operations of a command run. A mark takes their place until the document is stored.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from couchnode.kv.vattr import document_fields
 _CAS, _SEQNO, _CRC = b'"${Mutation.CAS}"', b'"${Mutation.seqno}"', b'"${Mutation.value_crc32c}"'
 _OF_THE_CHANGE = (_CAS, _SEQNO, _CRC)
 _DOCUMENT, _END = b'"${$document', b'}"'
-# What the document was before; not the checksum of its body.
+# Fields of the document before the change; without the checksum of its body.
 _FIELDS = frozenset(
     {
         "CAS",
@@ -36,7 +36,7 @@ _FIELDS = frozenset(
 
 
 def check_macro(value: bytes) -> None:
-    """Check that a value is one macro, and nothing else.
+    """Check that a value is exactly one macro.
 
     :raises StatusError: SUBDOC_XATTR_UNKNOWN_MACRO.
     """
@@ -58,14 +58,14 @@ class Macros:
     def expand(self, macro: bytes) -> bytes:
         """Return the JSON text of a macro, or the mark in its place.
 
-        :raises StatusError: SUBDOC_XATTR_UNKNOWN_VATTR_MACRO for a field that ``$document`` has not, or not
-            as a macro.
+        :raises StatusError: SUBDOC_XATTR_UNKNOWN_VATTR_MACRO for a field that ``$document`` does not
+            have, or that is not a macro.
         """
         if macro in _OF_THE_CHANGE:
             mark = self._marks.get(macro)
             if mark is None:
-                # As long as what replaces it, so that limits of size see what will be stored. No value of a
-                # client contains it, because clients cannot know it.
+                # The mark has the length of its replacement, so that size limits apply to the stored form. No
+                # value of a client contains the mark, because clients cannot know it.
                 size = 4 if macro == _CRC else 8
                 mark = self._marks[macro] = b'"%b"' % secrets.token_urlsafe(size * 2)[: size * 2 + 2].encode()
             return mark
@@ -79,7 +79,7 @@ class Macros:
         return to_json(fields[name[1:]])
 
     def settle(self, xattrs: bytes, cas: int, seqno: int, body: bytes) -> bytes:
-        """Replace the marks by what the change turned out to be."""
+        """Replace the marks by the values of the completed change."""
         for macro, mark in self._marks.items():
             if macro == _CAS:
                 # In the byte order of the first servers that had macros, which all readers of it expect.

@@ -1,4 +1,4 @@
-"""The answers of one connection on their way to the transport, and what of them waits."""
+"""The answers of one connection on their way to the transport, and those that have to wait."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from collections.abc import Callable, Sequence
 from couchnode.kv.phases import Flow
 
 LARGE_BYTES = 2**18
-"""Answers that are larger are written in pieces of this size."""
+"""Larger answers are written in pieces of this size, in bytes."""
 
 
 class Output:
-    """Writes answers in order, as long as the transport takes them.
+    """Writes answers in order, as long as the transport accepts them.
 
-    Small answers go to the transport at once, also while it is full: they were made before that was known. It
-    gets large ones a piece at a time; the rest waits here.
+    Small answers go to the transport at once, even if it is full: they were made before that was known. Large
+    answers are passed to the transport one piece at a time; the rest waits here.
 
-    :param on_held: called with each change of the number of bytes that a full transport was given.
+    :param on_held: called with each change of the number of bytes that a full transport holds.
     :ivar flow: see :class:`Flow`; LOST until :meth:`open`.
-    :ivar unsent: what the transport has not taken of large answers, and the answers behind them.
+    :ivar unsent: the unwritten parts of large answers, and the answers behind them.
     """
 
     def __init__(self, on_held: Callable[[int], None]) -> None:
@@ -30,7 +30,7 @@ class Output:
         self._held = 0
 
     def open(self, transmit: Callable[[bytes], int]) -> None:
-        """Write with ``transmit`` from now: bytes -> how many are left to the transport."""
+        """Write with ``transmit`` from now on: bytes -> number of bytes left in the transport's buffer."""
         self._transmit = transmit
         self.flow = Flow.OPEN
 
@@ -40,7 +40,7 @@ class Output:
             self.flow = Flow.FULL
 
     def resume(self) -> None:
-        """The transport is empty again: write on."""
+        """The transport is empty again: continue writing."""
         if self.flow is Flow.FULL:
             self.flow = Flow.OPEN
         self._release()
@@ -53,14 +53,14 @@ class Output:
         self._release()
 
     def write(self, data: bytes) -> None:
-        """Write something behind everything before it."""
+        """Write an answer after all earlier ones."""
         if self.unsent:
             self.unsent.append(memoryview(data))
         else:
             self._send(data)
 
     def write_in_pieces(self, answers: Sequence[bytes]) -> None:
-        """Write answers with large values, so that no turn of the reactor copies all of one."""
+        """Write answers with large values piece by piece, so that no reactor turn copies a whole one."""
         small: list[bytes] = []
         for data in answers:
             if len(data) < LARGE_BYTES:

@@ -1,5 +1,5 @@
 """The paths of sub-document commands: dots between names, brackets around indexes, back quotes around names
-that have either in them."""
+that contain dots or brackets."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from couchbase.protocol.constants import Status
 from couchnode.data.item import StatusError
 
 MAX_STEPS = 31
-"""Steps of a path: a document has 32 levels, and its root is one."""
+"""Most steps of a path: a document has up to 32 levels, and its root is one of them."""
 
 Component = bytes | int
 """One step of a path: a member's key as JSON escapes it, or an index (-1 is the last)."""
@@ -19,8 +19,8 @@ Component = bytes | int
 Steps = Sequence[Component]
 
 _MAX_INDEX = 2**64
-# A name ends at a dot, a bracket or its end. Back quotes are paired within it, and anything but a quote, a
-# control character or an escape that JSON does not know may be in either part of it.
+# A name ends at a dot, a bracket or the end of the path. Back quotes in it are paired. Inside and outside of
+# them, a name has no double quote, no control character and no invalid JSON escape.
 _SIGN = rb'(?:[^"\\\x00-\x1f%b]|\\["/\\bfnrt])'
 _PLAIN, _QUOTED = _SIGN % rb"`.\[\]", rb"`" + _SIGN % rb"`" + rb"*`"
 _NAME = re.compile(rb"(?:" + _PLAIN + rb"|" + _QUOTED + rb")+")
@@ -32,8 +32,8 @@ _DOT, _OPEN_ARRAY, _BACK_QUOTE = b".[`"
 def parse_path(path: bytes) -> Steps:
     """Split a path into its steps; an empty path has none.
 
-    ``a.b``, ``a[0].b`` and ``a.[0]`` are as everywhere; ``[-1]`` is the last element. Back quotes make dots
-    and brackets part of a name, two of them are one that belongs to it, and a dot at the end means nothing.
+    ``a.b``, ``a[0].b`` and ``a.[0]`` have the usual meaning; ``[-1]`` is the last element. In back quotes,
+    dots and brackets are part of a name; a doubled back quote is a literal one. A final dot is ignored.
 
     :raises StatusError: SUBDOC_PATH_E2BIG over 31 steps, SUBDOC_PATH_EINVAL.
     """
@@ -68,7 +68,7 @@ def _index(digits: bytes) -> int:
 
 
 def _unquoted(name: bytes) -> bytes:
-    """Return a name without the back quotes that do not belong to it."""
+    """Return a name without the back quotes that are not part of it."""
     if _BACK_QUOTE not in name:
         return name
     if len(name) > 1 and name[0] == name[-1] == _BACK_QUOTE:

@@ -1,8 +1,8 @@
-"""The phases of a key-value connection: one field for each thing that can be in a state of its own.
+"""The phases of a key-value connection: one field for each of its independent states.
 
-life     IDLE <-> HANDLING, then CLOSING, then LOST    what is being done
-input    OPEN <-> PAUSED, then ENDED                   what is done with bytes that arrive
-flow     OPEN <-> FULL, then LOST                      what the transport does with answers
+life     IDLE <-> HANDLING, then CLOSING, then LOST    the connection's current activity
+input    OPEN <-> PAUSED, then ENDED                   the handling of bytes that arrive
+flow     OPEN <-> FULL, then LOST                      the transport's readiness for answers
 """
 
 from __future__ import annotations
@@ -16,22 +16,22 @@ class Life(Enum):
     IDLE = auto()
     """Nothing is being handled: bytes that arrive are handled at once."""
     HANDLING = auto()
-    """Requests are being handled; whatever happens meanwhile is seen to at the end of that."""
+    """Requests are being handled; events that occur meanwhile are processed afterwards."""
     CLOSING = auto()
-    """All answers are written. The peer may read them, for :data:`CLOSE_SECONDS`."""
+    """All answers are written. The peer has :data:`CLOSE_SECONDS` to read them."""
     LOST = auto()
-    """It is gone, or was refused."""
+    """The connection is gone, or was refused."""
 
 
 class Input(Enum):
-    """What is done with bytes that arrive."""
+    """The handling of bytes that arrive."""
 
     OPEN = auto()
-    """They are read."""
+    """Bytes are read."""
     PAUSED = auto()
-    """They are left in the socket: what was read before has to be handled first."""
+    """Bytes are left in the socket until earlier input is handled."""
     ENDED = auto()
-    """They are dropped: the stream cannot continue, or is to end. Answers are still sent."""
+    """Bytes are dropped: the stream cannot continue, or must end. Answers are still sent."""
 
 
 MAY_FOLLOW = {
@@ -44,11 +44,11 @@ MAY_FOLLOW = {
 
 
 class Flow(Enum):
-    """What the transport does with answers."""
+    """The transport's readiness for answers."""
 
     OPEN = auto()
-    """It takes them."""
+    """The transport accepts answers."""
     FULL = auto()
     """The peer does not read. Further output is held, and counted."""
     LOST = auto()
-    """The connection is gone, or was never there; what is written is dropped."""
+    """The connection is gone, or not open yet; output is dropped."""

@@ -1,7 +1,7 @@
-"""The privileges that commands need, and what a connection is refused without them.
+"""The privileges that commands need, and the checks for them.
 
 One table, opcode -> privilege (management-rest reference, section 6.2). A connection whose user may do
-everything has no :class:`Limits`, and so costs nothing here.
+everything has no :class:`Limits`, so these checks cost it nothing.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from couchnode.data.item import StatusError
 
 
 class Needs(NamedTuple):
-    """What a command needs.
+    """The privileges that a command needs.
 
-    :ivar one_of: masks, one of which the user must have in full; none for a command that needs nothing.
-    :ivar anywhere: a privilege on any collection will do; otherwise it must be on the collection of the key,
+    :ivar one_of: masks, one of which the user must have in full; empty for a command that needs no privilege.
+    :ivar anywhere: a privilege on any collection suffices; otherwise it must be on the collection of the key,
         or, for commands without a key, on the whole bucket.
     """
 
@@ -108,7 +108,7 @@ NEEDS: dict[Opcode, Needs] = {
         ),
         _ANYTHING,
     ),
-    # The id of a scan is known to who created it, with the privilege.
+    # Only the client that created a scan, with the privilege, knows its id.
     **dict.fromkeys(
         (Opcode.RANGE_SCAN_CONTINUE, Opcode.RANGE_SCAN_CANCEL), Needs((RANGE_SCAN,), anywhere=True)
     ),
@@ -135,7 +135,7 @@ NEEDS: dict[Opcode, Needs] = {
 
 
 class Limits(NamedTuple):
-    """What a user who may not do everything may do in the bucket in use.
+    """The rights in the bucket in use of a user who may not do everything.
 
     :ivar bucket: the privileges on it, and on its parts.
     :ivar general: the privileges that belong to no bucket.
@@ -145,7 +145,7 @@ class Limits(NamedTuple):
     general: int
 
     def with_more(self, mask: int) -> Limits:
-        """Return these, with some privileges more on the whole bucket."""
+        """Return these limits with additional privileges on the whole bucket."""
         return Limits(self.bucket._replace(mask=self.bucket.mask | mask), self.general)
 
     def on(self, scope: str, collection: str) -> int:
@@ -153,16 +153,16 @@ class Limits(NamedTuple):
         return self.bucket.on(scope, collection) | self.general
 
     def shows(self, scope: str, collection: str) -> bool:
-        """Return whether a collection may be known to exist."""
+        """Return whether the user may know that a collection exists."""
         return bool(self.bucket.on(scope, collection) & COLLECTION_PRIVILEGES)
 
     def shows_scope(self, scope: str) -> bool:
-        """Return whether a scope may be known to exist."""
+        """Return whether the user may know that a scope exists."""
         return bool(self.bucket.on_scope(scope) & COLLECTION_PRIVILEGES)
 
     def require(self, needs: Needs, opcode: int) -> None:
-        """Check a command that names no collection, or a user without any privilege in the bucket: for that
-        one, all collections are alike.
+        """Check a command that names no collection, or any command of a user without privileges in the
+        bucket, for whom all collections are alike.
 
         :raises StatusError: EACCESS.
         """
@@ -177,8 +177,8 @@ class Limits(NamedTuple):
     def require_on(self, one_of: tuple[int, ...], scope: str, collection: str, opcode: int) -> bool:
         """Check a command on a collection.
 
-        :returns: false if the user may not know of the collection: the answer is that for a missing one.
-        :raises StatusError: EACCESS: the user has other privileges on the collection.
+        :returns: false if the user may not know of the collection; answer as for a missing collection.
+        :raises StatusError: EACCESS if the user has only other privileges on the collection.
         """
         if one_of:
             mask = self.on(scope, collection)
@@ -196,7 +196,7 @@ class Limits(NamedTuple):
 
 
 def lacks(privilege: int, opcode: int) -> StatusError:
-    """Return the refusal for a user who lacks a privilege."""
+    """Return the error for a user who lacks a privilege."""
     return StatusError(
         Status.EACCESS,
         f"Authorization failure: can't execute {Opcode(opcode).name} operation without the "
@@ -208,7 +208,7 @@ NO_BUCKET = BucketRights(0, {})
 
 
 def limits_of(rights: Rights, bucket: str | None) -> Limits | None:
-    """Return what a user is limited to in a bucket (``None``: in none); ``None`` if to nothing."""
+    """Return a user's limits in a bucket (``None``: no bucket is selected); ``None`` for no limits."""
     if rights.has_all:
         return None
     return Limits(NO_BUCKET if bucket is None else rights.on_bucket(bucket), rights.global_privileges)

@@ -26,7 +26,7 @@ class KeyValueFactory(Factory):
         :class:`couchnode.ports.NodeView`).
     :param max_connections: connections beyond this are closed at once.
     :param max_held_bytes: see :data:`MAX_HELD_BYTES`.
-    :param tls: identifies a client by its certificate; ``None``: there are no certificates.
+    :param tls: identifies a client by its certificate; ``None``: no certificates are used.
     """
 
     noisy = False
@@ -54,7 +54,7 @@ class KeyValueFactory(Factory):
         return KeyValueConnection(self, f"{host}:{port}")
 
     def logPrefix(self) -> str:
-        """Twisted: say whose port it is that is opened."""
+        """Twisted: describe the port for the log."""
         return "couchnode key-value"
 
     def admit(self, connection: KeyValueConnection) -> bool:
@@ -75,7 +75,7 @@ class KeyValueFactory(Factory):
             self.node.open_connections -= 1
 
     def close(self) -> None:
-        """Cut every connection and unsubscribe from changes; for a node that stops."""
+        """Cut every connection and unsubscribe from changes, when the node stops."""
         if self._config_changed in self.node.cluster.on_config_change:
             self.node.cluster.on_config_change.remove(self._config_changed)
             self.node.cluster.users.on_change.remove(self._rights_changed)

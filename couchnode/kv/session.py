@@ -71,7 +71,7 @@ KEEP_EXPIRY = encode_frame_infos([(FrameInfo.PRESERVE_TTL, b"")])
 """The framing extras of a store that keeps the document's expiry."""
 
 MAX_FRAMINGS = 512
-"""Framing extras that one connection remembers: those of the users for whom it acts."""
+"""Most framing extras that one connection remembers: those of the users for whom it acts."""
 
 _EXTERNAL = "^"  # begins the name of a user of another domain
 _READS = frozenset({int(Opcode.GET), int(Opcode.SUBDOC_MULTI_LOOKUP)})
@@ -80,8 +80,8 @@ KEEPS_EXPIRY = frozenset(map(int, (Opcode.SET, Opcode.REPLACE, Opcode.SUBDOC_MUL
 
 
 def quick_opcodes(limits: Limits | None, *, xattrs: bool) -> frozenset[int]:
-    """Return the commands that :mod:`couchnode.kv.fastpath` may answer without looking at privileges: those
-    that the user may give in every collection of the bucket.
+    """Return the commands that :mod:`couchnode.kv.fastpath` may answer without checking privileges: those
+    that the user may send for every collection of the bucket.
 
     :param xattrs: whether the connection may read attributes, as the lookup of an expiry does.
     """
@@ -101,16 +101,16 @@ _STORES = {
 
 
 class Standing(Enum):
-    """What a connection's user has proved."""
+    """The state of a connection's authentication."""
 
     ANONYMOUS = auto()
     """No credentials yet: only requests that need none are allowed."""
     PROVING = auto()
-    """Credentials were presented, and are not proved, or were wrong: nothing is allowed."""
+    """Credentials are being checked, or were wrong: nothing is allowed."""
     KNOWN = auto()
-    """They were right."""
+    """The credentials were right."""
     CERTIFIED = auto()
-    """The certificate of the TLS connection says who it is, once and for all."""
+    """The certificate of the TLS connection identifies the user, who cannot change."""
 
 
 class Session:
@@ -118,9 +118,9 @@ class Session:
 
     :param log: log for lines caused by clients; all connections of a node share one.
 
-    ``user`` is ``None`` until authenticated. ``closing`` is set when the connection is to end
-    after the answers so far. ``limits`` is what the user may do in the bucket in use, ``None`` if everything;
-    ``quick`` and ``framings`` are what the fast path takes: opcodes, and (for framing extras) opcodes with
+    ``user`` is ``None`` until authenticated. ``closing`` is set when the connection must end
+    after the answers so far. ``limits`` has the user's rights in the bucket in use, ``None`` if all;
+    ``quick`` and ``framings`` list what the fast path accepts: opcodes, and (by framing extras) opcodes with
     whether they keep the expiry.
     """
 
@@ -144,7 +144,7 @@ class Session:
         self.set_features(frozenset())
 
     def set_features(self, features: frozenset[int]) -> None:
-        """Switch every feature off and these on."""
+        """Enable these features, and disable all others."""
         self.features = features
         self.tokens = Feature.MUTATION_SEQNO in features
         self.xerror = Feature.XERROR in features
@@ -158,22 +158,22 @@ class Session:
 
     @property
     def traces(self) -> bool:
-        """Whether answers say how long they took."""
+        """Whether answers contain the server's duration."""
         return Feature.TRACING in self.features
 
     @property
     def xattrs(self) -> bool:
-        """Whether attributes can be read and written, the virtual ones too."""
+        """Whether attributes can be used, virtual ones included."""
         return Feature.XATTR in self.features
 
     # ---- who and where ---------------------------------------------------------------------------
 
     @property
     def bucket(self) -> NodeBucket | None:
-        """The bucket in use; an unauthenticated connection uses the one without a password."""
+        """The bucket in use; for an unauthenticated connection, the bucket without a password."""
         if self.user is not None:
             return self._bucket
-        # A bucket that an earlier user selected stays closed until a user authenticates.
+        # A bucket that an earlier user selected is unavailable until a user authenticates.
         name = self.node.cluster.unauthenticated_bucket if self._standing is Standing.ANONYMOUS else None
         if name is None:
             return None
@@ -205,7 +205,7 @@ class Session:
         self.rights_changed()
 
     def rights_changed(self) -> None:
-        """Compute again what the user may do in the current bucket: another one, or other rights."""
+        """Recompute the user's limits, after a change of the current bucket or of the rights."""
         cluster, used = self.node.cluster, self._bucket
         if self.user is not None:
             name = None if used is None else used.name
@@ -216,9 +216,9 @@ class Session:
         self.framings = {KEEP_EXPIRY: (self.quick & KEEPS_EXPIRY, True)}
 
     def limits_for(self, user: str, opcode: int) -> Limits | None:
-        """Return what another user, for whom this connection acts, may do in the bucket in use.
+        """Return the limits, in the bucket in use, of another user for whom this connection acts.
 
-        :param opcode: of the request.
+        :param opcode: the request's opcode.
         :raises StatusError: EACCESS if this connection may not act for others, or there is no such user;
             NOT_SUPPORTED for users of another domain.
         """
@@ -232,7 +232,7 @@ class Session:
         return limits_of(self.node.cluster.rights(user), None if used is None else used.name)
 
     def remember(self, framing: bytes, limits: Limits | None, *, keeps_expiry: bool) -> None:
-        """Let :mod:`couchnode.kv.fastpath` take requests with these framing extras, which act for a user
+        """Let :mod:`couchnode.kv.fastpath` handle requests with these framing extras, which act for a user
         with those limits."""
         if len(self.framings) >= MAX_FRAMINGS:
             self.rights_changed()
@@ -247,12 +247,12 @@ class Session:
 
     @property
     def is_certified(self) -> bool:
-        """Whether the user is that of a TLS certificate, and cannot change."""
+        """Whether a TLS certificate identifies the user, who then cannot change."""
         return self._standing is Standing.CERTIFIED
 
     def authenticated(self, user: str, standing: Standing = Standing.KNOWN) -> None:
-        """Complete a login. A bucket of the user's own name is selected, as on servers before 5.0; any other
-        stays selected only if the user may use it."""
+        """Complete a login. A bucket with the user's own name is selected, as on servers before 5.0;
+        otherwise the current bucket stays selected only if the user may use it."""
         self.user = user
         self._standing = standing
         own = self.node.buckets.get(user)
@@ -263,14 +263,14 @@ class Session:
         self.rights_changed()
 
     def config(self) -> tuple[str | None, tuple[int, int]]:
-        """Return the name (``None`` without a bucket) and revision of the configuration that
-        concerns this connection."""
+        """Return the bucket name (``None`` without a bucket) and the revision of this connection's
+        configuration."""
         bucket = self.bucket
         name = bucket.name if bucket is not None else None
         return name, self.node.cluster.config_revision(name)
 
     def config_push(self) -> bytes:
-        """Encode the configuration for a client that asked for changes; empty if it has it, or did not."""
+        """Encode the push of a configuration; empty if the client did not ask for pushes, or has this one."""
         brief = Feature.CLUSTERMAP_CHANGE_NOTIFICATION_BRIEF in self.features
         if not self.is_admitted or not (brief or Feature.CLUSTERMAP_CHANGE_NOTIFICATION in self.features):
             return b""
@@ -303,7 +303,7 @@ class Session:
         datatype: int = 0,
         status: int = 0,
     ) -> bytes:
-        """Encode an answer of the success family; datatype bits not negotiated are masked off."""
+        """Encode an answer whose status counts as success; datatype bits not negotiated are masked."""
         return encode_response(
             frame.opcode,
             status,
@@ -316,16 +316,16 @@ class Session:
         )
 
     def mutation(self, frame: Frame, uuid: int, seqno: int, cas: int, value: bytes = b"") -> bytes:
-        """Encode the answer to a mutation, with its token where that was negotiated."""
+        """Encode the answer to a mutation, with its token if tokens were negotiated."""
         extras = self.token(uuid, seqno)
         return encode_response(frame.opcode, 0, extras=extras, value=value, opaque=frame.opaque, cas=cas)
 
     def token(self, uuid: int, seqno: int) -> bytes:
-        """Encode a mutation token; empty where that was not negotiated."""
+        """Encode a mutation token; empty if tokens were not negotiated."""
         return _TOKEN.pack(uuid, seqno) if self.tokens else b""
 
     def refusal(self, frame: Frame, status: int, context: str = "", manifest: str | None = None) -> bytes:
-        """Encode an answer that is not a success, with a status that this client understands.
+        """Encode an error answer, with a status that this client understands.
 
         May set :attr:`closing`: some statuses have no older equivalent, and the connection ends.
         """

@@ -1,7 +1,7 @@
 """Values that a client has compressed with Snappy (raw block format).
 
-They are stored uncompressed: a server never has to compress an answer, and everything that looks
-into a document (sub-documents, views, counters) finds it as it is.
+They are stored uncompressed: a server never has to compress an answer, and all code that reads the
+content of a document (sub-documents, views, counters) can use it directly.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ else:
     _decompress = cramjam.snappy.decompress_raw
 
 MAX_INFLATED_BYTES = 30 * 2**20
-"""Uncompressed values above this are invalid (the server's limit of a packet), and above
-``MAX_VALUE_BYTES`` too long to store. Either is found in the block's header, before anything is inflated."""
+"""Uncompressed values above this are invalid (the server's limit on a packet), and values above
+``MAX_VALUE_BYTES`` are too long to store. Both are checked in the block's header, before inflating."""
 
 FEATURES: frozenset[Feature] = (
     frozenset() if _decompress is None else frozenset({Feature.SNAPPY, Feature.SNAPPY_EVERYWHERE})
 )
-"""The features of HELLO for compressed values: none where the library is not installed."""
+"""The features of HELLO for compressed values; none if the library is not installed."""
 
 _MAX_LENGTH_BYTES = 5
 
 
 def inflate(block: bytes) -> bytes:
-    """Return the value that ``block`` holds.
+    """Return the value in ``block``.
 
-    :raises StatusError: EINVAL if it is not one Snappy block, or its value is longer than
+    :raises StatusError: EINVAL if ``block`` is not one Snappy block, or its value is longer than
         :data:`MAX_INFLATED_BYTES`; E2BIG if the value is longer than a document may be.
     """
     size = _inflated_length(block)
@@ -51,7 +51,7 @@ def inflate(block: bytes) -> bytes:
 
 
 def _inflated_length(block: bytes) -> int:
-    """Return the length that the head of a block announces, whatever is behind it."""
+    """Return the length in the header of a block, without checking the rest."""
     size = 0
     for at, byte in enumerate(block[:_MAX_LENGTH_BYTES]):
         size |= (byte & 0x7F) << (7 * at)

@@ -1,7 +1,7 @@
 """The requests of sub-document commands: their form, and every check that needs no document.
 
-The order of the checks and the texts are those of Couchbase Server: programs recognise by the texts what was
-wrong with a request.
+The order of the checks and the texts are those of Couchbase Server, because programs recognise errors by
+their texts.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from couchnode.kv.binaryvalues import check_embedded
 from couchnode.kv.macros import check_macro
 
 MAX_SPECS = 16
-"""Operations in one multi-path command."""
+"""Most operations in one multi-path command."""
 
 MAX_PATH_BYTES = 1024
-"""Longest path."""
+"""Longest path, in bytes."""
 
 _U32 = Struct(">I")
 _PATH_EXTRAS = Struct(">HB")
@@ -55,9 +55,9 @@ _K, _A, _D, _C, _V, _R = (int(flag) for flag in DocFlag)
 
 
 class Rule(NamedTuple):
-    """What one operation admits.
+    """The rules of one operation.
 
-    :ivar whole: it is on the whole document, and only inside a multi-path command.
+    :ivar whole: the operation is on the whole document, and allowed only in a multi-path command.
     """
 
     mutates: bool
@@ -87,12 +87,12 @@ RULES: dict[int, Rule] = {
     Opcode.SET: Rule(True, True, 0, _K | _A, empty_path=True, whole=True),
     Opcode.DELETE: Rule(True, False, 0, _D | _V, empty_path=True, whole=True),
 }
-"""Opcode -> what it admits, for every operation that a command may have."""
+"""Opcode -> its rules, for every operation that a command may have."""
 
 PUSHES = frozenset(
     {Opcode.SUBDOC_ARRAY_PUSH_LAST, Opcode.SUBDOC_ARRAY_PUSH_FIRST, Opcode.SUBDOC_ARRAY_ADD_UNIQUE}
 )
-"""Operations that make a list of a document that is created at an empty path."""
+"""Operations that create a missing document as an array if their path is empty."""
 
 
 class Spec(NamedTuple):
@@ -110,10 +110,10 @@ class Spec(NamedTuple):
 
 
 class Form(NamedTuple):
-    """A command, as far as it can be read and checked without its document.
+    """A command, decoded and checked as far as possible without its document.
 
-    :ivar expiry: as on the wire; 0 if the request names none.
-    :ivar item_flags: ``None`` if the document keeps those that it has.
+    :ivar expiry: as on the wire; 0 if the request has none.
+    :ivar item_flags: ``None`` if the document keeps its flags.
     """
 
     specs: list[Spec]
@@ -123,13 +123,13 @@ class Form(NamedTuple):
 
     @property
     def creates(self) -> bool:
-        """Whether a missing document is made, and with it every parent on a path."""
+        """Whether a missing document is created, with all parents on a path."""
         return bool(self.doc_flags & (_K | _A))
 
 
 def needs_system_attributes(form: Form) -> bool:
-    """Return whether an operation of the command is on a system attribute, for which its user needs a right
-    of its own: reading them, or for mutations writing them."""
+    """Return whether an operation of the command reads a system attribute (for mutations: writes one), for
+    which the user needs a separate privilege."""
     return any(spec.on_attributes and spec.path[:1] == b"_" for spec in form.specs)
 
 
@@ -212,7 +212,7 @@ _BAD_COMBINATION = "Request contains an invalid combination of commands"
 
 
 def _cut_lookup(data: bytes, at: int) -> tuple[Spec, int]:
-    """Return the lookup that begins there, and where it ends."""
+    """Return the lookup that begins at that position, and its end."""
     if len(data) - at < _LOOKUP_SPEC.size:
         raise StatusError(Status.EINVAL, "Multi lookup spec truncated")
     opcode, flags, size = _LOOKUP_SPEC.unpack_from(data, at)
@@ -224,7 +224,7 @@ def _cut_lookup(data: bytes, at: int) -> tuple[Spec, int]:
 
 
 def _cut_mutation(data: bytes, at: int) -> tuple[Spec, int]:
-    """Return the mutation that begins there, and where it ends."""
+    """Return the mutation that begins at that position, and its end."""
     if len(data) - at < _MUTATION_SPEC.size:
         raise StatusError(Status.EINVAL, "Multi mutation spec truncated")
     opcode, flags, path_size, value_size = _MUTATION_SPEC.unpack_from(data, at)

@@ -1,7 +1,7 @@
 """Operations on parts of a document, by opcode: pure functions from text to text.
 
-Each looks at the path first, then at the fragment, then at the document down to the place of the path, and
-then at what is there: the first that is wrong decides the status.
+Each checks the path first, then the fragment, then the document down to the path's position, and then the
+value there. The first error decides the status.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _WHOLE_NUMBER = re.compile(rb"-?[0-9]+")
 
 
 class Change(NamedTuple):
-    """The result of one operation on a document; ``answer`` is ``None`` without one."""
+    """The result of one operation on a document; ``answer`` is ``None`` if the operation has none."""
 
     text: bytes
     answer: bytes | None = None
@@ -69,7 +69,7 @@ def mutate(opcode: int, text: bytes, path: bytes, value: bytes, create_parents: 
 
     :param value: a JSON fragment; for the array operations one or several, separated by commas;
         for the counter a signed decimal.
-    :param create_parents: make the objects that the path leads through, where they are missing.
+    :param create_parents: create missing objects on the path.
     :raises StatusError: a SUBDOC status.
     """
     return MUTATIONS[opcode](text, parse_path(path), value, create_parents)
@@ -95,7 +95,7 @@ def _put(can_add: bool, can_replace: bool) -> Callable[[bytes, Steps, bytes, boo
 
 
 def _add_member(text: bytes, container: Span, left: Steps, value: bytes) -> bytes:
-    """Add the missing rest of a path to the object that its beginning leads to."""
+    """Add the missing rest of a path to the innermost existing object."""
     key = left[0]
     if not isinstance(key, bytes):
         raise StatusError(Status.SUBDOC_PATH_ENOENT)
@@ -121,7 +121,7 @@ def _push_last(text: bytes, steps: Steps, value: bytes, create_parents: bool) ->
 
 
 def _push_to_root(text: bytes, value: bytes) -> bytes:
-    """Append to the array that is the document, by its last characters alone."""
+    """Append to a document that is an array; only its last characters are examined."""
     body = text.rstrip(_SPACES)
     if not body.endswith(b"]"):
         mismatch = body.endswith(b"}")
@@ -203,7 +203,7 @@ def _counter(text: bytes, steps: Steps, value: bytes, create_parents: bool) -> C
 
 
 def _require_elements(fragment: bytes, above: int) -> None:
-    """Refuse a text that is not a list of array elements, or is nested too deeply for its place."""
+    """Refuse a text that is not a list of array elements, or too deeply nested for its position."""
     if not fragment.strip(_SPACES) or not is_json(b"[" + fragment + b"]"):
         raise StatusError(Status.SUBDOC_VALUE_CANTINSERT)
     _check_levels(fragment, above)

@@ -21,9 +21,9 @@ def look_up_virtual(
 ) -> bytes:
     """Look up a path that begins with a virtual attribute.
 
-    :param key: the attribute's name, which the path begins with.
-    :param with_system: list the system's attributes too, in ``$XTOC``.
-    :raises StatusError: SUBDOC_XATTR_UNKNOWN_VATTR for one that does not exist, and the statuses of
+    :param key: the attribute's name, with which the path begins.
+    :param with_system: list the system attributes too, in ``$XTOC``.
+    :raises StatusError: SUBDOC_XATTR_UNKNOWN_VATTR if the attribute does not exist, and the statuses of
         :func:`couchnode.kv.subdoc.lookup`.
     """
     if opcode == Opcode.SUBDOC_GET and path in _NUMBERS:
@@ -54,7 +54,7 @@ _NUMBERS: dict[bytes, Callable[[Item], bytes]] = {
 
 
 def document_fields(vbucket: VBucket, item: Item | None) -> dict[str, Any]:
-    """Return ``$document`` without the checksum of the body; of no document, all is zero."""
+    """Return ``$document`` without the checksum of the body; without a document, all fields are zero."""
     if item is None:
         item, uuid = Item(b"", b"", 0, 0, 0, 0, 0), 0
     else:
@@ -73,6 +73,6 @@ def document_fields(vbucket: VBucket, item: Item | None) -> dict[str, Any]:
         "vbucket_uuid": f"0x{uuid:016x}",
     }
     if cas and cas != LOCKED_CAS:
-        # The CAS is a clock reading; a lock's is the time of the lock, and hidden.
+        # The CAS is a clock reading. The CAS of a lock is the time of the lock, which stays hidden.
         fields["last_modified"] = str(item.cas // _NANOSECONDS)
     return fields
