@@ -1,4 +1,4 @@
-"""What a user or group is apart from its password: names, roles, dates; and how that is stored."""
+"""Users and groups apart from passwords: names, roles and dates, and their stored form."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from couchnode.access.roles import Role, RoleError, stored_role
 from couchnode.cluster.passwords import dump_keys, load_keys
 
 ALL_BUCKETS = "*"
-"""Replaces a bucket's name: any bucket."""
+"""Stands for any bucket, in place of a bucket's name."""
 
 
 class Account(NamedTuple):
-    """What a user is.
+    """The properties of a user, without credentials.
 
-    :ivar roles: the user's own, without those of groups.
+    :ivar roles: the user's own roles, without those of groups.
     :ivar groups: names of groups, in the order in which they were given.
-    :ivar name: the user's name for people; may be empty.
-    :ivar uuid: 32 hexadecimal digits; another one if the user is deleted and made again.
+    :ivar name: the user's display name; may be empty.
+    :ivar uuid: 32 hexadecimal digits; changes if the user is deleted and created again.
     :ivar password_changed: Unix time in seconds; 0 if unknown.
     :ivar is_locked: a locked user cannot log in, and has no rights.
     """
@@ -61,7 +61,7 @@ def load_account(data: dict[str, Any]) -> Account:
 class Group(NamedTuple):
     """A group: roles for all of its users.
 
-    :ivar ldap_group_ref: the name of the group in a directory service, for clients; means nothing here.
+    :ivar ldap_group_ref: the group's name in a directory service, stored for clients; has no effect.
     """
 
     roles: tuple[Role, ...] = ()
@@ -88,9 +88,9 @@ def load_group(data: dict[str, Any]) -> Group:
 class User(NamedTuple):
     """One stored user.
 
-    :ivar admin: an administrator of the cluster, from its configuration: may do all, whatever the roles.
-    :ivar credentials: SCRAM mechanism -> keys. All share one salt: the salt shown for a missing user is one
-        per user too, and a difference would reveal which users exist.
+    :ivar admin: whether the configuration makes the user an administrator, who may do everything.
+    :ivar credentials: SCRAM mechanism -> keys. All share one salt: a missing user is shown one salt for all
+        mechanisms too, and a difference would reveal which users exist.
     :ivar has_password: false if the password is empty.
     """
 
@@ -100,7 +100,7 @@ class User(NamedTuple):
     has_password: bool = True
 
     def __repr__(self) -> str:
-        # With the keys, guesses of the password can be checked, and one of them authenticates a server.
+        # Without the keys: they allow offline guesses of the password, and one authenticates a server.
         return f"<User admin={self.admin} roles={[role.text for role in self.account.roles]}>"
 
     def dump(self) -> dict[str, Any]:
@@ -116,7 +116,7 @@ class User(NamedTuple):
 def load_user(data: dict[str, Any], is_open: bool) -> User:
     """Return the user from :meth:`User.dump`.
 
-    :param is_open: whether the user of an older file, which does not say so, has an empty password.
+    :param is_open: whether the user has an empty password, for older files without that member.
     :raises ValueError, KeyError, TypeError, AttributeError: the data has another form.
     """
     # Files of versions without roles have the buckets that a user may use.
@@ -130,7 +130,7 @@ def load_user(data: dict[str, Any], is_open: bool) -> User:
 
 
 def bucket_roles(buckets: Iterable[str]) -> tuple[Role, ...]:
-    """Return the roles for the use of buckets; :data:`ALL_BUCKETS` for any."""
+    """Return the roles that allow the use of these buckets; :data:`ALL_BUCKETS` for any bucket."""
     return tuple(Role("bucket_full_access", (name,)) for name in sorted(buckets))
 
 

@@ -11,7 +11,7 @@ from couchnode.data.stats import default_counters, items_by_state
 RATE_SECONDS = 1.0
 """Minimum age in seconds of a rate before it is computed again."""
 _RATES = ("cmd_get", "cmd_set", "get_hits", "get_misses")
-"""Counters that the REST documents give as operations a second, and the STAT command as totals."""
+"""Counters that REST documents report as operations per second, and the STAT command as totals."""
 
 
 class Rates:
@@ -26,7 +26,7 @@ class Rates:
         self._known: dict[Hashable, tuple[float, float, float]] = {}
 
     def of(self, name: Hashable, total: float) -> float:
-        """Return the growth of the total of that name, in units per second; never below 0."""
+        """Return the growth rate of the total with that name, in units per second; never below 0."""
         now = self._seconds()
         then, before, rate = self._known.get(name, (self._started_at, 0, 0.0))
         if now - then >= RATE_SECONDS:
@@ -51,7 +51,7 @@ class SystemStats:
         self._utilization = 0.0
 
     def read(self) -> dict[str, float]:
-        """Return them. The processors' utilisation is the one since the last call, in percent."""
+        """Return the figures. The processor utilisation is in percent, measured since the last call."""
         busy, ticks = machine.cpu_times()
         busy_before, ticks_before = self._times
         if ticks > ticks_before:
@@ -71,7 +71,7 @@ class SystemStats:
 
 
 def interesting_stats(node: int, parts: Iterable[NodeBucket], rates: Rates) -> dict[str, float]:
-    """Return the ``interestingStats`` of a node: sums over its parts of buckets, rates a second.
+    """Return the ``interestingStats`` of a node: sums over its parts of buckets, and rates per second.
 
     Every document is in memory, so none is ever fetched from the disk (``ep_bg_fetched``).
     """
@@ -106,8 +106,8 @@ def bucket_samples(
 ) -> dict[str, list[float]]:
     """Return the ``samples`` of a bucket except the time: one value each, over all nodes.
 
-    Commands, and documents that come into the queue for the disk and leave it, are rates a second, as the
-    cluster manager gives them; all else is as the STAT command has it.
+    Commands, and documents that enter and leave the disk queue, are rates per second, as the cluster manager
+    reports them; all other figures are those of the STAT command.
     """
     totals: dict[str, float] = {}
     for part in parts:

@@ -1,8 +1,8 @@
 """Backups of a running cluster: data folders of their own, from which a node can start.
 
-A backup has every write that was acknowledged before the request for it, and some of those that come while it
-is made. For a node that starts from it, it is what a crash leaves: history branches, so clients with tokens
-of later changes are notified.
+A backup contains every write that was acknowledged before the request for it, and some of the writes made
+meanwhile. A node that starts from a backup treats it like the data after a crash: history branches, so
+clients with tokens of later changes are notified.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from reactor.files import sync_folder
 __all__ = ["FOLDER", "Backup", "BackupError", "Backups", "NoSuchBackup"]
 
 FOLDER = "backups"
-"""Where backups lie in the data directory."""
+"""Subdirectory of the data directory for backups."""
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
 _PARTIAL = ".partial"
@@ -35,11 +35,11 @@ Steps = Generator[Deferred[Any], Any, Any]
 
 
 class BackupError(Exception):
-    """A backup cannot be made; the text says why."""
+    """A backup cannot be made; the text has the reason."""
 
 
 class NoSuchBackup(BackupError):
-    """There is no backup of that name."""
+    """There is no backup with that name."""
 
 
 class Backup(NamedTuple):
@@ -48,9 +48,9 @@ class Backup(NamedTuple):
     name: str
     path: Path
     bytes: int
-    """Size of its files."""
+    """Total size of its files, in bytes."""
     made: float
-    """When it was complete, as a Unix time."""
+    """Time of its completion, as a Unix time."""
 
 
 class Backups:
@@ -77,9 +77,9 @@ class Backups:
         self._record = record
         self._is_running = False
         self.is_closed = False
-        """Whether the cluster stops."""
+        """Whether the cluster is stopping."""
 
-    # ---- those that exist ------------------------------------------------------------------------
+    # ---- existing backups ------------------------------------------------------------------------
 
     def all(self) -> Deferred[list[Backup]]:
         """Return the backups, the oldest first."""
@@ -99,9 +99,9 @@ class Backups:
 
         :param name: letters, digits, ``.``, ``_`` and ``-``; by default the time, as in
             ``2026-11-28T17-30-00Z``.
-        :param keep: number of backups to keep: if there are more, the oldest are deleted afterwards.
-        :returns: fires with the backup when it is on the disk. Fails with :class:`BackupError`, or a
-            :class:`StoreError` if the disk refuses; then nothing is left of it.
+        :param keep: number of backups to keep; afterwards the oldest ones beyond it are deleted.
+        :returns: fires with the backup when it is on disk. Fails with :class:`BackupError`, or with
+            :class:`StoreError` if it cannot be written; nothing is left of it then.
         :raises BackupError: the cluster keeps nothing, the name cannot be used, or another backup is being
             made.
         """
@@ -128,7 +128,7 @@ class Backups:
         return made.addBoth(ended)
 
     def stop(self) -> None:
-        """End a backup that is being made, as the cluster stops; its files are deleted."""
+        """Abort a running backup because the cluster stops; its files are deleted."""
         self.is_closed = True
         for node in self._nodes:
             for part in node.buckets.values():
@@ -170,7 +170,7 @@ class Backups:
 
     def _prepare(self, partial: Path, path: Path) -> None:
         self._folder.mkdir(mode=0o700, exist_ok=True)
-        # Left over from a process that was killed: there is one backup at a time.
+        # Left by a process that was killed: only one backup is made at a time.
         for stale in self._folder.glob(f"*{_PARTIAL}"):
             rmtree(stale)
         if path.exists():
@@ -183,7 +183,7 @@ class Backups:
         save_record(partial, record)
         for node in self._nodes:
             sync_folder(partial / node.name)
-        # Until it has its name, a backup is not one.
+        # A backup counts only once it has its final name.
         partial.rename(path)
         sync_folder(self._folder)
 
@@ -201,7 +201,7 @@ class Backups:
     def _remove(self, name: str) -> None:
         if name not in {one.name for one in self._found()}:
             raise NoSuchBackup(f"there is no backup {name!r:.200}")
-        # Renamed first: half a backup must not look like one.
+        # Renamed first, so that a partly deleted backup does not look complete.
         path = self._folder / name
         partial = self._folder / f"{name}{_PARTIAL}"
         path.rename(partial)

@@ -1,8 +1,8 @@
 """The forms of the REST interface that create and edit a bucket.
 
-A value is accepted if Couchbase Server 7.6, Enterprise Edition, accepts it, and refused in its words
-otherwise. Fields of operators that have no meaning here (compaction, watermarks, ...) are ignored; one that
-no server has is refused.
+A value is accepted if Couchbase Server 7.6, Enterprise Edition, accepts it; otherwise it is refused with the
+server's text. Operators' fields without a meaning here (compaction, watermarks, ...) are ignored; a field
+that no server has is refused.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ MAX_TTL_SECONDS = 2**31 - 1
 """Largest ``maxTTL``."""
 
 MIN_HISTORY_BYTES = 2**31
-"""Smallest ``historyRetentionBytes`` beside 0."""
+"""Smallest ``historyRetentionBytes`` other than 0."""
 
 _MAX_HISTORY = 2**64 - 1
 
@@ -73,9 +73,9 @@ _IGNORED = frozenset(
 
 
 class _FieldError(Exception):
-    """The value of one form field is not acceptable; the text says why.
+    """The value of a form field is invalid; the text has the reason.
 
-    :ivar field: name under which the error is answered, ``None`` for the field's own.
+    :ivar field: name of the field in the answer; ``None`` for the field's own name.
     """
 
     def __init__(self, text: str, field: str | None = None) -> None:
@@ -88,7 +88,7 @@ def _is_number(text: str) -> bool:
 
 
 def _number(low: int, high: int, text: str) -> Callable[[str], int]:
-    """Read a number from ``low`` to ``high``; ``text`` is the complaint about any other value."""
+    """Read a number from ``low`` to ``high``; ``text`` is the error for any other value."""
 
     def read(given: str) -> int:
         if not _is_number(given) or not low <= int(given) <= high:
@@ -108,10 +108,10 @@ def _flag(text: str, false: str = "0", true: str = "1") -> Callable[[str], bool]
 
 
 def _one_of(*accepted: str, text: str, field: str | None = None) -> Callable[[str], str]:
-    """Read one of ``accepted``.
+    """Read one of the ``accepted`` values.
 
-    :param text: the complaint about any other value.
-    :param field: name of the field in the complaint where it differs.
+    :param text: the error for any other value.
+    :param field: name of the field in the error, if it differs.
     """
 
     def read(given: str) -> str:
@@ -233,7 +233,7 @@ _READERS: dict[str, tuple[str | None, Callable[[str], Any]]] = {
     "saslPassword": (None, _password),
     "proxyPort": (None, _number(0, 65535, "proxyPort must be an integer from 0 to 65535")),
 }
-"""All fields that mean something here; the error for any other one names it."""
+"""All fields that have an effect here; the error for an unknown field names it."""
 
 _FIXED = {
     "type": ("bucketType", "Cannot change bucket type."),
@@ -243,7 +243,7 @@ _FIXED = {
     ),
     "vbuckets": ("numVBuckets", "Number of vbuckets cannot be modified"),
 }
-"""Members that an edit cannot change -> their form field, and the complaint."""
+"""Members that an edit cannot change -> their form field, and the error text."""
 
 _WRONG_EVICTION = {
     "couchbase": "Eviction policy must be either 'valueOnly' or 'fullEviction' for couchbase buckets",
@@ -285,7 +285,7 @@ def read_changes(form: Mapping[str, str], current: BucketDefinition, node_count:
     """Read the form that edits a bucket: fields that are not sent stay as they are; ``name`` and
     ``replicaIndex`` are ignored.
 
-    :raises DefinitionError: a bad field, or one that is fixed when a bucket is created.
+    :raises DefinitionError: a field is invalid, or cannot change after the bucket's creation.
     """
     values, errors = _read(form)
     values.pop("replica_index", None)
@@ -300,7 +300,7 @@ def read_changes(form: Mapping[str, str], current: BucketDefinition, node_count:
 
 
 def _settled(definition: BucketDefinition, errors: dict[str, str], node_count: int) -> BucketDefinition:
-    """Return ``definition`` if nothing is wrong with it, with its fields or with their combination."""
+    """Return ``definition`` if its fields and their combination are valid."""
     for check in (definition.check, lambda: definition.check_combination(node_count)):
         try:
             check()

@@ -1,8 +1,8 @@
-"""The cluster of one process: nodes, buckets, and the map of which node holds which vbucket.
+"""The cluster of one process: nodes, buckets, and the map of vbuckets to nodes.
 
-Every change follows one order: compute it, write it to disk, act on it, notify the clients. Changes run one
-after another. A configuration's revision is on disk before any client can see it, so that after a crash no
-revision is given out twice with different content.
+Every change follows one order: compute it, write it to disk, apply it, notify the clients. Changes run one
+after another. A configuration's revision is on disk before any client can see it, so after a crash no
+revision is published twice with different content.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from reactor.clock import unix_time_of
 from reactor.deferreds import uncancellable
 
 VERSION = "7.6.4-1-enterprise"
-"""The server version that clients see: the release whose protocol we follow."""
+"""The server version reported to clients: the release whose protocol this node follows."""
 
 OPEN_BUCKET = "default"
 """The bucket that old clients use without credentials, if it has no password."""
@@ -49,7 +49,7 @@ Steps = Generator[Deferred[Any], Any, Any]
 
 
 class Cluster:
-    """N nodes in one process, and everything they agree on.
+    """The nodes of one process, and the state that they share.
 
     :param node_count: number of nodes, fixed for the life of the data.
     :param clock: source of time for everything inside.
@@ -77,7 +77,7 @@ class Cluster:
         self.on_config_change: list[Callable[[str], None]] = []
         self.on_emptied: list[Callable[[str], Deferred[None]]] = []
         self._log, self._directory = Logger(), directory
-        # The time of its creation: a new cluster at the same address must look newer than one remembered.
+        # The time of creation: a new cluster must look newer than an earlier one at the same address.
         self._epoch = max(1, int(unix_time_of(clock)()))
         self._rev = 0
         # Number of starts, and whether the last run ended properly: see storefile.History.
@@ -102,7 +102,7 @@ class Cluster:
         return OPEN_BUCKET if bucket is not None and bucket.is_open else None
 
     def rights(self, user: str | None) -> Rights:
-        """Return what ``user`` may do; ``None``: no credentials, which suffice for the bucket above."""
+        """Return the rights of ``user``; ``None`` (no credentials) has rights on the bucket above only."""
         return self.users.rights(user, self.unauthenticated_bucket)
 
     def config_revision(self, bucket: str | None) -> tuple[int, int]:
@@ -191,7 +191,7 @@ class Cluster:
                 try:
                     yield self._save()
                 except DataDirectoryError as fault:
-                    # The next start then treats it as a crash, which only costs a check.
+                    # The next start then treats this stop as a crash, which only costs a check.
                     self._log.error("{error}", error=fault)
         finally:
             self._changes.release()
@@ -234,7 +234,7 @@ class Cluster:
             bucket.is_made = True
             yield self._save({**self.buckets, name: bucket})
         except BaseException:
-            # It is not visible yet; its files are removed when the name is used again.
+            # The bucket is not visible yet; its files are removed when the name is used again.
             for node in self.nodes:
                 node.buckets.pop(name, None)
             if bucket.owns_user:
@@ -329,7 +329,7 @@ class Cluster:
     def apply_map(self, name: str, rows: Sequence[Sequence[int]]) -> Deferred[None]:
         """Change which nodes hold the vbuckets of a bucket.
 
-        :param rows: one ``(active, replica 1, ...)`` a vbucket, indexes of nodes, -1 for none. A node becomes
+        :param rows: ``(active, replica 1, ...)`` for each vbucket: node indexes, -1 for none. A node becomes
             active only for vbuckets of which it holds a copy: to move a vbucket, make its new home a replica
             first.
         :returns: fires when clients have been notified. Fails with :class:`NoSuchBucket`, or
@@ -370,7 +370,7 @@ class Cluster:
         return manifest
 
     def put_design(self, bucket: str, name: str, text: bytes) -> Deferred[DesignDocument]:
-        """Store a design document, or replace the one of that name.
+        """Store a design document, replacing the one with that name.
 
         :returns: fires with it when it is on disk. Fails with :class:`NoSuchBucket` or
             :class:`~couchnode.cluster.designs.DesignError`.
@@ -381,7 +381,7 @@ class Cluster:
     def delete_design(self, bucket: str, name: str) -> Deferred[None]:
         """Delete a design document.
 
-        :returns: fires when that is on disk. Fails with :class:`NoSuchBucket` or
+        :returns: fires when the change is on disk. Fails with :class:`NoSuchBucket` or
             :class:`~couchnode.cluster.designs.NoSuchDesign`.
         """
         change = partial(without_design, name=name)
@@ -400,8 +400,8 @@ class Cluster:
     def _change(self, change: Callable[..., Deferred[Any]], *arguments: Any) -> Deferred[Any]:
         """Make a change after earlier ones are done.
 
-        The caller may be cancelled (a client that hung up), but the change is not: interrupted halfway, it
-        would leave different states on disk and in memory.
+        The caller may be cancelled (a client hung up), but the change is not: an interrupted change would
+        leave different states on disk and in memory.
         """
         return uncancellable(self._changes.run(change, *arguments))
 

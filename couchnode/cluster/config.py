@@ -4,12 +4,13 @@ Three kinds: the terse configuration of a bucket (over the key-value port, and s
 one (no bucket), and the verbose bucket object of the REST interface. In all of them the nodes are in the
 order of ``serverList``, because clients join the lists by position.
 
-``bucketType`` says whether documents of a bucket ever reach a disk: ``membase``, or ``ephemeral``, as
-which a bucket of type couchbase counts too on a node that keeps nothing. Couchbase Server has the member in
-the verbose object only; here the terse configuration has it too, because the capabilities do not tell:
-``couchapi`` says that there are views, which are there on a node that keeps nothing, and not on one without a
-view engine. The statistic ``ep_bucket_type`` says the same (``persistent``, ``ephemeral``), durability levels
-that need a disk are refused with DURABILITY_INVALID_LEVEL, and OBSERVE never says PERSISTED.
+``bucketType`` shows whether documents of a bucket ever reach a disk: ``membase`` if they do, else
+``ephemeral`` (also for a bucket of type couchbase on a node without a data directory). Couchbase Server has
+the member in the verbose object only. The terse configuration has it here too, because the capabilities do
+not show this: ``couchapi`` means that there are views, which also work without a data directory, and need
+a view engine. The statistic ``ep_bucket_type`` is equivalent (``persistent``, ``ephemeral``). In an
+ephemeral bucket, durability levels that need a disk fail with DURABILITY_INVALID_LEVEL, and OBSERVE never
+reports PERSISTED.
 """
 
 from __future__ import annotations
@@ -26,13 +27,13 @@ from couchnode.cluster.layout import Rows
 from couchnode.cluster.machine import Disk
 
 HOST_PLACEHOLDER = "$HOST"
-"""Clients read it as "the host that you are connected to"."""
+"""Placeholder for the host to which the client is connected."""
 
 CLUSTER_COMPATIBILITY = 7 * 0x10000 + 6
-"""Version 7.6 in the manner of the cluster manager: major * 65536 + minor."""
+"""Version 7.6 in the cluster manager's encoding: major * 65536 + minor."""
 
 SERVER_GROUP = "Group 1"
-"""The group of every node, the server's first: clients can read replicas from a group of their choice."""
+"""The server group of every node (the server's default): clients can prefer replicas of one group."""
 
 BUCKET_CAPABILITIES = (
     "collections",
@@ -60,7 +61,7 @@ class AdvertisedAddress(NamedTuple):
 
     :ivar host: IP address, or :data:`HOST_PLACEHOLDER` for a node that listens on every interface.
     :ivar views_port: port of the view engine, ``None`` on a node without one.
-    :ivar kv_tls_port, rest_tls_port: the same services with TLS (views are at the latter); ``None`` without.
+    :ivar kv_tls_port, rest_tls_port: the same services with TLS (the latter has views); ``None`` if absent.
     """
 
     host: str
@@ -86,7 +87,7 @@ class BucketState(NamedTuple):
 
     :ivar on_disk: whether its documents ever reach a disk.
     :ivar revision: (epoch, rev); clients adopt a configuration only if its revision is greater.
-    :ivar manifest_uid: of its scopes and collections.
+    :ivar manifest_uid: uid of the bucket's collections manifest.
     """
 
     definition: BucketDefinition
@@ -107,8 +108,8 @@ class NodeReport(NamedTuple):
 
     :ivar uuid: 32 hex digits, the same in every run.
     :ivar status: ``healthy``, ``unhealthy`` or ``warmup``.
-    :ivar system: ``systemStats``, of the machine.
-    :ivar interesting: ``interestingStats``: of one bucket, or of all that the node has.
+    :ivar system: ``systemStats``: figures of the machine.
+    :ivar interesting: ``interestingStats``: of one bucket, or of all buckets on the node.
     """
 
     address: AdvertisedAddress
@@ -130,7 +131,7 @@ def bracketed(host: str) -> str:
 def advertised_host(interface: str) -> str:
     """Return the host to put into configurations for a node that listens on ``interface``.
 
-    A node that listens on every interface has no single address: the one that its client used works.
+    A node that listens on every interface has no single address; clients keep the address that they used.
     """
     return HOST_PLACEHOLDER if ipaddress.ip_address(interface).is_unspecified else interface
 
@@ -164,7 +165,7 @@ def terse_bucket(bucket: BucketState, nodes: Sequence[AdvertisedAddress], this_n
 def cluster_config(
     revision: tuple[int, int], nodes: Sequence[AdvertisedAddress], this_node: int
 ) -> dict[str, Any]:
-    """Build the configuration for a client that has no bucket yet; it differs by having no name."""
+    """Build the configuration for a client that has no bucket yet; this configuration has no name."""
     epoch, rev = revision
     return {"rev": rev, "revEpoch": epoch, **_cluster_part(nodes, this_node)}
 
@@ -252,7 +253,7 @@ def node_object(report: NodeReport, index: int, this_node: int) -> dict[str, Any
 
 
 def pools(cluster_uuid: str, version: str, is_admin: bool) -> dict[str, Any]:
-    """Build the answer to ``GET /pools``: our version, and further paths."""
+    """Build the answer to ``GET /pools``: the version, and further paths."""
     return {
         "isAdminCreds": is_admin,
         "isEnterprise": True,
@@ -279,10 +280,10 @@ def pool(
 ) -> dict[str, Any]:
     """Build the answer to ``GET /pools/default``: an overview of the cluster.
 
-    :param quota_bytes: memory promised to buckets on all nodes together.
-    :param used_bytes: memory that documents take on all nodes together.
+    :param quota_bytes: total memory quota of all buckets on all nodes.
+    :param used_bytes: total memory used by documents on all nodes.
     :param disk: the file system of all nodes.
-    :param disk_bytes: what documents take of it.
+    :param disk_bytes: disk space used by documents.
     """
     return {
         "name": "default",
@@ -332,7 +333,7 @@ def pool(
 
 
 def _disk_settings(bucket: BucketState) -> dict[str, Any]:
-    """Return the settings that only buckets on disk have."""
+    """Return the settings that only persistent buckets have."""
     definition = bucket.definition
     if bucket.bucket_type != "membase":
         return {}
@@ -421,7 +422,7 @@ def _cluster_part(nodes: Sequence[AdvertisedAddress], this_node: int) -> dict[st
                 services["capiSSL"] = node.rest_tls_port
         entry: dict[str, Any] = {"services": services, "serverGroup": SERVER_GROUP}
         if node.host != HOST_PLACEHOLDER:
-            entry["hostname"] = node.host  # if missing, it means the same as the placeholder
+            entry["hostname"] = node.host  # a missing host means the same as the placeholder
         if index == this_node:
             entry["thisNode"] = True
         entries.append(entry)

@@ -1,4 +1,4 @@
-"""A bucket's settings and the rules that they obey (:mod:`couchnode.cluster.bucketforms` reads them)."""
+"""A bucket's settings and their rules (:mod:`couchnode.cluster.bucketforms` reads them from requests)."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ MAX_BUCKET_NAME_BYTES = 100
 _NAME = re.compile(r"[A-Za-z0-9_.%-]+\Z")
 
 BUCKET_TYPES = {"couchbase": "couchbase", "membase": "couchbase", "ephemeral": "ephemeral"}
-"""``bucketType`` in requests -> our own name."""
+"""``bucketType`` in requests -> the name used here."""
 
 EVICTION_POLICIES = {"couchbase": ("valueOnly", "fullEviction"), "ephemeral": ("noEviction", "nruEviction")}
-"""Type of a bucket -> the policies that it may have."""
+"""Bucket type -> the eviction policies that it may have."""
 
 DURABILITY_LEVELS = ("none", "majority", "majorityAndPersistActive", "persistToMajority")
-"""``durabilityMinLevel``; the place is the level in the protocol."""
+"""Values of ``durabilityMinLevel``; the index is the level in the protocol."""
 
 MAX_SYNC_REPLICAS = 2
 """A bucket with more replicas takes no synchronous writes."""
@@ -50,15 +50,14 @@ class BucketDefinition(NamedTuple):
 
     :ivar type: ``couchbase`` (kept on disk) or ``ephemeral`` (memory only).
     :ivar quota_bytes: memory for documents on each node.
-    :ivar replica_number: copies wanted beside the active one, 0 to 3, whether or not there are nodes for
-        them.
-    :ivar max_ttl: longest time in seconds that a document lives, and the time of one that is stored without
+    :ivar replica_number: configured replicas, 0 to 3, whether or not there are nodes for them.
+    :ivar max_ttl: longest lifetime of a document in seconds, and the lifetime of a document stored without
         an expiry; 0 for no limit.
     :ivar durability_min_level: one of :data:`DURABILITY_LEVELS`; writes that ask for less get this level.
     :ivar vbuckets: number of vbuckets, fixed when the bucket is created.
     :ivar threads_number, compression_mode, conflict_resolution_type, replica_index, storage_backend, rank,
-        history_default, history_seconds, history_bytes: sent by clients and returned to them; they change
-        nothing that a client of this node could observe.
+        history_default, history_seconds, history_bytes: stored for clients and returned to them, without any
+        other effect that a client could observe.
     """
 
     name: str
@@ -92,13 +91,13 @@ class BucketDefinition(NamedTuple):
 
     @property
     def min_level(self) -> int:
-        """The least durability level of a write, as in the protocol; 0 for none."""
+        """The minimum durability level of a write, as in the protocol; 0 for none."""
         return DURABILITY_LEVELS.index(self.durability_min_level)
 
     def check(self) -> BucketDefinition:
-        """Return this definition.
+        """Return this definition if its values are valid.
 
-        :raises DefinitionError: the name, type or a number is out of its range.
+        :raises DefinitionError: the name or type is invalid, or a number is out of range.
         """
         errors = {}
         fault = bucket_name_fault(self.name)
@@ -119,10 +118,10 @@ class BucketDefinition(NamedTuple):
         return self
 
     def check_combination(self, node_count: int) -> BucketDefinition:
-        """Return this definition, checked for settings that a client may not combine in this cluster.
+        """Return this definition if a client may combine its settings in this cluster.
 
-        :raises DefinitionError: a durability level that the nodes or the type cannot give, a small magma
-            bucket, history without magma.
+        :raises DefinitionError: the nodes or the type cannot provide the durability level, a magma bucket is
+            too small, or history is set without magma.
         """
         errors = {}
         level = self.durability_min_level
@@ -152,7 +151,7 @@ class BucketDefinition(NamedTuple):
 
 
 def bucket_name_fault(name: str) -> str | None:
-    """Say what keeps ``name`` from being a bucket's name, ``None`` if nothing does."""
+    """Return why ``name`` is not a valid bucket name; ``None`` if it is valid."""
     if not name:
         return "Bucket name needs to be specified"
     if len(name.encode("utf-8", "replace")) > MAX_BUCKET_NAME_BYTES:

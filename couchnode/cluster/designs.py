@@ -37,7 +37,7 @@ class DesignError(ValueError):
     """A design document is invalid.
 
     :ivar error: ``invalid_design_document`` or ``bad_request``.
-    :ivar reason: a readable text.
+    :ivar reason: text for people.
     """
 
     def __init__(self, reason: str, error: str = "invalid_design_document") -> None:
@@ -59,7 +59,7 @@ class View:
 
     @cached_property
     def signature(self) -> str:
-        """Identifies the index of this view: the same functions have the same index."""
+        """Identifier of this view's index: views with the same functions share an index."""
         text = json.dumps([self.map, self.reduce], ensure_ascii=True)
         return sha256(text.encode("ascii")).hexdigest()[:32]
 
@@ -69,7 +69,7 @@ class DesignDocument:
     """One design document of a bucket.
 
     :ivar text: the JSON as it was stored, without a byte order mark.
-    :ivar rev: ``<count>-<hex>``, another one for each change.
+    :ivar rev: ``<count>-<hex>``, new for each change.
     :ivar views: name -> view.
     """
 
@@ -136,7 +136,7 @@ def restored(name: str, data: dict[str, str]) -> DesignDocument:
 def read_design(name: str, text: bytes, previous: DesignDocument | None) -> DesignDocument:
     """Check a design document, except whether its functions compile.
 
-    :param previous: the one that it replaces.
+    :param previous: the design document that it replaces.
     :raises DesignError: it is invalid, with the server's text.
     """
     if not name or len(name.encode("utf-8", "surrogatepass")) > 200:
@@ -157,9 +157,9 @@ def read_design(name: str, text: bytes, previous: DesignDocument | None) -> Desi
 
 
 def check_together(designs: Iterable[DesignDocument]) -> None:
-    """Check that a bucket can hold all of these.
+    """Check that a bucket can hold all of these design documents.
 
-    :raises DesignError: there are too many, or they are too long.
+    :raises DesignError: they are too many, or too long together.
     """
     sizes = [len(design.text) for design in designs]
     if len(sizes) > MAX_DESIGNS:

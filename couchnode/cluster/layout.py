@@ -1,7 +1,7 @@
-"""Where vbuckets live: rows of node indexes, and the rules that such rows obey.
+"""The layout of vbuckets on nodes: rows of node indexes, and the rules for them.
 
-A row is ``(active, replica 1, replica 2, ...)``: indexes of nodes, -1 where there is none. A layout is one
-row a vbucket. Layouts are plain values: this module only computes, checks and compares them.
+A row is ``(active, replica 1, replica 2, ...)``: node indexes, -1 for a copy that no node holds. A layout has
+one row per vbucket. Layouts are plain values: this module only computes, checks and compares them.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 NO_NODE = -1
-"""Replaces a node's index: no node holds this copy."""
+"""Stands for a copy that no node holds, in place of a node's index."""
 
 VBUCKETS = 1024
 """vbuckets of every bucket."""
@@ -26,12 +26,12 @@ class LayoutError(ValueError):
 
 
 def spread(nodes: int, replicas: int, vbuckets: int = VBUCKETS) -> Rows:
-    """Lay vbuckets out evenly over ``nodes``.
+    """Distribute vbuckets evenly over ``nodes``.
 
-    Every node has the same number of active vbuckets, give or take one, and the replicas of its vbuckets take
-    turns over all other nodes, so that the load of a lost node falls on all that remain.
+    The numbers of active vbuckets per node differ by at most one, and the replicas of a node's vbuckets
+    rotate over all other nodes, so that all remaining nodes share the load of a lost one.
 
-    :param replicas: copies in addition to the active one; copies that do not fit on the nodes are
+    :param replicas: copies in addition to the active one; copies for which there are too few nodes are
         :data:`NO_NODE`.
     """
     rows: list[Row] = []
@@ -49,7 +49,7 @@ def spread(nodes: int, replicas: int, vbuckets: int = VBUCKETS) -> Rows:
 def check_rows(rows: Sequence[Sequence[int]], nodes: int, replicas: int, vbuckets: int = VBUCKETS) -> Rows:
     """Return ``rows`` as a layout.
 
-    :raises LayoutError: the wrong number of rows or columns, an index of no node, one node twice in a row.
+    :raises LayoutError: wrong number of rows or columns, an index without a node, or a node twice in a row.
     """
     if len(rows) != vbuckets:
         raise LayoutError(f"a layout has {vbuckets} rows, this one has {len(rows)}")
@@ -70,14 +70,14 @@ def check_rows(rows: Sequence[Sequence[int]], nodes: int, replicas: int, vbucket
 def check_move(old: Rows, new: Rows) -> None:
     """Refuse a change of layout that would serve an empty vbucket in place of one with documents.
 
-    A node becomes active only for vbuckets that it already holds: to move one, make its new home a replica
-    first. Giving a vbucket up (active -1, as after the loss of a node without replicas) is allowed.
+    A node becomes active only for vbuckets that it already holds: to move a vbucket, make the new node a
+    replica first. Giving up a vbucket (active -1, as after the loss of a node without replicas) is allowed.
 
-    :raises LayoutError: it would.
+    :raises LayoutError: the change would do that.
     """
     for vbucket, (before, after) in enumerate(zip(old, new, strict=True)):
         active = after[0]
-        lost = before[0] == NO_NODE  # no node has it: it can only start empty
+        lost = before[0] == NO_NODE  # no node holds the vbucket: it can only start empty
         if active != NO_NODE and active not in before and not lost:
             raise LayoutError(
                 f"vbucket {vbucket}: node {active} holds no copy of it; make it a replica first, then active"
@@ -90,12 +90,13 @@ def states_of(rows: Rows, node: int) -> list[State]:
 
 
 def with_replicas(rows: Rows, nodes: int, replicas: int) -> Rows:
-    """Return ``rows`` with another number of replicas: the last ones go, or the least loaded nodes get new
-    ones.
+    """Return ``rows`` with another number of replicas: the last replicas are removed, or the least loaded
+    nodes get new ones.
 
-    Remaining copies keep their position, so existing copies are not copied again.
+    Remaining replicas keep their position, so they are not copied again.
     """
-    # How many vbuckets of one leader each node backs: even here is even overall, and after a loss.
+    # (active node, replica node) -> number of vbuckets. If these are even, so is the total load, also after
+    # the loss of a node.
     backed: Counter[tuple[int, int]] = Counter(
         (row[0], index) for row in rows for index in row[1 : replicas + 1] if index != NO_NODE
     )

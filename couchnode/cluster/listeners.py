@@ -1,4 +1,4 @@
-"""Listeners for changes of a bucket: called one after the other, whatever one of them raises."""
+"""Listeners for changes of a bucket: all are called in turn, even if one of them raises an exception."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def tell_and_wait(
 ) -> Generator[Deferred[Any], Any, None]:
     """Call each listener with the name of a bucket that has no documents any more.
 
-    Fires when each is done; never fails.
+    Fires when all listeners are done; never fails.
     """
     for listener in list(listeners):
         try:

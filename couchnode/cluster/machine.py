@@ -1,4 +1,4 @@
-"""The operating system's figures of the machine: memory, swap, processors, the disk of a folder."""
+"""The operating system's figures for the machine: memory, swap, processors, the disk of a folder."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import NamedTuple
 _MEMINFO = Path("/proc/meminfo")
 _CPU_TIMES = Path("/proc/stat")
 _IDLE_COLUMNS = (4, 5)
-"""Columns of the line ``cpu``: idle, and waiting for a disk."""
+"""Columns of the line ``cpu`` for idle time and for I/O wait."""
 
 
 class Disk(NamedTuple):
@@ -46,14 +46,14 @@ def swap(source: Path = _MEMINFO) -> tuple[int, int]:
 
 
 def cpu_times(source: Path = _CPU_TIMES) -> tuple[int, int]:
-    """Return the ticks of all processors since the machine started: busy ones, and all.
+    """Return the busy ticks and all ticks of the processors since the machine started.
 
-    (0, 0) if unknown. The utilisation between two calls is the quotient of the increases.
+    (0, 0) if unknown. The utilisation between two calls is the quotient of the two increases.
     """
     try:
         with source.open("rb") as lines:
             words = lines.readline().split()
-        # guest and guest_nice (columns 9 and 10) are counted in user and nice already.
+        # user and nice already include guest and guest_nice (columns 9 and 10).
         ticks = [int(word) for word in words[1:9]]
         idle = sum(ticks[column - 1] for column in _IDLE_COLUMNS)
     except (OSError, ValueError, IndexError):

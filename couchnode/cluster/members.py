@@ -27,9 +27,9 @@ class Bucket:
 
     :ivar owns_user: whether a user named like the bucket was created with it, and is deleted with it.
     :ivar is_open: whether that user's password is empty.
-    :ivar is_made: whether its files were created; until then a crash may have left some out.
-    :ivar designs: name -> design document. Never changed, but replaced.
-    :ivar manifest: its scopes and collections. Never changed, but replaced.
+    :ivar is_made: whether all of its files were created; if not, a crash may have left some missing.
+    :ivar designs: name -> design document. Replaced, never modified.
+    :ivar manifest: its scopes and collections. Replaced, never modified.
     """
 
     def __init__(
@@ -114,7 +114,7 @@ def restored_bucket(data: dict[str, Any], node_count: int) -> Bucket:
 
 
 def places(buckets: Mapping[str, Bucket]) -> dict[str, dict[str, tuple[str, ...]]]:
-    """Return bucket -> scope -> collections: what a role may name."""
+    """Return bucket -> scope -> collections: the names that a role may contain."""
     return {
         name: {scope.name: tuple(scope.collections) for scope in bucket.manifest.scopes.values()}
         for name, bucket in buckets.items()

@@ -17,18 +17,18 @@ from reactor.files import BINARY, lock, sync_folder
 FILE_NAME = "cluster.json"
 LOCK_NAME = "lock"
 FORMAT = 1
-"""Version of the layout of cluster.json; later ones are refused."""
+"""Format version of cluster.json; later versions are refused."""
 
 
 class DataDirectoryError(Exception):
-    """The data directory cannot be used; the text names it and the remedy."""
+    """The data directory cannot be used; the text names the directory and the remedy."""
 
 
 class DataDirectory:
-    """A directory that this process alone uses, from construction to :meth:`close`.
+    """A directory that only this process uses, from construction to :meth:`close`.
 
     :param path: created if it does not exist; its parent must exist.
-    :raises DataDirectoryError: it cannot be created or written, or another process uses it.
+    :raises DataDirectoryError: the directory cannot be created or written, or another process uses it.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -50,8 +50,8 @@ class DataDirectory:
                 f"the data directory {self.path} is in use by another process{holder}: stop that one, "
                 "or choose another directory with --data (make run ARGS='--data FOLDER')"
             ) from None
-        # Information for a process that finds the lock. The kernel releases the lock itself when this process
-        # ends in any way. On a full disk this is skipped.
+        # Information for a process that finds the lock; skipped on a full disk. The kernel releases the lock
+        # itself, however this process ends.
         with suppress(OSError):
             self._lock.truncate(0)
             os.write(self._lock.fileno(), b"%d\n" % os.getpid())
@@ -71,8 +71,8 @@ class DataDirectory:
     def store_path(self, name: str, bucket: str, *, make: bool = False) -> Path:
         """Return the file of one bucket on one node.
 
-        :param make: create its folder if that does not exist.
-        :raises DataDirectoryError: it cannot be made.
+        :param make: create its folder if necessary.
+        :raises DataDirectoryError: the folder cannot be created.
         """
         path = self.path / name
         if make:
@@ -90,7 +90,7 @@ class DataDirectory:
         """Return the data last written by :meth:`save`, ``None`` in an unused directory.
 
         :raises DataDirectoryError: the file is unreadable, of another version, or missing while bucket files
-            exist: starting afresh would lose documents.
+            exist (a new start would lose documents).
         """
         file = self.path / FILE_NAME
         try:
@@ -121,9 +121,9 @@ class DataDirectory:
         return dict(data)
 
     def save(self, data: dict[str, Any]) -> None:
-        """Replace cluster.json: after a crash at any point, either the old or the new one exists, complete.
+        """Replace cluster.json: after a crash at any point, either the old or the new file is complete.
 
-        :raises DataDirectoryError: the disk refused; the old file is unchanged.
+        :raises DataDirectoryError: the file could not be written; the old one is unchanged.
         """
         save_record(self.path, data)
 

@@ -1,4 +1,4 @@
-"""The name that people give to a cluster."""
+"""The display name of a cluster."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Naming:
 
     :param change: runs a change after earlier ones.
     :param save: writes the metadata to disk.
-    :param tell: says that documents about the cluster have changed.
+    :param tell: notifies listeners that documents about the cluster have changed.
     """
 
     def __init__(
@@ -32,9 +32,9 @@ class Naming:
         self._tell = tell
 
     def rename(self, name: str) -> Deferred[None]:
-        """Change the name; fires when it is on disk.
+        """Change the name; fires when the change is on disk.
 
-        :raises ValueError: it is too long.
+        :raises ValueError: the name is too long.
         """
         if len(name) > MAX_NAME_CHARACTERS:
             raise ValueError(f"Length ({len(name)}) must be at most {MAX_NAME_CHARACTERS}")

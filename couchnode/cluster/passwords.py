@@ -1,4 +1,4 @@
-"""Passwords: which are acceptable, and the SCRAM keys that are kept in their place."""
+"""Passwords: the rules for them, and the SCRAM keys that are stored in their place."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ from couchbase.protocol.sasl import (
 )
 
 MAX_USER_BYTES = 128
-"""Longest user name, in bytes of UTF-8, that the protocol carries."""
+"""Longest user name that the protocol allows, in bytes of UTF-8."""
 
 MAX_PASSWORD_BYTES = 1024
-"""Longest password in bytes: long ones would cost too much processor time."""
+"""Longest password in bytes: longer ones would cost too much processor time."""
 
 SCRAM_MECHANISMS = tuple(name for name in MECHANISMS if name != "PLAIN")
 
 CHECKED_WITH = SCRAM_MECHANISMS[0]
-"""The mechanism whose keys check a password that arrives itself."""
+"""The mechanism whose keys check a password sent in plain text."""
 
 SPECIAL_CHARACTERS = "@%+\\/'\"!#$^?:,(){}[]~`-_"
-"""What a policy counts as a special character."""
+"""The special characters of a password policy."""
 
 
 class UserError(ValueError):
-    """A user name or password that cannot be accepted; the text says why."""
+    """A user name or password is invalid; the text has the reason."""
 
 
 class PasswordPolicy(NamedTuple):
-    """Rules for passwords that users are given over REST.
+    """Rules for passwords that are set over REST.
 
-    :ivar min_length: characters, 0 to 100.
+    :ivar min_length: minimum number of characters, 0 to 100.
     """
 
     min_length: int = 6
@@ -45,7 +45,7 @@ class PasswordPolicy(NamedTuple):
     special: bool = False
 
     def fault(self, password: str) -> str | None:
-        """Say why the policy refuses a password; ``None`` if it does not."""
+        """Return why the policy refuses a password; ``None`` if it accepts the password."""
         if len(password) < self.min_length:
             return f"The password must be at least {self.min_length} characters long."
         if self.uppercase and not any(one.isupper() for one in password):
@@ -101,7 +101,7 @@ def derive_all(password: str, salt: bytes, iterations: int) -> dict[str, ScramCr
 
 
 def matches(password: str, salt: bytes, iterations: int, stored_key: bytes) -> bool:
-    """Return whether a password has this key; takes milliseconds, so call it in a thread."""
+    """Return whether a password matches this key; takes milliseconds, so call it in a thread."""
     try:
         check_password_text(password)
     except UserError:

@@ -1,4 +1,4 @@
-"""The data of buckets on the nodes: opened, laid out as the map says, handed over, closed, removed."""
+"""The data of buckets on the nodes: opened, distributed by the map, handed over, closed and removed."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ from couchnode.data.bucket import NodeBucket
 from couchnode.data.storage import History, MemoryStore, SqliteStore
 
 HAND_OVER_SECONDS = 30.0
-"""How long a map that makes replicas active waits for them to catch up, in seconds."""
+"""How long a new map waits for replicas that become active to catch up, in seconds."""
 
 Steps = Generator[Deferred[Any], Any, Any]
 
 
 class Placement:
-    """What each node holds of each bucket.
+    """The data of each bucket on each node.
 
-    :param directory: where documents are kept; ``None`` keeps nothing.
+    :param directory: the data directory; ``None`` to keep documents in memory only.
     """
 
     def __init__(self, nodes: Sequence[Node], clock: IReactorTime, directory: DataDirectory | None) -> None:
@@ -50,7 +50,7 @@ class Placement:
     def open(self, bucket: Bucket, history: History | None, starts: int) -> Steps:
         """Open the data of a bucket on every node; fires when it is loaded.
 
-        :param history: what is known of its files from earlier runs.
+        :param history: the record of its files from earlier runs.
         :param starts: number of this start of the cluster.
         """
         definition = bucket.definition
@@ -72,7 +72,7 @@ class Placement:
 
     @inlineCallbacks
     def close(self, parts: Sequence[NodeBucket]) -> Steps:
-        """Close them; fires with whether all of them were closed in order."""
+        """Close these buckets' data; fires with whether all of them were closed properly."""
         outcomes = yield DeferredList([maybeDeferred(part.close) for part in parts], consumeErrors=True)
         for part, (closed, failure) in zip(parts, outcomes, strict=True):
             if not closed:
@@ -115,7 +115,7 @@ class Placement:
 
     @inlineCallbacks
     def hand_over(self, name: str, old: Rows, new: Rows) -> Steps:
-        """Bring the copies that become active up to date with the previous ones; fires when they are.
+        """Bring the copies that become active up to date with the previous active ones; fires when done.
 
         The caller must change the states before the reactor's next turn.
         """
@@ -136,7 +136,7 @@ class Placement:
             source.replicator.deliver_now(vbucket)
 
     def remove_files(self, name: str) -> Deferred[None]:
-        """Remove what the disk has of a bucket; fires when it is gone."""
+        """Remove a bucket's data from the disk; fires when it is gone."""
         directory = self._directory
         if directory is None:
             return succeed(None)
@@ -160,7 +160,7 @@ class Placement:
 
 
 def all_of(deferreds: Iterable[Deferred[Any]]) -> Deferred[Any]:
-    """Wait for all of them; fails like the first that fails."""
+    """Wait for all Deferreds; fails with the first failure."""
 
     def unwrap(failure: Failure) -> Failure:
         first = failure.value

@@ -1,4 +1,4 @@
-"""What a cluster keeps in cluster.json from one run to the next."""
+"""The state that a cluster keeps in cluster.json between runs."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from couchnode.cluster.users import UserStore
 class Record(NamedTuple):
     """The content of cluster.json.
 
-    :ivar epoch: of all revisions; see the cluster.
-    :ivar rev: the last revision given out.
-    :ivar starts: how often everything was opened.
-    :ivar was_stopped: whether all buckets were closed in order since.
-    :ivar name: of the cluster, for people.
-    :ivar users: as :meth:`couchnode.cluster.users.UserStore.dump` returns them.
+    :ivar epoch: the epoch of all revisions; see the cluster.
+    :ivar rev: the last published revision.
+    :ivar starts: number of starts of the cluster.
+    :ivar was_stopped: whether all buckets were closed properly since the last start.
+    :ivar name: display name of the cluster.
+    :ivar users: the result of :meth:`couchnode.cluster.users.UserStore.dump`.
     """
 
     uuid: str
@@ -47,10 +47,10 @@ class Record(NamedTuple):
 
 
 def read_record(data: dict[str, Any], users: UserStore, node_count: int, path: Path | None) -> Record:
-    """Return what cluster.json holds; the users are loaded into ``users``.
+    """Return the content of cluster.json; the users are loaded into ``users``.
 
-    :param node_count: number of nodes that this run has.
-    :param path: of the data directory, for messages.
+    :param node_count: number of nodes in this run.
+    :param path: path of the data directory, for messages.
     :raises DataDirectoryError: another number of nodes, or data of another shape.
     """
     where = "the data directory" if path is None else f"the data directory {path}"

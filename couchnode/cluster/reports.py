@@ -1,4 +1,4 @@
-"""What verbose REST documents say of the nodes and the buckets at this moment."""
+"""The current figures of nodes and buckets for verbose REST documents."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from couchnode.cluster.metadata import DataDirectory
 
 
 class Reported(Protocol):
-    """The cluster that is reported on."""
+    """The cluster, as far as reports need it."""
 
     clock: IReactorTime
     version: str
@@ -36,8 +36,8 @@ class Reported(Protocol):
 class Reports:
     """Reports on one cluster.
 
-    :param directory: where its documents are kept; ``None``: nowhere.
-    :ivar rates: of everything that is given as operations a second.
+    :param directory: its data directory; ``None`` if documents are in memory only.
+    :ivar rates: the rates of all figures reported per second.
     """
 
     def __init__(self, cluster: Reported, directory: DataDirectory | None) -> None:
@@ -48,7 +48,7 @@ class Reports:
         self._system = SystemStats()
 
     def nodes(self, bucket: str | None = None, placeholder: str = "127.0.0.1") -> list[NodeReport]:
-        """Return the report about each node for verbose documents.
+        """Return the report on each node for verbose documents.
 
         :param placeholder: host to write for nodes that listen on every interface.
         """

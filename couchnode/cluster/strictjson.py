@@ -11,7 +11,7 @@ from couchbase.protocol.jsontext import whole_number
 
 
 class RepeatedName(ValueError):
-    """An object of a JSON text has two members of that name."""
+    """An object in a JSON text has two members with that name."""
 
     def __init__(self, name: str) -> None:
         super().__init__(f"the member {name[:80]!r} is given twice")
@@ -20,16 +20,16 @@ class RepeatedName(ValueError):
 def read_json(text: str | bytes) -> Any:
     """Parse strict JSON: without NaN, numbers beyond 64 bits, or repeated names in an object.
 
-    A byte order mark before it is ignored.
+    A leading byte order mark is ignored.
 
-    :raises RepeatedName: an object has two members of one name.
-    :raises ValueError: it is not JSON, or nested too deeply.
+    :raises RepeatedName: an object has two members with the same name.
+    :raises ValueError: the text is not valid JSON, or nested too deeply.
     """
     if isinstance(text, bytes):
         text = text.decode("utf-8")
     text = text.removeprefix("\ufeff")
     collects = gc.isenabled()
-    # While objects are only created, the garbage collector would scan all of them again and again.
+    # Parsing only creates objects, and the garbage collector would scan all of them repeatedly.
     gc.disable()
     try:
         return json.loads(

@@ -1,7 +1,7 @@
-"""Management of users and groups: what the REST interface asks for, checked, and written to disk.
+"""Management of users and groups: changes that the REST interface requests, checked and written to disk.
 
-A change is made in memory and on disk, or not at all; changes run one after another, with those of buckets.
-Texts of errors are those of Couchbase Server, by which clients recognise them (management-rest reference,
+A change is made in memory and on disk, or not at all. Changes of users and buckets run one after another.
+Error texts are those of Couchbase Server, because clients recognise them (management-rest reference,
 section 5.1).
 """
 
@@ -21,11 +21,11 @@ from couchnode.cluster.users import UserStore
 from reactor.clock import unix_time_of
 
 LOCAL, EXTERNAL = "local", "external"
-"""The two domains: users whose password this cluster checks, and those whose another service would."""
+"""The two domains: users whose password this cluster checks, and users of an external service."""
 
 MAX_NAME_CHARACTERS = 128
 MAX_USERS = 1000
-"""Most users, and most groups: all of them are written with each change."""
+"""Most users, and most groups; limited because each change writes all of them."""
 
 _MAX_TEXT_CHARACTERS = 1000
 _FORBIDDEN = frozenset('()<>,;:\\"/[]?={}')
@@ -35,7 +35,7 @@ _PROHIBITED = "The value must not be supplied"
 
 Steps = Generator[Deferred[Any], Any, Any]
 Places = Mapping[str, Mapping[str, Iterable[str]]]
-"""Bucket -> scope -> collections that there are."""
+"""Bucket -> scope -> existing collections."""
 
 
 class FieldErrors(ValueError):
@@ -50,15 +50,15 @@ class FieldErrors(ValueError):
 
 
 class UnknownName(Exception):
-    """There is no such user, group or domain; the text is the answer."""
+    """There is no such user, group or domain; the text is sent to the client."""
 
 
 class SecurityRolesRefused(Exception):
-    """The caller may not give or take roles that concern security."""
+    """The caller may not grant or revoke roles that concern security."""
 
 
 class UserKey(NamedTuple):
-    """The name of a user, in its domain: the same name in another one is another user."""
+    """A user's domain and name; the same name in another domain is another user."""
 
     domain: str
     name: str
@@ -89,7 +89,7 @@ class UserAdmin:
     # ---- users -----------------------------------------------------------------------------------
 
     def user(self, who: UserKey) -> Account:
-        """Return a user; administrators by configuration are none.
+        """Return a user; administrators by configuration are not included.
 
         :raises UnknownName: no such domain, or no such user.
         """
@@ -103,7 +103,7 @@ class UserAdmin:
         return account
 
     def names(self, domain: str | None = None) -> list[UserKey]:
-        """Return all users that :meth:`user` finds, in the order of names.
+        """Return all users that :meth:`user` finds, sorted by name.
 
         :raises UnknownName: no such domain.
         """
@@ -120,11 +120,11 @@ class UserAdmin:
         return sorted(found, key=lambda who: (who.name, who.domain))
 
     def put_user(self, who: UserKey, form: Mapping[str, str], *, security: bool) -> Deferred[None]:
-        """Create a user, or replace what is said about one.
+        """Create a user, or replace its properties.
 
-        :param form: ``name``, ``roles``, ``groups`` and ``locked``, none of which is kept if it is left out;
-            ``password``, which is.
-        :param security: whether the caller may give and take roles that concern security.
+        :param form: ``name``, ``roles``, ``groups`` and ``locked``, which are reset if absent; ``password``,
+            which is kept if absent.
+        :param security: whether the caller may grant and revoke roles that concern security.
         :returns: fires when it is on disk. Fails with :class:`FieldErrors`, :class:`UnknownName` (of the
             domain) or :class:`SecurityRolesRefused`, and nothing is changed then.
         """
@@ -170,7 +170,7 @@ class UserAdmin:
     def patch_user(self, name: str, form: Mapping[str, str], *, security: bool) -> Deferred[None]:
         """Change the password of a local user, or lock or unlock it.
 
-        :param form: ``password`` and ``locked``; what is left out stays.
+        :param form: ``password`` and ``locked``; absent fields are unchanged.
         :returns: as :meth:`put_user`.
         """
         return self._change(self._patch_user, name, form, security)
@@ -204,7 +204,7 @@ class UserAdmin:
             yield from self._write(lambda: self._users.external.pop(who.name))
 
     def change_password(self, name: str, form: Mapping[str, str]) -> Deferred[None]:
-        """Change a user's own password; also an administrator's, until the node is started with another.
+        """Change a user's own password; an administrator's change lasts until a start with another password.
 
         :param form: ``password``.
         :returns: as :meth:`put_user`.
@@ -279,10 +279,10 @@ class UserAdmin:
         self._check_security(security, [self.group(name)])
         yield from self._write(lambda: self._users.remove_group(name))
 
-    # ---- the policy ------------------------------------------------------------------------------
+    # ---- password policy -------------------------------------------------------------------------
 
     def put_policy(self, form: Mapping[str, str]) -> Deferred[None]:
-        """Change the rules for new passwords; what is left out stays.
+        """Change the rules for new passwords; absent fields are unchanged.
 
         :param form: ``minLength`` and the ``enforce...`` switches of :data:`POLICY_FIELDS`.
         :returns: as :meth:`put_user`.
@@ -343,8 +343,8 @@ class UserAdmin:
             errors["password"] = fault
 
     def _check_security(self, allowed: bool, parts: Iterable[Account | Group | None]) -> None:
-        """Refuse a change of a user or group that has, or gets, a role that concerns security, directly or
-        by a group."""
+        """Refuse a change of a user or group that has or gets a role that concerns security, directly or
+        through a group."""
         if allowed:
             return
         for part in parts:
@@ -367,7 +367,7 @@ class UserAdmin:
         yield from self._write(lambda: self._users.put(name, new))
 
     def _write(self, change: Callable[[], object]) -> Steps:
-        """Make a change, and write it; undo it where the disk refuses."""
+        """Make a change and write it to disk; undo it if writing fails."""
         before, version = self._users.snapshot(), self._users.version
         try:
             change()

@@ -1,14 +1,14 @@
-"""Who may log in to the node, and with which rights: administrators, users and groups.
+"""The users who may log in to the node, and their rights: administrators, users and groups.
 
 Passwords are never stored. Memory and disk hold the SCRAM keys derived from them (RFC 5802: they check a
 password and cannot be turned back into it). The derivation takes milliseconds by design, so it runs in
 threads, except in :meth:`UserStore.check_password`.
 
-An unknown user is answered like a known one with a wrong password: with the same work, salt length and
+A login of an unknown user is answered like one with a wrong password: with the same work, salt length and
 iteration count, and a salt that stays the same across attempts and restarts.
 
 A cluster is open or closed. It is open if it has never had an administrator, or by configuration. A closed
-one admits nobody without a password: a user with an empty password counts as missing.
+cluster admits nobody without a password: a user with an empty password counts as missing.
 
 Before the first administrator there is nothing to hide: an unknown name may log in with an empty password,
 and may use only what is open. So a client that names a missing bucket, and with it that bucket's own user,
@@ -68,9 +68,9 @@ class UserStore:
         user; another value would reveal which names exist.
     :param open_buckets: be open to clients without a password even with an administrator.
     :ivar groups: name -> group.
-    :ivar external: name -> user whose password another service would check. There is no such service here,
-        so these users never log in; clients store and read them.
-    :ivar policy: the rules for passwords that are set over REST; the cluster's own options may break them.
+    :ivar external: name -> user of an external service, which would check the password. There is no such
+        service here, so these users never log in; clients store and read them.
+    :ivar policy: the rules for passwords that are set over REST; the cluster's own options are exempt.
     :ivar version: grows with every change of a user or group.
     :ivar on_change: called after every change of a user or group.
     """
@@ -87,7 +87,7 @@ class UserStore:
         self.on_change: list[Callable[[], None]] = []
         self._rights: dict[tuple[str | None, str | None], Rights] = {}
         self._decoy_key = secrets.token_bytes(32)
-        # A password once checked is recognised by a keyed hash, so that HTTP Basic, which repeats it with
+        # A keyed hash recognises a password that was checked before, so HTTP Basic, which repeats it with
         # every request, costs microseconds. The key is lost with the process; at most one entry per user.
         self._recognised: dict[str, bytes] = {}
         self._recognition_key = secrets.token_bytes(32)
@@ -98,8 +98,8 @@ class UserStore:
     def are_open(self) -> bool:
         """Whether clients without a password may use buckets that have none.
 
-        They may not any more once there has been an administrator, unless ``open_buckets`` says so; removing
-        the last administrator opens nothing.
+        The first administrator ends this, unless ``open_buckets`` is set; removing the last administrator
+        does not restore it.
         """
         return self._open_buckets or not self._had_administrator
 
@@ -137,22 +137,22 @@ class UserStore:
         credentials = yield self.derive(password)
         account, known = Account(bucket_roles(buckets), uuid=secrets.token_hex(16)), self._users.get(user)
         if known is not None and set(account.roles) <= set(known.account.roles):
-            # Only the password is new: what was given to the user over REST stays.
+            # Only the password changes: the user keeps properties set over REST.
             account = known.account
         self.put(user, User(admin, account, credentials, bool(password)))
         self._recognised[user] = self._fingerprint(user, password)
 
     def derive(self, password: str) -> Deferred[dict[str, ScramCredential]]:
-        """Return the keys of a password, made in a thread, for :meth:`put`.
+        """Derive the keys of a password in a thread, for :meth:`put`.
 
-        :raises UserError: the protocol cannot carry the password.
+        :raises UserError: the protocol does not allow the password.
         """
         check_password_text(password)
         salt = secrets.token_bytes(SALT_BYTES)
         return deferToThread(passwords.derive_all, password, salt, self._iterations)
 
     def put(self, user: str, record: User) -> None:
-        """Store a user, in place of the one of that name."""
+        """Store a user, replacing the one with that name."""
         known = self._users.get(user)
         if known is None or known.credentials != record.credentials:
             self._recognised.pop(user, None)
@@ -201,9 +201,9 @@ class UserStore:
         }
 
     def forget_bucket(self, bucket: str, *, with_user: bool) -> None:
-        """Forget a bucket that is deleted, as :meth:`forget` does.
+        """Forget a deleted bucket, as :meth:`forget` does.
 
-        :param with_user: remove the bucket's own user, too, unless it was given other roles or groups since.
+        :param with_user: also remove the bucket's own user, unless it has got other roles or groups since.
         """
         record = self._users.get(bucket) if with_user else None
         if (
@@ -216,8 +216,8 @@ class UserStore:
         self.forget(bucket)
 
     def forget(self, bucket: str, scope: str | None = None, collection: str | None = None) -> None:
-        """Take away all roles for a bucket, scope or collection that was dropped: a new one of the same name
-        gives no rights."""
+        """Remove all roles for a dropped bucket, scope or collection, so that nobody has rights on a new one
+        with the same name."""
 
         def kept(part: Any) -> Any:
             roles = tuple(role for role in part.roles if not role.is_within(bucket, scope, collection))
@@ -231,8 +231,8 @@ class UserStore:
         self.changed()
 
     def _admitted(self, user: str | None) -> User | None:
-        """Return the record of a user who may log in; in a closed cluster one without a password may not,
-        and one who is locked never."""
+        """Return the record of a user who may log in. Locked users may not, nor users with an empty password
+        in a closed cluster."""
         record = self._users.get(user) if user is not None else None
         if record is None or record.account.is_locked:
             return None
@@ -245,7 +245,7 @@ class UserStore:
         yield from self._users
 
     def rights(self, user: str | None, open_bucket: str | None = None) -> Rights:
-        """Return what ``user`` may do; ``None`` (no credentials) and unknown users nothing.
+        """Return the rights of ``user``; ``None`` (no credentials) and unknown users have none.
 
         :param open_bucket: a bucket that everyone may use.
         """
@@ -264,7 +264,7 @@ class UserStore:
         return known
 
     def rights_of(self, account: Account) -> Rights:
-        """Return what a user with this account may do: by roles of its own and of its groups."""
+        """Return the rights of a user with this account, from its own roles and those of its groups."""
         groups = [self.groups[name] for name in account.groups if name in self.groups]
         return Rights([*account.roles, *[role for group in groups for role in group.roles]])
 
@@ -278,15 +278,15 @@ class UserStore:
         return self.rights(user).has_all
 
     def may_use(self, user: str | None, bucket: str) -> bool:
-        """Return whether ``user`` has any right on ``bucket``, or a part of it; it need not exist."""
+        """Return whether ``user`` has any right on ``bucket`` or a part of it; the bucket need not exist."""
         return bool(self.rights(user).on_bucket(bucket))
 
     def scram_credential(self, mechanism: str, user: str) -> ScramCredential | None:
         """Return the keys of ``user`` for one SCRAM mechanism, ``None`` if there is no such user.
 
         SCRAM cannot distinguish a password from the same one followed by zero bytes: its HMAC pads keys with
-        zeros. So clients have to refuse those (:mod:`couchbase.protocol.sasl` does); where the password
-        itself arrives, :meth:`verify` does.
+        zeros. So clients have to refuse such passwords (:mod:`couchbase.protocol.sasl` does);
+        :meth:`verify` refuses them in passwords sent in plain text.
         """
         if self.is_stranger(user):
             return self._stranger(mechanism)
@@ -294,7 +294,7 @@ class UserStore:
         return None if record is None else record.credentials.get(mechanism)
 
     def _stranger(self, mechanism: str) -> ScramCredential:
-        """Return the keys of an empty password; derived once, in milliseconds."""
+        """Return the keys of an empty password; derived once, which takes milliseconds."""
         keys = self._strangers.get(mechanism)
         if keys is None:
             salt = self.decoy_salt("")
@@ -308,8 +308,8 @@ class UserStore:
     def check_password(self, user: str, password: str) -> bool:
         """Return at once whether the password is right.
 
-        Takes microseconds for a password checked before, else the milliseconds of a key derivation, on this
-        thread: prefer :meth:`verify` with a reactor.
+        Takes microseconds for a password checked before, else the milliseconds of a key derivation in this
+        thread; with a reactor, prefer :meth:`verify`.
         """
         if self.is_stranger(user) and not password:
             return True
@@ -376,7 +376,7 @@ class UserStore:
         )
 
     def _reference(self, user: str, record: User | None) -> tuple[bytes, int, bytes]:
-        """Salt, rounds and stored key to compare with; those of a stranger match no password."""
+        """Salt, rounds and stored key to compare with; those of an unknown user match no password."""
         if record is None:
             return self.decoy_salt(user), self._iterations, b""
         keys = record.credentials[CHECKED_WITH]
