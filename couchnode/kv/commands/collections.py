@@ -1,4 +1,4 @@
-"""Commands that tell clients the scopes and collections of a bucket, and their ids."""
+"""Commands that return the scopes and collections of a bucket, and their ids."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def get_collection_id(request: CommandRequest) -> Answer:
 @command(Opcode.GET_SCOPE_ID, scope=Reach.BUCKET, key=Presence.OPTIONAL, value=Presence.OPTIONAL,
          zero_vbucket=True)  # fmt: skip
 def get_scope_id(request: CommandRequest) -> Answer:
-    """MCBP: collections get scope id. A collection after a dot is not looked at."""
+    """MCBP: collections get scope id. A collection after a dot is ignored."""
     name = _path(request).partition(".")[0] or DEFAULT_NAME
     try:
         _require_scope(request, name)

@@ -30,7 +30,7 @@ _OPTIONAL = Presence.OPTIONAL
 
 
 def _found(request: CommandRequest, item: Item | None, key: bytes = b"", cas: int | None = None) -> bytes:
-    """Answer with a document; ``cas`` if it differs from the one for readers."""
+    """Answer with a document; ``cas`` if it differs from the CAS for readers."""
     bucket = request.bucket
     bucket.gets += 1
     if item is None:
@@ -209,7 +209,7 @@ for _sign, _opcode, _twin in (
 
 @command(Opcode.TOUCH, scope=Scope.ACTIVE, extras=(4,), key=_REQUIRED, durability=True)
 def touch(request: CommandRequest) -> Answer:
-    """MCBP: touch. No mutation token, even where those were negotiated."""
+    """MCBP: touch. The answer has no mutation token, even if tokens were negotiated."""
     durable, item = _touched(request)
     return request.finish(item, durable, lambda: request.session.success(request.frame, cas=item.cas))
 
@@ -233,7 +233,7 @@ def _touched(request: CommandRequest) -> tuple[bool, Item]:
 
 @command(Opcode.GET_LOCKED, scope=Scope.ACTIVE, extras=(0, 4), key=_REQUIRED)
 def get_locked(request: CommandRequest) -> Answer:
-    """MCBP: get-locked. The CAS of the answer opens the lock."""
+    """MCBP: get-locked. The CAS of the answer releases the lock."""
     extras = request.frame.extras
     seconds = _U32.unpack(extras)[0] if extras else DEFAULT_LOCK_SECONDS
     item = request.vbucket.lock(request.key, seconds)

@@ -63,7 +63,7 @@ _NEEDS = {
     Feature.RANGE_SCAN_INCLUDE_XATTR: (Feature.XATTR,),
     Feature.GET_RANDOM_KEY_INCLUDE_XATTR: (Feature.XATTR, Feature.JSON, Feature.SNAPPY_EVERYWHERE),
 }
-"""Feature -> those without which it must not be asked for."""
+"""Feature -> the features that a client must request with it."""
 
 
 @command(Opcode.HELLO, scope=Scope.HANDSHAKE, key=Presence.OPTIONAL, value=Presence.OPTIONAL)
@@ -142,7 +142,7 @@ def sasl_step(request: CommandRequest) -> Answer:
 
 
 def _require_password(request: CommandRequest) -> None:
-    """Refuse a login on a connection whose certificate says who it is."""
+    """Refuse a login on a connection that is authenticated by its certificate."""
     if request.session.is_certified:
         raise StatusError(Status.NOT_SUPPORTED, "the connection is authenticated by its certificate")
 

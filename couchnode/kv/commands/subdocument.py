@@ -44,7 +44,7 @@ _T = TypeVar("_T")
 
 
 def _may_use_system_attributes(request: CommandRequest, writes: bool) -> bool:
-    """Return whether the user of a request may read, or write, the system's attributes."""
+    """Return whether the user of a request may read, or write, system attributes."""
     return has(request, SYSTEM_XATTR_WRITE if writes else SYSTEM_XATTR_READ)
 
 
@@ -164,7 +164,7 @@ def _look_up(request: CommandRequest, item: Item, spec: Spec) -> bytes:
 
 
 class _PathError(StatusError):
-    """One operation failed, rather than the command; ``index`` says which."""
+    """One operation of the command failed; ``index`` is its position."""
 
     def __init__(self, refusal: StatusError, index: int) -> None:
         super().__init__(refusal.status, refusal.context)
@@ -245,7 +245,7 @@ def _store(
     xattrs: bytes,
     durable: bool,
 ) -> Item:
-    """Store what a draft has become."""
+    """Store the result of a draft."""
     body, flags = draft.body, form.item_flags
     if flags is None:
         flags = old.flags if old is not None else 0

@@ -1,4 +1,4 @@
-"""Commands that write documents with the version that they have elsewhere."""
+"""Commands that write documents with their version from another cluster."""
 
 from __future__ import annotations
 
