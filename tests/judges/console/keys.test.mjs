@@ -25,7 +25,7 @@ test("a segment of a path reaches the gateway as it is, or is refused", () => {
     const encoded = segment(name);
     if (name === "." || name === "..") {
       assert.equal(encoded, null);
-      assert.throws(() => path("v1", name), /Browsers cannot ask/);
+      assert.throws(() => path("v1", name), /Browsers cannot request/);
       continue;
     }
     const { pathname } = new URL(path("v1", "buckets", "b", "documents", name), "http://127.0.0.1:1/");
