@@ -5,7 +5,7 @@
 Runs the modules below one after the other and says how long each takes. What a module prints is kept in
 build/bench; its tables replace those behind a comment with its name in the page, matched by the first cell of
 their heads. Tables without such a comment, and all words, are left as they are: read them afterwards.
-``--quick`` measures for shorter times and fewer rounds, in about a quarter of an hour instead of one and a
+``--quick`` measures for shorter times and fewer rounds, in about twenty minutes instead of one and a
 half; ``--only`` runs some modules; ``--again`` runs none, and uses what the last run kept.
 """
 
