@@ -83,7 +83,7 @@ help:
 	@echo "make api     the SDK's API as HTML, from its docstrings, in build/api"
 	@echo "make site    the pages and the API as a site with search, in build/site"
 	@echo "make links   ask for every address elsewhere that a page or docstring has"
-	@echo "make dist    a release in dist: wheel, sdist, SBOM, checksums (KEY=FILE signs it, TRIAL=1 before its date)"
+	@echo "make dist    a release in dist: wheel, sdist, SBOM, checksums; KEY=FILE signs its provenance"
 	@echo "make wheels  which dependencies lack a wheel, for every platform: docs/dependencies.md"
 	@echo "make clean   remove environments and everything generated"
 

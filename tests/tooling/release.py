@@ -2,8 +2,8 @@
 
     python -m tests.tooling.release [--trial] [KEY]
 
-It refuses a HEAD whose CHANGELOG.md does not begin with its version and a date. ``--trial`` (``make dist
-TRIAL=1``) builds a version that is not released, to try the packages.
+It refuses a HEAD whose CHANGELOG.md does not begin with its version. A version without a date is not released
+yet: it is built to try the packages, and is signed only with ``--trial`` (``make dist TRIAL=1``).
 
 A release is the sdist and the wheel of HEAD, checked by twine; an SBOM of the wheel and the pinned packages
 that it runs with; SHA256SUMS; and, if KEY names a private key in PEM, the signed provenance of the build by
@@ -62,7 +62,7 @@ def obstacle(changelog: str, version: str, *, trial: bool = False) -> str | None
     if date == "unreleased" and not trial:
         return (
             f"CHANGELOG.md says that {version} is unreleased; write the date of the release in its place and "
-            "commit it, or build packages to try with `make dist TRIAL=1`"
+            "commit it, or sign packages to try with `make dist TRIAL=1`"
         )
     return None
 
@@ -158,17 +158,18 @@ def _describe(wheel: Path, environment: Path, file: Path) -> None:
 def main() -> None:
     """Make a release in ``dist``, and list its files."""
     parser = argparse.ArgumentParser("make dist", description="Make a release in dist.")
-    parser.add_argument(
-        "--trial", action="store_true", help="build a version that is not released, to try it"
-    )
+    parser.add_argument("--trial", action="store_true", help="sign a version that is not released, to try it")
     parser.add_argument("key", nargs="?", type=Path, help="private key in PEM, to sign the provenance")
     given = parser.parse_args()
-    for path in make(ROOT / "dist", given.key, trial=given.trial):
+    # The signature is what makes packages a release.
+    for path in make(ROOT / "dist", given.key, trial=given.trial or given.key is None):
         print(f"{path.relative_to(ROOT)}  {path.stat().st_size:,} bytes")
     if given.key is None:
         print("not signed: make dist KEY=FILE signs the provenance with a private key in PEM")
-    if given.trial:
-        print("a trial: do not publish these files")
+    version = version_of(ROOT)
+    reason = obstacle((ROOT / "CHANGELOG.md").read_text("utf-8"), version)
+    if reason is not None:
+        print(f"do not publish these files: {reason}")
 
 
 if __name__ == "__main__":
