@@ -82,7 +82,6 @@ class HTTP2Connection(ClientConnection):
     _turn: Any = None
     """The next turn, if one is scheduled."""
     _is_processing = False
-    _has_unread = False
     _leaving = Leaving.STAYS
 
     def __init__(self, server: HTTP2, transport: Any) -> None:
@@ -337,9 +336,7 @@ class HTTP2Connection(ClientConnection):
         size = waiting_bytes(self.transport) if self.is_stalled else 0
         for stream in self.streams.values():
             size += stream.queued_bytes
-        if size or self._has_unread:
-            self._has_unread = size > 0
-            self.application.unread_answers.hold(self, size)
+        self.application.unread_answers.hold(self, size)
 
     # ---- deadlines (gateway.http.ports.Connection) -----------------------------------------------
 

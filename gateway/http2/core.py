@@ -87,7 +87,7 @@ class Core(H2Connection):
         return stream
 
     def _terminate_connection(self, error_code: ErrorCodes) -> None:
-        """Leave GOAWAY to the owner, who sends the reason with it."""
+        """Send no GOAWAY: the owner sends one, with the reason."""
 
 
 def _ignore(headers: object) -> None:
