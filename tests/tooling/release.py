@@ -98,9 +98,13 @@ def make(dist: Path, key: Path | None = None, *, trial: bool = False) -> list[Pa
                 tar.extraction_filter = tarfile.data_filter
             tar.extractall(sources)
         version = version_of(sources)
-        reason = obstacle((sources / "CHANGELOG.md").read_text("utf-8"), version, trial=trial)
+        changelog = (sources / "CHANGELOG.md").read_text("utf-8")
+        reason = obstacle(changelog, version, trial=trial)
         if reason is not None:
             raise SystemExit(f"HEAD cannot be released: {reason}")
+        unpublished = obstacle(changelog, version)
+        if unpublished is not None:
+            print(f"do not publish these files: {unpublished}")
         shutil.rmtree(dist, ignore_errors=True)
         dist.mkdir()
         _build(sources, key)
@@ -166,10 +170,6 @@ def main() -> None:
         print(f"{path.relative_to(ROOT)}  {path.stat().st_size:,} bytes")
     if given.key is None:
         print("not signed: make dist KEY=FILE signs the provenance with a private key in PEM")
-    version = version_of(ROOT)
-    reason = obstacle((ROOT / "CHANGELOG.md").read_text("utf-8"), version)
-    if reason is not None:
-        print(f"do not publish these files: {reason}")
 
 
 if __name__ == "__main__":
