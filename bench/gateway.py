@@ -4,8 +4,9 @@
 
 Prints medians over the rounds (5) of requests a second, latencies, and CPU of every process that serves, for
 GET and PUT at 32 and 128 keep-alive connections, one request under way on each; then whether the aims of this
-project are met. The peers take turns, each for as many whole seconds (2) a round, method and number of
-connections, 1,000 keys in turn. ``--only`` takes the peers whose names contain one of the words.
+project are met. A ratio is the median of the rounds' own, with the least and the greatest. The peers take
+turns, each for as many whole seconds (2) a round, method and number of connections, 1,000 keys in turn.
+``--only`` takes the peers whose names contain one of the words.
 
 Beside the gateway, with its node in another process, embedded, and with two workers: webdis, in C, with
 Redis, one thread, nothing written to disk (``apt-get install webdis redis-server``); a bare Klein route and
@@ -94,20 +95,19 @@ class Figures:
         lines = ["| aim | connections | measured | |", "| --- | ---: | ---: | --- |"]
         for count in connections:
             column = column_of("GET", count)
-            own = self.rates.median(GATEWAY, column)
             for peer, least in AIM_RATIOS.items():
-                ratio = _ratio(own, self.rates.median(peer, column))
-                met = None if ratio is None else ratio >= least
+                ratio = self.rates.ratio(GATEWAY, peer, column)
+                met = None if ratio is None else ratio.median >= least
                 lines.append(_aim(f"GETs a second at least {least:g} of {peer}", count, ratio, met))
             cost = self.costs.median(f"{GATEWAY}: gateway", column)
             met = None if cost is None else cost <= AIM_CPU_US
-            lines.append(_aim(f"at most {AIM_CPU_US:g} us of the gateway's CPU a GET", count, cost, met))
-            plain, secure = [self.costs.median(f"{name}: gateway", column) for name in (GATEWAY, SECURE)]
-            ratio = _ratio(secure, plain)
-            met = None if ratio is None else ratio <= AIM_TLS
+            words = f"at most {AIM_CPU_US:g} us of the gateway's CPU a GET"
+            lines.append(_aim(words, count, None if cost is None else f"{cost:.2f}", met))
+            ratio = self.costs.ratio(f"{SECURE}: gateway", f"{GATEWAY}: gateway", column)
+            met = None if ratio is None else ratio.median <= AIM_TLS
             lines.append(_aim(f"a GET over TLS at most {AIM_TLS:g} of a plain one's CPU", count, ratio, met))
-            ratio = _ratio(self.p99_ms.median(GATEWAY, column), self.p99_ms.median(WEBDIS, column))
-            met = None if ratio is None else ratio <= 1
+            ratio = self.p99_ms.ratio(GATEWAY, WEBDIS, column)
+            met = None if ratio is None else ratio.median <= 1
             lines.append(_aim(f"99th percentile of a GET at most that of {WEBDIS}", count, ratio, met))
         return "\n".join(lines)
 
@@ -118,24 +118,20 @@ def column_of(method: str, connections: int) -> str:
 
 
 def ratios_of(samples: Samples, pairs: Sequence[tuple[str, str]]) -> str:
-    """Return a table of how medians relate, for the pairs of rows that took part."""
+    """Return a table of how figures relate, for the pairs of rows that took part."""
     columns = samples.columns()
     lines = [f"| ratio | {' | '.join(columns)} |", "| --- |" + " ---: |" * len(columns)]
     for row, base in pairs:
-        found = [_ratio(samples.median(row, column), samples.median(base, column)) for column in columns]
+        found = [samples.ratio(row, base, column) for column in columns]
         if any(ratio is not None for ratio in found):
-            cells = ["-" if ratio is None else f"{ratio:.2f}" for ratio in found]
+            cells = ["-" if ratio is None else str(ratio) for ratio in found]
             lines.append(f"| {row} / {base} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
-def _ratio(figure: float | None, unit: float | None) -> float | None:
-    return None if figure is None or not unit else figure / unit
-
-
-def _aim(text: str, connections: int, measured: float | None, met: bool | None) -> str:
+def _aim(text: str, connections: int, measured: object, met: bool | None) -> str:
     verdict = {True: "met", False: "**missed**", None: "not measured"}[met]
-    return f"| {text} | {connections} | {'-' if measured is None else f'{measured:.2f}'} | {verdict} |"
+    return f"| {text} | {connections} | {'-' if measured is None else measured} | {verdict} |"
 
 
 def parse() -> argparse.Namespace:

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from bench.builds import build
 
@@ -110,6 +110,20 @@ def run_json(command: Sequence[str], **options: Any) -> Any:
     return json.loads(done.stdout)
 
 
+class Ratio(NamedTuple):
+    """What one figure is of another, in a run of several rounds."""
+
+    median: float
+    """The median of the rounds' own ratios: both figures of a round are made under the same load."""
+    low: float
+    high: float
+    """The least and the greatest of them."""
+
+    def __str__(self) -> str:
+        spread = f" ({self.low:.2f}-{self.high:.2f})" if self.low < self.high else ""
+        return f"{self.median:.2f}{spread}"
+
+
 class Samples:
     """Figures by (row, column), one for each round."""
 
@@ -124,6 +138,20 @@ class Samples:
         """Return the median over the rounds; ``None`` if there was none."""
         figures = self._figures.get(row, {}).get(column)
         return statistics.median(figures) if figures else None
+
+    def ratio(self, row: str, base: str, column: str) -> Ratio | None:
+        """Return what a row's figures are of another's; ``None`` if one of the two has none.
+
+        Where a round of one of them failed, it is the ratio of their medians, without a spread.
+        """
+        figures, units = (self._figures.get(name, {}).get(column, []) for name in (row, base))
+        if not figures or not units or not all(units):
+            return None
+        if len(figures) != len(units):
+            only = statistics.median(figures) / statistics.median(units)
+            return Ratio(only, only, only)
+        ratios = [figure / unit for figure, unit in zip(figures, units, strict=True)]
+        return Ratio(statistics.median(ratios), min(ratios), max(ratios))
 
     def only(self, columns: Sequence[str]) -> Samples:
         """Return the figures of some columns."""

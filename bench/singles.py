@@ -119,9 +119,9 @@ def verdicts(costs: Samples) -> str:
     for name in CLIENTS:
         cells = []
         for column in columns:
-            cost, unit = costs.median(name, column), costs.median(BARE, column)
-            ratio = cost / unit if cost and unit else float("nan")
-            cells.append(f"{ratio:.2f}, {'met' if ratio <= GOAL else '**missed**'}")
+            ratio = costs.ratio(name, BARE, column)
+            verdict = "met" if ratio is not None and ratio.median <= GOAL else "**missed**"
+            cells.append(f"{ratio}, {verdict}")
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines)
 

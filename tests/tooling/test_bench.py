@@ -15,6 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from bench import builds, page, peers
 from bench.connections import read_answer
 from bench.gateway import Figures
+from bench.harness import Samples
 from bench.kindlist import KINDS
 from bench.kinds import Figures as KindFigures
 from bench.load import DOCUMENT, KEYS, Load, Outcome, requests_of
@@ -96,6 +97,26 @@ class FiguresTests(SynchronousTestCase):
         figures = self.figures({GATEWAY: 24.0, KLEIN: 6.0}, {}, 20.0, None)
         figures.rates.add(GATEWAY, "PUT, 32", 10.0)
         self.assertIn(f"| {GATEWAY} / {KLEIN} | 4.00 | - |", figures.ratios().splitlines())
+
+    def test_a_ratio_is_between_figures_of_the_same_round(self) -> None:
+        """A load that slows both down for one round leaves it as it is; the extremes follow."""
+        samples = Samples()
+        for unit, figure in [(10.0, 12.0), (100.0, 130.0), (20.0, 22.0)]:
+            samples.add("base", "GET", unit)
+            samples.add("row", "GET", figure)
+        self.assertEqual(str(samples.ratio("row", "base", "GET")), "1.20 (1.10-1.30)")
+        self.assertEqual(str(samples.ratio("base", "base", "GET")), "1.00")
+
+    def test_a_round_that_failed_leaves_the_medians(self) -> None:
+        """Its figures have no partners then; with none at all, or a unit of nothing, there is no ratio."""
+        samples = Samples()
+        for row, figures in {"base": [10.0, 30.0, 20.0], "row": [30.0], "idle": [0.0]}.items():
+            for figure in figures:
+                samples.add(row, "GET", figure)
+        self.assertEqual(str(samples.ratio("row", "base", "GET")), "1.50")
+        self.assertIsNone(samples.ratio("row", "absent", "GET"))
+        self.assertIsNone(samples.ratio("absent", "base", "GET"))
+        self.assertIsNone(samples.ratio("row", "idle", "GET"))
 
     def test_cpu_is_shared_by_requests(self) -> None:
         """For every process; latencies are in milliseconds."""
