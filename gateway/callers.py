@@ -21,6 +21,7 @@ from gateway.access.ways import Anyone, BasicWords, ByCertificate, ByKey, ByToke
 from gateway.clients.address import client_address
 from gateway.clients.proxies import TrustedProxies
 from gateway.cluster.credentials import Authorizer, Passthrough, ServiceAccount
+from gateway.listeners import CannotStartError
 from gateway.settings import Settings
 from reactor.kinds import IReactor
 
@@ -32,6 +33,7 @@ class Access:
 
     :param account: the service account; ``None``: there is none.
     :param secret: 16 to 64 random bytes, new in each process.
+    :raises CannotStartError: a file of rules or keys has become invalid since the options were checked.
     """
 
     def __init__(
@@ -66,7 +68,7 @@ class Access:
             if charge is not None:
                 self.authorizer = Budgeted(self.authorizer, charge)
             return
-        rules = self._watched(settings.access, read_rules)
+        rules = self._watched("access", settings.access, read_rules)
         gatekeeper = self.authorizer = Gatekeeper(
             [self._way(way) for way in ways],
             table=lambda: rules.value,
@@ -99,8 +101,12 @@ class Access:
         if self._keys is not None:
             self._keys.stop()
 
-    def _watched(self, path: str, read: Callable[[str], Any]) -> WatchedFile[Any]:
-        file = WatchedFile(path, read)
+    def _watched(self, option: str, path: str, read: Callable[[str], Any]) -> WatchedFile[Any]:
+        try:
+            file = WatchedFile(path, read)
+        except ValueError as error:
+            # The options were checked with a valid file: this is a worker that starts later.
+            raise CannotStartError(f"--{option}: {error}") from None
         self._watcher.files.append(file)
         return file
 
@@ -113,7 +119,7 @@ class Access:
             return ByToken(self._keys, terms, self._now)
         if name == "keys":
             assert settings.api_keys is not None
-            keys = self._watched(settings.api_keys, read_keys)
+            keys = self._watched("api-keys", settings.api_keys, read_keys)
             return ByKey(lambda: keys.value, self._now)
         if name == "certificate":
             return ByCertificate()
@@ -121,7 +127,7 @@ class Access:
 
     def _key_source(self, named: str) -> KeySource:
         if not is_url(named):
-            return FileKeys(self._watched(named, read_key_set))
+            return FileKeys(self._watched("jwt-keys", named, read_key_set))
         agent = Agent(self._reactor, BrowserLikePolicyForHTTPS(), connectTimeout=FETCH_SECONDS)
         return FetchedKeys(fetch_with(agent, named), self._reactor, named)
 

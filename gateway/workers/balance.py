@@ -68,8 +68,7 @@ class ConnectionCounts:
         return min(self._counts)
 
     def fair_share(self, waiting: int) -> int:
-        """Return each worker's number of connections if ``more`` further ones are spread evenly, rounded
-        up."""
+        """Return each worker's number of connections if ``waiting`` more are spread evenly, rounded up."""
         counts = [count for count in self._counts if count != _NOBODY]
         return -(-(sum(counts) + waiting) // len(counts)) if counts else waiting
 

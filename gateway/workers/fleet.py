@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred, DeferredList, inlineCallbacks
@@ -21,7 +21,7 @@ from reactor.deferreds import own
 __all__ = ["CLOSE_SECONDS", "KILL_SECONDS", "MAX_DRAINING", "STARTS", "Fleet"]
 
 CLOSE_SECONDS = 2.0
-"""Timeout for workers to close their listening sockets at shutdown, in seconds."""
+"""Timeout for workers to close their listening sockets, at shutdown and when they are replaced, in seconds."""
 
 MAX_DRAINING = 3
 """Limit on replaced workers per slot that are still alive. They wait for idle connections, which proxies keep
@@ -167,15 +167,21 @@ class Fleet:
         if slot.coming is not None:
             self.log.error("worker {number} {what}; it is restarted", number=slot.number, what=what)
             return
-        pause = slot.backoff.pause_after(lived)
-        self.log.error(
-            "worker {number} {what}; the next one starts in {pause:g} s",
-            number=slot.number,
-            what=what,
-            pause=pause,
-        )
+        pause = self._pause_before_next(slot, f"worker {slot.number} {what}", lived)
         self.restarts += 1
         slot.timer = self._clock.callLater(pause, self._fill, slot)
+
+    def _pause_before_next(self, slot: WorkerSlot, what: str, lived: float) -> float:
+        """Return the pause in seconds before another start in a slot, and log the reason and what it means."""
+        pause = slot.backoff.pause_after(lived)
+        self.log.error(
+            "{what}; the next one starts in {pause:g} s; {serving} of {size} workers serve",
+            what=what,
+            pause=pause,
+            serving=self.serving,
+            size=len(self),
+        )
+        return pause
 
     def waiting_for(self) -> str:
         """Return a text for the log that says what the replaced workers still wait for."""
@@ -199,10 +205,12 @@ class Fleet:
 
         The old ones may end later, unless there are too many of them; see :data:`MAX_DRAINING`.
 
-        :returns: fires with true when all are replaced; with false if a new worker could not serve: the
-            remaining old ones stay.
+        :returns: fires with true when all are replaced and the old ones accept no more connections (after
+            :data:`CLOSE_SECONDS`, one that does not react is logged); with false if a new worker could not
+            serve: the remaining old ones stay.
         """
         before = self.settings.limits
+        replaced: list[IWorker] = []
         for slot in self._slots:
             while len(self._draining) >= len(self._slots) * MAX_DRAINING:
                 self.log.info("SIGHUP: {waiting}", waiting=self.waiting_for())
@@ -225,7 +233,17 @@ class Fleet:
             if old is not None:
                 self._draining.append(old)
                 old.send("drain")
+                replaced.append(old)
                 self._kill_after(before.drain_seconds + before.grace_seconds, old)
+        yield self._closed(replaced)
+        for worker in replaced:
+            if not worker.closed.called:
+                self.log.warn(
+                    "worker {number} that was replaced has not closed its sockets in {seconds:g} s; it may"
+                    " still accept connections",
+                    number=worker.number,
+                    seconds=CLOSE_SECONDS,
+                )
         return True
 
     @inlineCallbacks
@@ -246,25 +264,17 @@ class Fleet:
                 was_killed = isinstance(error, WorkerFailed) and not error.by_itself
                 if was_killed and start < STARTS and not self._stopping:
                     # The slot keeps the dead worker as the coming one, so that nobody else fills it.
-                    yield self._pause_after(error, slot, self._clock.seconds() - began)
+                    what = f"the new worker {slot.number} did not start: {error}"
+                    pause = self._pause_before_next(slot, what, self._clock.seconds() - began)
+                    self._pause = deferLater(self._clock, pause)
+                    # A stop ends it.
+                    yield self._pause.addErrback(lambda failure: failure.trap(CancelledError))
                     if not self._stopping and not self._is_leaving:
                         continue
                 slot.coming = None
                 self._not_replaced(error, slot)
                 return None
         return None
-
-    def _pause_after(self, error: Exception, slot: WorkerSlot, lived: float) -> Deferred[Any]:
-        """Wait before another start of a worker that was killed; a stop ends the pause."""
-        seconds = slot.backoff.pause_after(lived)
-        self.log.error(
-            "the new worker {number} did not start: {error}; the next one starts in {pause:g} s",
-            number=slot.number,
-            error=error,
-            pause=seconds,
-        )
-        self._pause = deferLater(self._clock, seconds)
-        return self._pause.addErrback(lambda failure: failure.trap(CancelledError))
 
     def _not_replaced(self, error: Exception, slot: WorkerSlot) -> None:
         if self._stopping:
@@ -303,9 +313,12 @@ class Fleet:
         for worker in alive:
             worker.send("stop")
             self._kill_after(grace_seconds, worker)
-        closed: Deferred[Any] = DeferredList([own(worker.closed) for worker in alive], consumeErrors=True)
-        closed.addTimeout(CLOSE_SECONDS, self._clock)
-        return closed, DeferredList([own(worker.ended) for worker in alive])
+        return self._closed(alive), DeferredList([own(worker.ended) for worker in alive])
+
+    def _closed(self, workers: Iterable[IWorker]) -> Deferred[Any]:
+        """Wait until workers accept no more connections, at most :data:`CLOSE_SECONDS`."""
+        closed: Deferred[Any] = DeferredList([own(worker.closed) for worker in workers], consumeErrors=True)
+        return closed.addTimeout(CLOSE_SECONDS, self._clock)
 
     def _kill_after(self, seconds: float, worker: IWorker) -> None:
         timer = self._clock.callLater(seconds + KILL_SECONDS, self._kill, worker)

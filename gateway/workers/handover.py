@@ -19,8 +19,8 @@ _ANY_SOCKET = "tcp:0"
 def settings_for_worker(settings: Settings) -> dict[str, Any]:
     """Return the settings to send to a worker, as values for JSON.
 
-    Limits on all clients together are divided by the number of workers. Limits on one request are not, and
-    but there is always room for the largest request.
+    Limits on all clients together are divided by the number of workers. Limits on one request are not,
+    and there is always room for the largest request.
     """
     workers = settings.workers or 1
     limits = settings.limits

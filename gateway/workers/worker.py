@@ -14,6 +14,7 @@ from twisted.python.failure import Failure
 from gateway.dialect.errors import Refusal
 from gateway.interfaces import ISharedMetrics
 from gateway.jsonlog import parts_of
+from gateway.listeners import CannotStartError
 from gateway.metricvalues import MetricValues
 from gateway.processes import add_process
 from gateway.server import GatewayServer, forget_what_stays, plugins_for
@@ -141,7 +142,9 @@ class Worker(Protocol):
             server.privilegedStartService()
         except Exception as error:  # noqa: BLE001  # reported to the supervisor, whatever it is
             self.failed = True
-            self.log.failure("the worker cannot serve")
+            if not isinstance(error, CannotStartError):
+                # Else the text says all, and the supervisor logs it.
+                self.log.failure("the worker cannot serve")
             self.tell("failed", reason=str(error))
             self.quit()
             return
@@ -222,11 +225,12 @@ class Worker(Protocol):
     def _drain(self, server: GatewayServer) -> Any:
         """Leave clients to other workers, and stop when all connections are closed."""
         yield server.stop_listening()
+        # Logged first: the supervisor takes the message as the end of the replacement.
+        self.log.info("replaced, with {count} connections left", count=self._connections())
         self.tell("closed")
         seconds = server.gateway.limits.drain_seconds
         timer = self._reactor.callLater(seconds, self.quit)
         drained = server.factory.drain()
-        self.log.info("replaced, with {count} connections left", count=self._connections())
         yield drained
         if timer.active():
             timer.cancel()

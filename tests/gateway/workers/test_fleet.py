@@ -7,12 +7,13 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
+from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.metricvalues import MetricValues
 from gateway.settings import Settings, resolve
 from gateway.workers.child import WorkerFailed
-from gateway.workers.fleet import KILL_SECONDS, MAX_DRAINING, STARTS, Fleet
+from gateway.workers.fleet import CLOSE_SECONDS, KILL_SECONDS, MAX_DRAINING, STARTS, Fleet
 from gateway.workers.slot import Backoff
 
 SETTINGS = resolve({"cluster": "couchbase://h"}, {})
@@ -32,9 +33,12 @@ class FakeWorker:
         self.metrics = MetricValues()
         self.pid: int | None = 1000
         self.sent: list[str] = []
+        self.is_stuck = False
 
     def send(self, kind: str, **members: object) -> None:
         self.sent.append(kind)
+        if kind == "drain" and not self.is_stuck:
+            self.closed.callback(None)
 
     def ask_metrics(self) -> Deferred[None]:
         return succeed(None)
@@ -160,6 +164,27 @@ class RestartTests(FleetTestCase):
         self.assertEqual(self.new().number, 1)
         self.assertEqual(second.sent, [])
 
+    def test_log(self) -> None:
+        """A worker that ends, or whose successor cannot start, is logged with the pause until the next start
+        and the number of workers that serve."""
+        first, second = self.up()
+        said = []
+        for worker, by_itself in ((first, False), (None, True), (second, False)):
+            with capturedLogs() as logs:
+                (worker or self.new()).ends(by_itself, how="of X")
+            said += [formatEvent(event) for event in logs]
+            if worker is first:
+                self.clock.advance(Backoff.FIRST)
+        self.assertEqual(
+            said,
+            [
+                "worker 1 has ended: of X; the next one starts in 0.1 s; 1 of 2 workers serve",
+                "worker 1 did not start: of X; the next one starts in 0.2 s; 1 of 2 workers serve",
+                "worker 2 has ended: of X; the next one starts in 0.1 s; 0 of 2 workers serve",
+            ],
+        )
+        self.assertEqual(self.failures, [])
+
     def test_cannot_be_spawned_again(self) -> None:
         """This is another reason to wait."""
         self.up()[0].ends()
@@ -206,6 +231,36 @@ class RollTests(FleetTestCase):
         first.ends()
         self.clock.advance(100)
         self.assertEqual((self.spawned, self.fleet.restarts), ([], 0))
+
+    def test_old_ones_still_accept(self) -> None:
+        """The replacement ends when no old one accepts connections; it waits so long for one that is stuck,
+        which does not hold up the others."""
+        for reacts in (True, False):
+            self.setUp()
+            first, second = self.up()
+            first.is_stuck = second.is_stuck = True
+            rolled = self.roll()
+            self.new().becomes_ready()
+            self.new().becomes_ready()
+            self.assertEqual((first.sent, second.sent), (["drain"], ["drain"]))
+            second.closed.callback(None)
+            self.clock.advance(CLOSE_SECONDS / 2)
+            self.assertNoResult(rolled)
+            with capturedLogs() as logs:
+                if reacts:
+                    first.closed.callback(None)
+                else:
+                    self.clock.advance(CLOSE_SECONDS / 2)
+            self.assertTrue(self.successResultOf(rolled))
+            self.assertEqual(
+                [formatEvent(event) for event in logs],
+                []
+                if reacts
+                else [
+                    "worker 1 that was replaced has not closed its sockets in 2 s; it may still accept"
+                    " connections"
+                ],
+            )
 
     def test_new_one_fails(self) -> None:
         """The old ones continue with their settings, and later ones get these, too."""
@@ -386,7 +441,7 @@ class StopTests(FleetTestCase):
         for worker in (one, second, coming):
             self.assertEqual(worker.sent, ["stop"])
         self.assertEqual(first.sent, ["drain", "stop"])
-        for worker in (first, second, one):
+        for worker in (second, one):
             worker.closed.callback(None)
         self.assertNoResult(closed)
         coming.ends()

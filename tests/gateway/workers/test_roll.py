@@ -119,6 +119,69 @@ class RollTests(WorkersTestCase):
         yield self.stop()
 
     @inlineCallbacks
+    def test_no_old_worker_accepts(self) -> Any:
+        """Once all workers are said to be replaced, the new ones serve all connections that are opened."""
+        url = yield self.begin()
+        port = int(url.rpartition(":")[2])
+        get = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"
+        with ExitStack() as stack:
+
+            def connected() -> socket.socket:
+                return stack.enter_context(socket.create_connection(("127.0.0.1", port)))
+
+            # Kept open, so that the old workers stay.
+            old = set()
+            for client in [connected() for _ in range(8)]:
+                client.sendall(get)
+                old.add(worker_of((yield self.answer(client))))
+            self.assertEqual(len(old), 2)
+            self.running.signal("HUP")
+            while "all workers are replaced" not in self.running.log:
+                # Meanwhile none is refused.
+                client = connected()
+                client.sendall(get)
+                self.assertIn(b" 200 OK", (yield self.answer(client)))
+            clients = [connected() for _ in range(16)]
+            head, _, _ = self.running.log.partition("all workers are replaced")
+            self.assertEqual(head.count("replaced, with"), 2, self.running.log)
+            for client in clients:
+                client.sendall(get)
+                answer = yield self.answer(client)
+                self.assertNotIn(worker_of(answer), old)
+                self.assertNotIn(b"Connection: close", answer)
+        yield self.running.logged("that was replaced has ended: exit status 0", 2)
+        yield self.stop()
+
+    @inlineCallbacks
+    def test_rules(self) -> Any:
+        """While the file of rules is invalid, workers continue with the rules before it, no new worker starts,
+        and the log says why; once it is valid, all is as before."""
+        rules = Path(self.mktemp())
+        good = "[[rules]]\nname = 'all'\nwho = 'anyone'\nbuckets = '*'\nallow = '*'\n"
+        rules.write_text(good)
+        url = yield self.begin("--auth", "none", "--access", str(rules))
+        first = self.pids
+        get = ("GET", url + DOCUMENT + "absent")
+        self.assertEqual((yield self.fetch(*get))[0], 404)
+        rules.write_text("spoiled")
+        yield self.running.logged("is invalid; its old content stays in effect", 2)
+        self.running.signal("HUP")
+        yield self.running.logged("SIGHUP: the workers keep their settings: --access: .*Expected '='")
+        os.kill(first[0], 9)
+        pattern = "worker 1 did not start: --access: .*Expected '='.*; the next one starts in .* s; 1 of 2"
+        yield self.running.logged(pattern, 2)
+        self.assertNotIn("Traceback", self.running.log)
+        self.assertEqual((yield self.fetch(*get))[0], 404)
+        self.assertTrue(is_alive(first[1]))
+        rules.write_text(good)
+        yield self.running.logged("worker 1 is ready", 2)
+        self.running.signal("HUP")
+        yield self.running.logged("all workers are replaced")
+        self.assertEqual((yield self.fetch(*get))[0], 404)
+        self.running.signal("TERM")
+        yield self.running.ended
+
+    @inlineCallbacks
     def test_twice(self) -> Any:
         """A second SIGHUP does not wait for the idle connections that the first has left, as a proxy's pool
         has them; they are served on."""
