@@ -21,7 +21,7 @@ from reactor.deferreds import own
 __all__ = ["CLOSE_SECONDS", "KILL_SECONDS", "MAX_DRAINING", "STARTS", "Fleet"]
 
 CLOSE_SECONDS = 2.0
-"""Timeout for workers to close their listening sockets, at shutdown and when they are replaced, in seconds."""
+"""Timeout in seconds for workers to close their listening sockets, at shutdown and when they are replaced."""
 
 MAX_DRAINING = 3
 """Limit on replaced workers per slot that are still alive. They wait for idle connections, which proxies keep
@@ -172,7 +172,7 @@ class Fleet:
         slot.timer = self._clock.callLater(pause, self._fill, slot)
 
     def _pause_before_next(self, slot: WorkerSlot, what: str, lived: float) -> float:
-        """Return the pause in seconds before another start in a slot, and log the reason and what it means."""
+        """Return the pause in seconds before another start in a slot, and log why, and how many serve."""
         pause = slot.backoff.pause_after(lived)
         self.log.error(
             "{what}; the next one starts in {pause:g} s; {serving} of {size} workers serve",

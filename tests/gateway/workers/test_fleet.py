@@ -234,7 +234,7 @@ class RollTests(FleetTestCase):
 
     def test_old_ones_still_accept(self) -> None:
         """The replacement ends when no old one accepts connections; it waits so long for one that is stuck,
-        which does not hold up the others."""
+        which does not delay the others."""
         for reacts in (True, False):
             self.setUp()
             first, second = self.up()

@@ -154,8 +154,8 @@ class RollTests(WorkersTestCase):
 
     @inlineCallbacks
     def test_rules(self) -> Any:
-        """While the file of rules is invalid, workers continue with the rules before it, no new worker starts,
-        and the log says why; once it is valid, all is as before."""
+        """While the file of rules is invalid, workers continue with the old rules, no new worker starts, and
+        the log says why; once it is valid, all is as before."""
         rules = Path(self.mktemp())
         good = "[[rules]]\nname = 'all'\nwho = 'anyone'\nbuckets = '*'\nallow = '*'\n"
         rules.write_text(good)
