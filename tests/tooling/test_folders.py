@@ -63,6 +63,7 @@ THEMES: dict[str, str] = {
     "http.test_listeners": "sockets of every kind",
     "http.test_malformed": "malformed HTTP",
     "http.test_overtls": "requests and answers of one connection, over TLS",
+    "http.test_unreadsequences": "what clients of both protocols do while answers wait",
     "openapi.test_examples": "the examples, on a real node",
     "http2.test_attacks": "clients that cause work without use",
     "http2.test_conversation": "requests and answers",
