@@ -55,6 +55,7 @@ THEMES: dict[str, str] = {
     "fairness.test_steps": "long JSON, in steps, over sockets",
     "http.test_backpressure": "slow readers and slow writers",
     "http.test_linger": "how connections end",
+    "access.test_bestpractices": "the practices of RFC 8725",
     "http.test_conversation": "requests and answers of one connection",
     "http.test_drain": "the end of a factory",
     "http.test_early": "answers before the end of the request's body",
