@@ -272,7 +272,7 @@ class EmbeddedNode(Service):
         if why is None:
             self._views = Views(cluster, self._directory, self._view_limits)
         else:
-            self._log.warn("there are no views: {why}", why=why)
+            self._log.warn("views are not available: {why}", why=why)
         for index in range(count):
             self._listen(reactor, cluster, index)
         self._cluster = cluster
@@ -323,7 +323,7 @@ class EmbeddedNode(Service):
         store = cluster.users
         for name in [name for name in store if store.is_administrator(name) and name not in wanted]:
             store.remove(name)
-            self._log.warn("{user} is no administrator any more: another one was given", user=name)
+            self._log.warn("{user} is no longer an administrator: the options name another one", user=name)
         for name, password in wanted.items():
             if name in store and not store.is_administrator(name):
                 raise StartError(f"{name!r} cannot be an administrator: that name belongs to another user")
@@ -342,7 +342,7 @@ class EmbeddedNode(Service):
             if password and not (yield cluster.users.verify(name, password)):
                 yield cluster.set_bucket_password(name, password, save=False)
             elif not password and not bucket.is_open:
-                self._log.warn("bucket {bucket} keeps the password that it was given earlier", bucket=name)
+                self._log.warn("bucket {bucket} keeps its password: the options name none", bucket=name)
 
     def _check_host(self, cluster: Cluster) -> None:
         if cluster.users.are_open and not self._open_buckets and not self._is_loopback:

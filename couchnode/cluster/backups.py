@@ -142,7 +142,7 @@ class Backups:
             for node in self._nodes:
                 for bucket, part in sorted(node.buckets.items()):
                     if self.is_closed:
-                        raise BackupError("the node stops")
+                        raise BackupError("the node is stopping")
                     if part.is_persistent:
                         yield part.backup(partial / node.name / f"{bucket}.sqlite")
             yield deferToThread(self._complete, partial, path, {**self._record(), "stopped": False})
@@ -174,7 +174,7 @@ class Backups:
         for stale in self._folder.glob(f"*{_PARTIAL}"):
             rmtree(stale)
         if path.exists():
-            raise BackupError(f"there is a backup {path.name!r} already")
+            raise BackupError(f"the backup {path.name!r} exists already")
         partial.mkdir(mode=0o700)
         for node in self._nodes:
             (partial / node.name).mkdir(mode=0o700)

@@ -297,7 +297,7 @@ class RestApi(Scopes, UserManagement, CredentialChecks, BackupResources):
         if failure.check(DataDirectoryError):
             self._log.error("{method} {uri}: {error}", method=request.method, uri=request.uri,
                             error=failure.value)  # fmt: skip
-            text = "the disk refused"
+            text = "the disk cannot be written"
         else:
             self._log.failure("{method} {uri} failed", failure, method=request.method, uri=request.uri)
             text = "unexpected server error"

@@ -198,7 +198,7 @@ class _ViewInterface:
             return _error(500, "error", str(fault))
         if isinstance(fault, DataDirectoryError):
             self._log.error("{method} {uri}: {error}", method=request.method, uri=request.uri, error=fault)
-            return _error(500, "internal", "the disk refused")
+            return _error(500, "internal", "the disk cannot be written")
         self._log.failure("{method} {uri} failed", failure, method=request.method, uri=request.uri)
         return _error(500, "internal", "unexpected server error")
 

@@ -370,13 +370,13 @@ class SandboxPool:
         finally:
             self._give_back(sandbox)
             if self._closed:
-                raise SandboxError("View functions are not run any more: the worker is closing")
+                raise SandboxError("View functions no longer run: the worker is closing")
 
     def _take(self, key: tuple[Any, ...] | None) -> Sandbox:
         with self._changed:
             while True:
                 if self._closed:
-                    raise SandboxError("View functions are not run any more: the worker is closing")
+                    raise SandboxError("View functions no longer run: the worker is closing")
                 if self._idle:
                     # Prefer one that has the functions loaded.
                     chosen = next(

@@ -182,7 +182,7 @@ class _Process(ProcessProtocol):
         now = monotonic()
         if now - self._logged_since >= _LOGGED_SECONDS:
             if self._logged > _LOGGED_LINES:
-                self._log.warn("view worker: {count} lines more", count=self._logged - _LOGGED_LINES)
+                self._log.warn("view worker: {count} lines are left out", count=self._logged - _LOGGED_LINES)
             self._logged_since, self._logged = now, 0
         self._logged += 1
         if self._logged <= _LOGGED_LINES:
@@ -292,7 +292,9 @@ class WorkerClient:
 
         def late() -> None:
             if not process.ready.called:
-                self._log.error("the view worker did not get ready in {seconds} s", seconds=STARTING_SECONDS)
+                self._log.error(
+                    "the view worker was not ready in {seconds:g} s; it is killed", seconds=STARTING_SECONDS
+                )
                 _kill(process.transport)
 
         timer = reactor.callLater(STARTING_SECONDS, late)
