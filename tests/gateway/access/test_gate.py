@@ -6,10 +6,14 @@ import json
 from pathlib import Path
 from typing import Any
 
-from twisted.internet.defer import inlineCallbacks
+from twisted.internet.defer import inlineCallbacks, succeed
 
+from gateway.callers import Access
+from gateway.listeners import CannotStartError
+from gateway.settings import resolve
 from tests.gateway.access.signing import AUDIENCE, ISSUER, RSA, fingerprint, jwk, jwks, token
 from tests.gateway.test_behaviour import D, GatewayTestCase
+from tests.gateway.workers.support import reactor
 
 FAR = 4_000_000_000
 """A time that the clock of no test machine reaches."""
@@ -334,6 +338,42 @@ class CredentialTests(GateTestCase):
         self.change("jwks.json", jwks(jwk(RSA, "other")).decode())
         gone = yield self.ask("GET", path, **who)
         self.assertEqual(gone.code(), (401, "Unauthorized"))
+
+    def test_invalid_at_the_start(self) -> None:
+        """A worker that starts after a file has become invalid refuses to, and names the option; the running
+        gateway keeps the old content."""
+        settings = resolve(self.options, {})
+        for option, name, content in (
+            ("access", "rules.toml", RULES + "[[rules]]\n"),
+            ("access", "rules.toml", None),
+            ("api-keys", "keys", "reader nonsense\n"),
+            ("jwt-keys", "jwks.json", "{}"),
+        ):
+            path = self.folder / name
+            good = path.read_text("utf-8")
+            if content is None:
+                path.unlink()
+            else:
+                path.write_text(content, "utf-8")
+            with self.assertRaises(CannotStartError) as raised:
+                Access(
+                    settings,
+                    None,
+                    secret=b"s" * 16,
+                    reactor=reactor,
+                    now=reactor.seconds,
+                    confirm=lambda credentials: succeed(None),
+                )
+            self.assertTrue(
+                str(raised.exception).startswith(f"--{option}: {path.absolute()}"), raised.exception
+            )
+            for file in self.service.access.files:
+                before = file.value
+                file.look()
+                self.assertIs(file.value, before)
+            path.write_text(good, "utf-8")
+            for file in self.service.access.files:
+                file.look()
 
     @inlineCallbacks
     def test_expired_key(self) -> Any:
