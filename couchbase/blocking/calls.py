@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any, Callable
+
 from couchbase.protocol.call import Step
+from couchbase.protocol.keyspace import DEFAULT_KEYSPACE
+from couchbase.protocol.request import Operation
 
 
 class WaitGroup:
@@ -14,13 +18,60 @@ class WaitGroup:
         self.remaining = remaining
 
 
+LEAST_PURGED = 1024
+"""Length of a queue from which abandoned operations are removed; then each time it has doubled."""
+
+
+class WaitingCalls(list["BlockingCall"]):
+    """The operations that wait for a connection."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._purge_at = LEAST_PURGED
+
+    def add(self, call: Any) -> None:
+        """Add an operation, after removing abandoned ones if there are many."""
+        if len(self) >= self._purge_at:
+            # Callers wait for their open operations, so their own memory is the limit. Abandoned operations
+            # (of a killed greenlet) have no caller.
+            self[:] = [one for one in self if not one.done]
+            self._purge_at = max(LEAST_PURGED, 2 * len(self))
+        self.append(call)
+
+    def take(self) -> list[Any]:
+        """Remove all; returns those that are not over."""
+        waiting = [call for call in self if not call.done]
+        self.clear()
+        return waiting
+
+
 class BlockingCall(Step):
     """One running operation, which keeps its outcome."""
 
     __slots__ = ("group",)
 
     group: WaitGroup
-    """The group that waits for this call."""
+    """The group that waits for this call; set when it is given to the loop."""
+
+    def __init__(
+        self,
+        operation: Operation,
+        key: object,
+        key_bytes: bytes,
+        quiet: bool = False,
+        decode_value: Callable[[bytes, int], Any] | None = None,
+    ) -> None:
+        # Step.__init__ and Call.__init__ are inlined: every operation is created here.
+        self.operation = operation
+        self.key = key
+        self.key_bytes = key_bytes
+        self.keyspace = DEFAULT_KEYSPACE
+        self.extras = self.value = self.framing = b""
+        self.cas = self.attempts = self.last_status = 0
+        self.quiet = quiet
+        self.decode_value = decode_value
+        self.done = False
+        self.replica = self.pending = self.following = self.ended = self.result = self.error = None
 
     def succeed(self, result: object) -> None:
         """End with a result."""

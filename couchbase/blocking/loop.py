@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import heapq
-import selectors
 import time
 from collections.abc import Generator, Iterable
 from typing import Any, Callable
 
 from couchbase.blocking.node import NodeConnection
+from couchbase.blocking.poller import Poller
 from couchbase.blocking.question import Question
 from couchbase.protocol.frames import Frame
 from couchbase.protocol.plans import Ask, Pause
@@ -23,7 +23,7 @@ class Loop:
 
     def __init__(self) -> None:
         self.seconds: Callable[[], float] = time.monotonic
-        self.selector: Any = selectors.DefaultSelector()
+        self.selector: Any = Poller()
         self.dirty: list[NodeConnection] = []
         """Nodes that have something to send."""
         self._timers: list[tuple[float, int, Callable[[], None]]] = []
@@ -40,7 +40,7 @@ class Loop:
     def renew_selector(self) -> None:
         """Forget sockets and timers, after a fork."""
         self.selector.close()
-        self.selector = selectors.DefaultSelector()
+        self.selector = Poller()
         self.dirty = []
         self._timers.clear()
 
@@ -51,8 +51,7 @@ class Loop:
         if timers and timers[0][0] < until:
             until = timers[0][0]
         wait = until - self.seconds()
-        for key, events in self.selector.select(wait if wait > 0 else 0):
-            key.data(events)
+        self.selector.wait(wait if wait > 0 else 0)
         if timers:
             now = self.seconds()
             while timers and timers[0][0] <= now:

@@ -14,6 +14,7 @@ from typing import Any, Callable
 from uuid import uuid4
 
 from couchbase import exceptions
+from couchbase.blocking.calls import WaitingCalls
 from couchbase.blocking.faults import tls_error
 from couchbase.blocking.question import Question
 from couchbase.exceptions import AuthError, BucketNotFoundError, CouchbaseError, error_of
@@ -26,13 +27,13 @@ FIRST_DELAY_SECONDS = 0.05
 LAST_DELAY_SECONDS = 1.0
 CONNECT_SECONDS = 2.0
 """Timeout of connecting and handshake, in seconds; after it, another attempt is made."""
-RECEIVE_BYTES = 256 * 1024
+RECEIVE_BYTES = 64 * 1024
+"""Number of bytes to receive at once. For more, the allocator would ask the kernel for memory each time,
+which costs as much as sending and receiving a small answer."""
+MANY_BYTES = 256 * 1024
+"""The same, after as many bytes have come as were asked for."""
 
 _WAIT = (BlockingIOError, InterruptedError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
-
-
-LEAST_PURGED = 1024
-"""Length of a queue from which abandoned operations are removed; then each time it has doubled."""
 
 
 class NodeConnection:
@@ -51,8 +52,7 @@ class NodeConnection:
         self.asked_at = 0.0
         """Times of the last send and the last receive."""
         self.heard_at = 0.0
-        self.waiting: list[Call] = []
-        self._purge_at = LEAST_PURGED
+        self.waiting = WaitingCalls()
         self._owner = owner
         self._sock: Any = None
         self._events = 0
@@ -64,6 +64,7 @@ class NodeConnection:
         self._talk: Conversation | None = None
         # Bytes that the socket has not accepted yet.
         self._unsent = memoryview(b"")
+        self._receive_bytes = RECEIVE_BYTES
         self._unasked: list[Question] = []
 
     @property
@@ -107,19 +108,12 @@ class NodeConnection:
             talk.put(call, vbucket)
         else:
             call.vbucket = vbucket
-            waiting = self.waiting
-            if len(waiting) >= self._purge_at:
-                # Callers wait for their open operations, so their own memory is the limit. Abandoned
-                # operations (of a killed greenlet) have no caller.
-                waiting[:] = [one for one in waiting if not one.done]
-                self._purge_at = max(LEAST_PURGED, 2 * len(waiting))
-            waiting.append(call)
+            self.waiting.add(call)
             self.start()
 
     def take_waiting(self) -> list[Call]:
         """Remove and return the operations that wait for the connection."""
-        waiting, self.waiting = self.waiting, []
-        return [call for call in waiting if not call.done]
+        return self.waiting.take()
 
     def ask(self, opcode: int, listener: Listener, fields: dict[str, Any]) -> Question:
         """Send one of the driver's own requests, now or once there is a connection.
@@ -329,8 +323,9 @@ class NodeConnection:
     def _read(self) -> None:
         sock = self._sock
         while True:
+            size = self._receive_bytes
             try:
-                data = sock.recv(RECEIVE_BYTES)
+                data = sock.recv(size)
             except _WAIT:
                 return
             except OSError as error:
@@ -339,6 +334,7 @@ class NodeConnection:
             if not data:
                 self._cut(OSError("the node closed the connection"))
                 return
+            self._receive_bytes = RECEIVE_BYTES if len(data) < size else MANY_BYTES
             self.heard_at = self._owner.seconds()
             self.received(data)
             # Data that TLS has already decrypted does not make the socket readable.

@@ -2,8 +2,8 @@
 
 from unittest import TestCase
 
-from couchbase.blocking.calls import BlockingCall, WaitGroup
-from couchbase.blocking.node import LEAST_PURGED, NodeConnection
+from couchbase.blocking.calls import LEAST_PURGED, BlockingCall, WaitGroup
+from couchbase.blocking.node import MANY_BYTES, RECEIVE_BYTES, NodeConnection
 from couchbase.protocol import operations
 
 
@@ -58,3 +58,36 @@ class WaitingTests(TestCase):
         calls = [self.send() for _ in range(70_000)]
         self.assertEqual(self.node.take_waiting(), calls)
         self.assertFalse(any(call.done for call in calls))
+
+
+class Bytes:
+    """A socket that gives as many bytes as are asked for, until there are none."""
+
+    def __init__(self, left):
+        self.left = left
+        self.asked = []
+
+    def recv(self, size):
+        """Return bytes."""
+        self.asked.append(size)
+        size = min(size, self.left)
+        if not size:
+            raise BlockingIOError
+        self.left -= size
+        return bytes(size)
+
+
+class ReceivingTests(TestCase):
+    """How much is received at once."""
+
+    def test_sizes(self):
+        """Little, for which the allocator needs no system call; more while more than that waits."""
+        node = NodeConnection("h", 1, NoNetwork())
+        for left in (1, RECEIVE_BYTES + 1, 1, 1):
+            node._sock = node._sock or Bytes(0)
+            node._sock.left += left
+            for _ in range(3):
+                node._owner.tls_context = None
+                node._read()
+        self.assertEqual(node._sock.asked.count(MANY_BYTES), 1)
+        self.assertLess(RECEIVE_BYTES, 128 * 1024)
