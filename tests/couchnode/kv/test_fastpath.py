@@ -525,6 +525,35 @@ class Work(InMemoryCase):
         for name, (most, request) in requests.items():
             self.assertLessEqual(self.calls(request), most, name)
 
+    def test_one_at_a_time(self) -> None:
+        """A usual request that arrives alone costs little more than one among others: the
+        connection does not change its state. A partial one gets no answer, and its rest completes it."""
+        self.connection.session.set_features(frozenset(FEATURES) - {Feature.COLLECTIONS})
+        parts = {"key": b"k", "extras": store_extras(0), "value": b'{"text":"%b"}' % (b"x" * 1000)}
+        requests = {
+            "set": (920, 47, encode_request(Opcode.SET, **parts)),
+            "get": (530, 30, encode_request(Opcode.GET, key=b"k")),
+            "lookup": (
+                550,
+                35,
+                encode_request(Opcode.SUBDOC_MULTI_LOOKUP, key=b"k", value=EXPIRY_LOOKUP_VALUE),
+            ),
+        }
+        for name, (most, most_calls, request) in requests.items():
+            self.connection.dataReceived(request * 2)
+            self.answers()
+            self.assertLessEqual(
+                work.calls(lambda r=request: self.connection.dataReceived(r)), most_calls, name
+            )
+            if sys.version_info[:2] in work.INSTRUCTIONS_OF:
+                used = work.instructions(lambda r=request: self.connection.dataReceived(r))
+                self.assertLessEqual(used, most, name)
+            self.answers()
+            self.connection.dataReceived(request[:-1])
+            self.assertEqual(self.answers(), [], name)
+            self.connection.dataReceived(request[-1:])
+            self.assertEqual(len(self.answers()), 1, name)
+
     def test_named_collections(self) -> None:
         """A request in a named collection costs what one in the default collection costs, in calls and, where
         they are counted, within a few instructions; two calls more if its id takes two bytes."""
