@@ -1,14 +1,16 @@
 """The same code on every Python of this machine.
 
-    python -m bench.interpreters [--rounds N] [--seconds N] [--operations N] [PYTHON ...]
+    python -m bench.interpreters [--rounds N] [--seconds N] [--operations N] [--warm-up N] [PYTHON ...]
 
 Prints, for each Python, its build, and medians over the rounds (5) of CPU microseconds: of the gateway's
 process for a GET and a PUT of 1 KiB (32 connections; the node runs on the Python of this program), of
 couchnode for a get (1 KiB, many under way), and of the client for a get (Deferreds, 64 under way) and for a
 key of a ``get_multi`` of 1,000, with Deferreds and blocking, against bench.stub. The Pythons take turns in
-every round. Without names: that of this program, /usr/bin/python3, pyenv's, and PyPy 3. Each gets an
-environment of its own in build/interpreters, which is kept. A Python that is too old for the gateway only has
-the blocking client's figure. Needs Linux.
+every round. Without names: that of this program, those in /usr/bin, pyenv's, and PyPy 3. Each gets an
+environment of its own in build/interpreters, which is kept. A PyPy that is too old for the gateway only has
+the blocking client's figure, and so has a Python whose environment cannot be made, with a line that says why.
+Before the first round the gateway and the node of a PyPy are under load for ``--warm-up`` seconds (20), since
+it compiles what runs often; its clients warm up for as long as those of CPython. Needs Linux.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -38,6 +41,7 @@ from couchbase.protocol.hashing import vbucket_of
 ROOT = HERE.parent
 ENVIRONMENTS = ROOT / "build" / "interpreters"
 LOCK = ROOT / "requirements" / "run.txt"
+SYSTEM = Path("/usr/bin")
 LEAST = (3, 10)
 """The oldest Python for the gateway, the node and Twisted's client."""
 CONNECTIONS = 32
@@ -56,11 +60,18 @@ class Interpreter(NamedTuple):
     is_complete: bool
     """Whether it runs more than the SDK's core."""
 
+    @property
+    def compiles(self) -> bool:
+        """Whether it gets faster while it runs, because it compiles what runs often."""
+        return self.name.startswith("PyPy")
+
 
 def found() -> Iterator[str]:
     """Yield the Pythons of this machine, the one of this program first."""
     yield OWN_PYTHON
     yield from filter(None, [shutil.which("/usr/bin/python3")])
+    own = [path for path in SYSTEM.glob("python3.*") if re.fullmatch(r"python3\.\d+", path.name)]
+    yield from map(str, sorted(own, key=lambda path: int(path.suffix[1:])))
     versions = Path.home() / ".pyenv" / "versions"
     yield from map(str, sorted(versions.glob("3.*/bin/python"), key=lambda path: _number(path.parts[-3])))
     yield from filter(None, [shutil.which("pypy3")])
@@ -85,17 +96,50 @@ def facts(python: str) -> dict[str, Any]:
 
 
 def environment(python: str, name: str) -> str:
-    """Return the Python of an environment with the gateway's dependencies, which is made if missing."""
+    """Return the Python of an environment with the gateway's dependencies, which is made if missing.
+
+    :raises OSError, subprocess.SubprocessError: it cannot be made; nothing of it is kept, so that the next
+        run tries again.
+    """
     folder = ENVIRONMENTS / name.replace(" ", "-").replace("/", "-")
     own = str(folder / "bin" / "python")
     if not (folder / "bin" / "python").exists():
         print(f"making {folder} ...", file=sys.stderr, flush=True)
-        for command in (
-            [python, "-m", "venv", str(folder)],
-            [own, "-m", "pip", "--quiet", "--disable-pip-version-check", "install", "-r", str(LOCK)],
-        ):
-            subprocess.run(command, check=True, timeout=INSTALL_SECONDS, stdin=subprocess.DEVNULL)
+        try:
+            for command in (
+                [python, "-m", "venv", str(folder)],
+                [own, "-m", "pip", "--quiet", "--disable-pip-version-check", "install", "-r", str(LOCK)],
+            ):
+                subprocess.run(command, check=True, timeout=INSTALL_SECONDS, stdin=subprocess.DEVNULL)
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
     return own
+
+
+def interpreter(python: str, told: dict[str, Any]) -> Interpreter | None:
+    """Return a Python with its name; ``None`` if it is a CPython that is too old.
+
+    :param told: see :func:`facts`. Several versions may have one place: those of a distribution do.
+    """
+    version = tuple(told["version"])
+    place = "pyenv" if "pyenv" in told["home"] else told["home"]
+    is_complete = version >= LEAST
+    if not is_complete and told["kind"] != "PyPy":
+        return None
+    return Interpreter(f"{told['kind']} {'.'.join(map(str, version))}, {place}", python, is_complete)
+
+
+def with_dependencies(one: Interpreter) -> Interpreter:
+    """Return a Python in its environment. If none can be made, it takes part for the SDK alone, and a line is
+    printed that says why."""
+    if not one.is_complete or one.python == OWN_PYTHON:
+        return one
+    try:
+        return one._replace(python=environment(one.python, one.name))
+    except (OSError, subprocess.SubprocessError) as error:
+        print(f"{one.name} only runs the blocking client, for lack of an environment: {error}", flush=True)
+        return one._replace(is_complete=False)
 
 
 def interpreters(pythons: Sequence[str]) -> list[Interpreter]:
@@ -103,20 +147,12 @@ def interpreters(pythons: Sequence[str]) -> list[Interpreter]:
     taken: dict[str, Interpreter] = {}
     for python in pythons or found():
         try:
-            told = facts(python)
-            version = tuple(told["version"])
-            home, place = told["home"], "pyenv" if "pyenv" in told["home"] else told["home"]
-            name = f"{told['kind']} {'.'.join(map(str, version))}, {place}"
-            is_complete = version >= LEAST
-            key = f"{told['kind']} {home}"
-            if key in taken or not (is_complete or told["kind"] == "PyPy"):
-                continue
-            own = OWN_PYTHON if python == OWN_PYTHON else python
-            if is_complete and python != OWN_PYTHON:
-                own = environment(python, name)
-            taken[key] = Interpreter(name, own, is_complete)
+            one = interpreter(python, facts(python))
         except (OSError, subprocess.SubprocessError) as error:
             print(f"{python} is left out: {error}", flush=True)
+            continue
+        if one is not None and one.name not in taken:
+            taken[one.name] = with_dependencies(one)
     return list(taken.values())
 
 
@@ -137,6 +173,14 @@ class Round:
         self._node = node
         self._options = options
         self.costs = Samples()
+
+    def warm(self, gateway: Server, node: Server) -> None:
+        """Let a Python that compiles do so, for gets and puts alike, and add no figure."""
+        until = time.monotonic() + self._options.warm_up
+        while time.monotonic() < until:
+            for puts in (0, 10):
+                run(Peer(GATEWAY, gateway.address, {}).load(puts, CONNECTIONS, self._options.seconds))
+            self._gets_of(node)
 
     def measure(self, one: Interpreter, gateway: Server | None, node: Server | None) -> None:
         """Add a figure to each column."""
@@ -211,6 +255,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=int, default=2)
     parser.add_argument("--operations", type=int, default=20_000)
+    parser.add_argument("--warm-up", type=int, default=20)
     parser.add_argument("pythons", nargs="*", metavar="PYTHON")
     given = parser.parse_args()
     parts = interpreters(given.pythons)
@@ -223,6 +268,8 @@ def main() -> None:
                 gateway = stack.enter_context(server(one.python, "gateway", node.address))
                 Peer(GATEWAY, gateway.address, {}).store()
                 servers[one.name] = gateway, stack.enter_context(server(one.python, "node"))
+                if one.compiles:
+                    measured.warm(*servers[one.name])
         for _, one in itertools.product(range(given.rounds), parts):
             measured.measure(one, *servers.get(one.name, (None, None)))
     print(

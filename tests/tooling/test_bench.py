@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import socket
+import subprocess
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from unittest.mock import patch
 from twisted.python.filepath import FilePath
 from twisted.trial.unittest import SynchronousTestCase
 
-from bench import builds, page, peers
+from bench import builds, interpreters, page, peers
 from bench.connections import read_answer
 from bench.gateway import Figures
 from bench.harness import Samples
@@ -318,3 +319,68 @@ class BuildTests(SynchronousTestCase):
             ("'--enable-shared'", "", "", "PGO: unknown, LTO: unknown, libpython: static"),
         ]:
             self.assertEqual(self.told(arguments, flags, maps), f"GCC 1, {expected}")
+
+
+class InterpretersTests(SynchronousTestCase):
+    """Which Pythons take part."""
+
+    def setUp(self) -> None:
+        """Keep environments in a folder of this test."""
+        self.folder = Path(self.mktemp())
+        self.patch(interpreters, "ENVIRONMENTS", self.folder)
+        self.lines: list[str] = []
+        told = patch.object(interpreters, "print", lambda line, **_: self.lines.append(line), create=True)
+        told.start()
+        self.addCleanup(told.stop)
+
+    def test_versions_at_one_place_all_take_part(self) -> None:
+        """A distribution keeps its versions in one prefix; one found under two names is taken once."""
+        told = {
+            name: {"kind": "CPython", "version": [3, minor, 1], "home": "/usr"}
+            for name, minor in [("/a/python3", 11), ("/a/python3.11", 11), ("/a/python3.14", 14)]
+        }
+        self.patch(interpreters, "facts", told.__getitem__)
+        self.patch(interpreters, "environment", lambda python, name: python)
+        names = [one.name for one in interpreters.interpreters(list(told))]
+        self.assertEqual(names, ["CPython 3.11.1, /usr", "CPython 3.14.1, /usr"])
+
+    def test_one_without_an_environment_keeps_the_blocking_client(self) -> None:
+        """Its line says why, and nothing is left that a later run would take for an environment."""
+
+        def run(command: list[str], **_: Any) -> None:
+            if "venv" in command:
+                binary = Path(command[-1]) / "bin" / "python"
+                binary.parent.mkdir(parents=True)
+                binary.touch()
+            else:
+                raise subprocess.CalledProcessError(1, "pip")
+
+        told = {"kind": "PyPy", "version": [3, 11, 1], "home": "/opt"}
+        self.patch(interpreters, "facts", lambda python: told)
+        self.patch(interpreters.subprocess, "run", run)
+        for _ in range(2):
+            (one,) = interpreters.interpreters(["/opt/bin/pypy3"])
+            self.assertEqual(one, ("PyPy 3.11.1, /opt", "/opt/bin/pypy3", False))
+        self.assertEqual(list(self.folder.iterdir()), [])
+        self.assertIn("PyPy 3.11.1, /opt only runs the blocking client", self.lines[-1])
+        self.assertIn("'pip'", self.lines[-1])
+
+    def test_old_ones_are_dropped_but_for_pypy(self) -> None:
+        """The source of the SDK runs on PyPy 3.9."""
+        for kind, expected in [("CPython", None), ("PyPy", ("PyPy 3.9.1, /usr", "/x", False))]:
+            told = {"kind": kind, "version": [3, 9, 1], "home": "/usr"}
+            self.assertEqual(interpreters.interpreter("/x", told), expected)
+
+    def test_only_pypy_warms_up(self) -> None:
+        """CPython is as fast at once as later."""
+        kinds = [interpreters.Interpreter(f"{kind} 3.11.1, /usr", "/x", True) for kind in ("CPython", "PyPy")]
+        self.assertEqual([one.compiles for one in kinds], [False, True])
+
+    def test_the_pythons_of_usr_are_found_in_order(self) -> None:
+        """By number, without the programs beside them."""
+        self.folder.mkdir()
+        for name in ("python3.9", "python3.14", "python3.11-config", "python3.11"):
+            (self.folder / name).touch()
+        self.patch(interpreters, "SYSTEM", self.folder)
+        names = [Path(path).name for path in interpreters.found() if str(self.folder) in path]
+        self.assertEqual(names, ["python3.9", "python3.11", "python3.14"])
