@@ -31,9 +31,11 @@ def official(connection_string: str, user: str, password: str) -> Any:
     from twisted.internet.defer import inlineCallbacks
 
     import txcouchbase  # noqa: F401  # installs the asyncio reactor, so it comes before any other import of Twisted
-    from couchbase.auth import PasswordAuthenticator
-    from couchbase.options import ClusterOptions
-    from txcouchbase.cluster import TxCluster
+
+    # The official packages of these names, not this project's.
+    from couchbase.auth import PasswordAuthenticator  # type: ignore[import-not-found]
+    from couchbase.options import ClusterOptions  # type: ignore[import-not-found]
+    from txcouchbase.cluster import TxCluster  # type: ignore[attr-defined]
 
     @inlineCallbacks
     def connect() -> Any:

@@ -128,7 +128,7 @@ class Row(NamedTuple):
 
     def cells(self) -> list[str]:
         """Return the row as text."""
-        turn = self.turns[0] if self.turns else [0, 0, "-"]
+        turn: Any = self.turns[0] if self.turns else [0, 0, "-"]
         return [
             " / ".join(f"{value:.0f}" for value in at_percentiles(self.get)),
             " / ".join(f"{value:.0f}" for value in at_percentiles(self.health)),

@@ -16,9 +16,9 @@ import socket
 import sys
 from typing import Any
 
-import uvicorn
-import uvloop
-from fastapi import FastAPI, Request, Response
+import uvicorn  # type: ignore[import-not-found]
+import uvloop  # type: ignore[import-not-found]
+from fastapi import FastAPI, Request, Response  # type: ignore[import-not-found]
 
 BODY = b'{"text":"' + b"x" * (1024 - 11) + b'"}'
 PATH = "/v1/buckets/{bucket}/documents/{key}"
@@ -44,12 +44,13 @@ def bare() -> FastAPI:
 
 async def with_client(connection_string: str, user: str, password: str) -> FastAPI:
     """Return an application that stores and reads documents."""
-    from acouchbase.cluster import AsyncCluster
+    # The official packages of these names, not this project's.
+    from acouchbase.cluster import AsyncCluster  # type: ignore[import-not-found]
 
-    from couchbase.auth import PasswordAuthenticator
-    from couchbase.exceptions import DocumentNotFoundException
-    from couchbase.options import ClusterOptions
-    from couchbase.transcoder import RawJSONTranscoder
+    from couchbase.auth import PasswordAuthenticator  # type: ignore[import-not-found]
+    from couchbase.exceptions import DocumentNotFoundException  # type: ignore[attr-defined]
+    from couchbase.options import ClusterOptions  # type: ignore[import-not-found]
+    from couchbase.transcoder import RawJSONTranscoder  # type: ignore[attr-defined]
 
     cluster = await AsyncCluster.connect(
         connection_string,
@@ -89,7 +90,8 @@ async def serve() -> None:
     pem = next((word[6:] for word in sys.argv[1:] if word.startswith("--pem=")), None)
     if sys.argv[1:] and pem is None:
         password = (await loop.run_in_executor(None, sys.stdin.readline)).rstrip("\n")
-        app = await with_client(*sys.argv[1:], password)
+        connection_string, user = sys.argv[1:]
+        app = await with_client(connection_string, user, password)
     else:
         app = bare()
     listening = socket.create_server(("127.0.0.1", 0), backlog=1024)

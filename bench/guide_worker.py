@@ -368,9 +368,9 @@ def official(settings: dict[str, Any]) -> Callable[[], Methods]:
     """Return a function that gives the methods of the official client's connection, shared by all threads."""
     from datetime import timedelta
 
-    from couchbase.auth import PasswordAuthenticator
-    from couchbase.cluster import Cluster
-    from couchbase.options import ClusterOptions, GetMultiOptions, UpsertMultiOptions
+    from couchbase.auth import PasswordAuthenticator  # type: ignore[import-not-found]
+    from couchbase.cluster import Cluster  # type: ignore[import-not-found]
+    from couchbase.options import ClusterOptions, GetMultiOptions, UpsertMultiOptions  # type: ignore[import-not-found]
 
     cluster = Cluster(
         settings["connection_string"],

@@ -88,7 +88,10 @@ async def measure(load: Load) -> dict[str, float]:
     begun = time.perf_counter()
     for _ in range(load.connections):
         _, client = await loop.create_connection(
-            lambda: Client(requests, begun + load.seconds, latencies), parts.hostname, parts.port, ssl=context
+            lambda: Client(requests, begun + load.seconds, latencies),
+            str(parts.hostname),
+            parts.port or 0,
+            ssl=context,
         )
         waiting.append(client.finished)
     await asyncio.gather(*waiting)

@@ -112,7 +112,7 @@ async def load(url: str, kind: Kind, connections: int, seconds: float) -> int:
     waiting = []
     for _ in range(connections):
         _, client = await loop.create_connection(
-            lambda: Asker(kind, next(numbers), until, latencies), parts.hostname, parts.port
+            lambda: Asker(kind, next(numbers), until, latencies), str(parts.hostname), parts.port or 0
         )
         waiting.append(client.finished)
     await asyncio.gather(*waiting)

@@ -133,7 +133,9 @@ def main() -> None:
         print(f"\nA named collection in relation to the default one (aim: at most {AIM_RATIO}):")
         for case in cases[b""]:
             row = f"{case}, pipelined"
-            print(f"  {row}: {costs.median(row, 'named') / costs.median(row, '_default'):.3f}")
+            named, default = costs.median(row, "named"), costs.median(row, "_default")
+            if named and default:
+                print(f"  {row}: {named / default:.3f}")
 
 
 if __name__ == "__main__":

@@ -40,7 +40,7 @@ async def load(url: str, request: Kind, connections: int, seconds: float) -> tup
     waiting = []
     for _ in range(connections):
         _, client = await loop.create_connection(
-            lambda: Client(requests, begun + seconds, latencies), parts.hostname, parts.port
+            lambda: Client(requests, begun + seconds, latencies), str(parts.hostname), parts.port or 0
         )
         waiting.append(client.finished)
     await asyncio.gather(*waiting)

@@ -176,7 +176,7 @@ def serve(root: Any, *, is_logged: bool = True) -> tuple[str, Any]:
     site = Site(root)
     site.displayTracebacks = False
     if not is_logged:
-        site.log = lambda request: None  # type: ignore[method-assign,assignment]
+        site.log = lambda request: None  # type: ignore[method-assign]
     port = reactor.listenTCP(0, site, interface="127.0.0.1")
     return f"http://127.0.0.1:{port.getHost().port}", port.stopListening
 

@@ -161,7 +161,9 @@ async def load_2(url: str, method: str, connections: int, streams: int, seconds:
     clients = []
     for _ in range(connections):
         _, client = await loop.create_connection(
-            lambda: Client(parts.netloc, method, streams, begun + seconds), parts.hostname, parts.port
+            lambda: Client(parts.netloc, method, streams, begun + seconds),
+            str(parts.hostname),
+            parts.port or 0,
         )
         clients.append(client)
     await asyncio.gather(*[client.finished for client in clients])

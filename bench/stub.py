@@ -38,11 +38,11 @@ def _around(answer: bytes) -> tuple[bytes, bytes]:
 
 
 ANSWERS = {
-    int(opcode): _around(encode_response(opcode, cas=CAS, **parts))
-    for opcode, parts in (
-        (Opcode.GET, {"extras": bytes(4), "value": VALUE}),
-        (Opcode.SUBDOC_MULTI_LOOKUP, {"value": _entry(b"0") + _entry(b"0") + _entry(VALUE)}),
-        (Opcode.SET, {"extras": TOKEN}),
+    int(opcode): _around(encode_response(opcode, cas=CAS, extras=extras, value=value))
+    for opcode, extras, value in (
+        (Opcode.GET, bytes(4), VALUE),
+        (Opcode.SUBDOC_MULTI_LOOKUP, b"", _entry(b"0") + _entry(b"0") + _entry(VALUE)),
+        (Opcode.SET, TOKEN, b""),
     )
 }
 

@@ -95,7 +95,7 @@ def lines() -> Take:
 
 def with_ijson() -> Take:
     """Return a function that parses with ijson."""
-    import ijson
+    import ijson  # type: ignore[import-not-found]
 
     events = ijson.sendable_list()
     parser = ijson.items_coro(events, "rows.item")

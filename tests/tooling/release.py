@@ -149,7 +149,7 @@ def _describe(wheel: Path, environment: Path, file: Path) -> None:
     """Install the wheel with the pinned packages, and write the SBOM of that."""
     _run([sys.executable, "-m", "venv", environment])
     python = environment / "bin" / "python"
-    pip = [python, "-m", "pip", "--disable-pip-version-check", "--quiet", "install"]
+    pip: list[str | Path] = [python, "-m", "pip", "--disable-pip-version-check", "--quiet", "install"]
     _run([*pip, "-r", ROOT / "requirements" / "run.txt"])
     _run([*pip, "--no-deps", wheel])
     _run([environment / "bin" / "couchgateway", "--version"])
