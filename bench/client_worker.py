@@ -148,7 +148,8 @@ def main() -> None:
             await run(get, 64, 2000)
             # Imported modules are never garbage: a long-running program should freeze them.
             gc.collect()
-            gc.freeze()
+            if hasattr(gc, "freeze"):
+                gc.freeze()
             count = int(scale)
             figures = {
                 "get, 1": await run(get, 1, count // 5),

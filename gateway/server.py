@@ -69,10 +69,11 @@ def forget_what_stays() -> None:
     """Freeze the objects that live as long as the process: collections then scan only what requests allocate.
 
     Modules and similar objects are some hundred thousand such objects; a full collection that scans them
-    delays all requests by tens of milliseconds.
+    delays all requests by tens of milliseconds. PyPy cannot freeze them, and collects in small steps.
     """
     gc.collect()
-    gc.freeze()
+    if hasattr(gc, "freeze"):
+        gc.freeze()
 
 
 def plugins_for(settings: Settings) -> list[IGatewayPlugin]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from types import SimpleNamespace
 from typing import Any
 
 from twisted.application.service import IService, IServiceMaker
@@ -16,6 +17,7 @@ from twisted.trial.unittest import TestCase
 from zope.interface.verify import verifyObject
 
 import gateway.plugins
+import gateway.server
 from gateway.commandline import Options
 from gateway.interfaces import IGatewayPlugin
 from gateway.service import GatewayService, makeService
@@ -118,3 +120,23 @@ class LifeTests(TestCase):
         passwords = {service._settings.password for service in services}
         self.assertEqual(len(passwords), 2)
         self.assertTrue(all(len(password) >= 20 for password in passwords))
+
+
+class ForgetTests(TestCase):
+    """What happens to the objects that stay, once the gateway serves."""
+
+    def calls(self, *names: str) -> list[str]:
+        """Return the calls of a garbage collector that has only these functions."""
+        made: list[str] = []
+        functions = {name: lambda name=name: made.append(name) for name in names}
+        self.patch(gateway.server, "gc", SimpleNamespace(**functions))
+        gateway.server.forget_what_stays()
+        return made
+
+    def test_frozen_after_a_collection(self) -> None:
+        """Garbage is not kept for ever."""
+        self.assertEqual(self.calls("collect", "freeze"), ["collect", "freeze"])
+
+    def test_pypy_cannot_freeze(self) -> None:
+        """The gateway starts there all the same."""
+        self.assertEqual(self.calls("collect"), ["collect"])
