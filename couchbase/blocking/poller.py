@@ -27,7 +27,7 @@ class Poller:
         self._poller: Any
         self.poll: Callable[[float], list[tuple[int, int]]]
         """Waits for so many seconds at most, and returns pairs of a socket's number and its events. A
-        readable socket, without another event, has :data:`EVENT_READ`."""
+        readable socket, without another event, has ``EVENT_READ``."""
         if _EPOLL:
             self._poller = select.epoll()
             self.poll = self._poller.poll
