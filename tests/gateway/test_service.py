@@ -134,7 +134,7 @@ class ForgetTests(TestCase):
         return made
 
     def test_frozen_after_a_collection(self) -> None:
-        """Garbage is not kept for ever."""
+        """Garbage is not kept forever."""
         self.assertEqual(self.calls("collect", "freeze"), ["collect", "freeze"])
 
     def test_pypy_cannot_freeze(self) -> None:
