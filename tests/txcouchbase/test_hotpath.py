@@ -33,7 +33,7 @@ class Receiver:
 LIMITS = {
     "get, Deferred": (32.5, 660, 680),
     "set, Deferred": (34.5, 684, 708),
-    "get, AsyncResult": (24.5, 520, 538),
+    "get, AsyncResult": (24.5, 528, 538),
     "set, AsyncResult": (26.5, 551, 568),
     "get_multi": (18, 445, 452),
     "set_multi": (20, 489, 498),
