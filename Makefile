@@ -290,7 +290,7 @@ types: $(INSTALLED)
 shape: $(INSTALLED)
 	@$(BIN)/python -m tests.tooling.shape $(ROOT)
 
-# QUICK=1 measures for a quarter of the time.
+# QUICK=1 measures for about a third of the time.
 bench: $(INSTALLED) interop
 	@test ! -x $(INTEROP_VENV)/bin/python || \
 		$(INTEROP_VENV)/bin/python $(PIP) install -r bench/requirements.txt || \

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable
+from typing import Any
 
 from couchbase.protocol.call import Step
-from couchbase.protocol.keyspace import DEFAULT_KEYSPACE
-from couchbase.protocol.request import Operation
 
 
 class WaitGroup:
@@ -52,26 +50,6 @@ class BlockingCall(Step):
 
     group: WaitGroup
     """The group that waits for this call; set when it is given to the loop."""
-
-    def __init__(
-        self,
-        operation: Operation,
-        key: object,
-        key_bytes: bytes,
-        quiet: bool = False,
-        decode_value: Callable[[bytes, int], Any] | None = None,
-    ) -> None:
-        # Step.__init__ and Call.__init__ are inlined: every operation is created here.
-        self.operation = operation
-        self.key = key
-        self.key_bytes = key_bytes
-        self.keyspace = DEFAULT_KEYSPACE
-        self.extras = self.value = self.framing = b""
-        self.cas = self.attempts = self.last_status = 0
-        self.quiet = quiet
-        self.decode_value = decode_value
-        self.done = False
-        self.replica = self.pending = self.following = self.ended = self.result = self.error = None
 
     def succeed(self, result: object) -> None:
         """End with a result."""

@@ -135,7 +135,7 @@ class PracticeTests(TokenTestCase):
         self.accept(f"{head}.{payload}.{real}")
 
     def test_compressed(self) -> None:
-        """The header zip is for encrypted tokens; a compressed text is no JSON."""
+        """Compressed claims are refused, also with the header zip, which is for encrypted tokens."""
         payload = compress(json.dumps(claims()).encode())
         self.refuse(token(payload, header={"zip": "DEF"}), "")
         self.refuse(token(payload), "")
