@@ -73,6 +73,14 @@ class Server(AbstractContextManager["Server"]):
         stacks: dict[str, int] = self._ask("stacks")
         return stacks
 
+    def start_counting(self) -> None:
+        """Begin to count bytecode instructions; see :mod:`bench.instructions`."""
+        self._ask("count")
+
+    def stop_counting(self) -> int:
+        """Return how many bytecode instructions its reactor has executed since then."""
+        return int(self._ask("instructions"))
+
     def _ask(self, what: str) -> Any:
         self._say(what)
         return self._told()[what]

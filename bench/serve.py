@@ -11,7 +11,9 @@
 
 Options are those of ``twistd couchgateway``. Prints ``{"address": ...}`` once it serves. Then it answers
 lines on its standard input: ``cpu`` and ``resident``; ``sample`` begins to note which functions it runs
-(bench.sampler), and ``stacks`` ends that and prints them. It ends when its standard input does.
+(bench.sampler), and ``stacks`` ends that and prints them; ``count`` begins to count bytecode instructions
+(bench.instructions), and ``instructions`` ends that and prints the number. It ends when its standard input
+does.
 """
 
 from __future__ import annotations
@@ -35,6 +37,7 @@ from twisted.web.resource import Resource
 from twisted.web.server import Site
 from zope.interface import implementer
 
+from bench.instructions import InstructionCounter
 from bench.sampler import Sampler
 
 USER, PASSWORD = "bench", "bench-password"
@@ -231,6 +234,7 @@ class Control(LineOnlyReceiver):
     def __init__(self) -> None:
         self.stop: Any = lambda: None
         self.sampler = Sampler()
+        self.counter = InstructionCounter()
 
     def tell(self, **facts: Any) -> None:
         """Print one line."""
@@ -248,6 +252,11 @@ class Control(LineOnlyReceiver):
             self.tell(sample=True)
         elif line == b"stacks":
             self.tell(stacks=self.sampler.stop())
+        elif line == b"count":
+            self.tell(count=True)
+            self.counter.start()
+        elif line == b"instructions":
+            self.tell(instructions=self.counter.stop())
 
     @inlineCallbacks
     def connectionLost(self, reason: Any) -> Any:  # type: ignore[override]

@@ -5,18 +5,21 @@ from __future__ import annotations
 import re
 import socket
 import subprocess
+import sys
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
+from unittest import SkipTest
 from unittest.mock import patch
 
 from twisted.python.filepath import FilePath
 from twisted.trial.unittest import SynchronousTestCase
 
-from bench import builds, interpreters, page, peers
+from bench import builds, instructions, interpreters, page, peers
 from bench.connections import read_answer
 from bench.gateway import Figures
 from bench.harness import Samples
+from bench.instructions import InstructionCounter
 from bench.kindlist import KINDS
 from bench.kinds import Figures as KindFigures
 from bench.load import DOCUMENT, KEYS, Load, Outcome, requests_of
@@ -227,23 +230,70 @@ class ProfileTests(SynchronousTestCase):
 class KindsTests(SynchronousTestCase):
     """Costs of kinds of requests, and the requests themselves."""
 
-    def test_a_ratio_is_to_the_gets_beside_it(self) -> None:
+    def test_a_ratio_is_to_what_was_measured_beside_it(self) -> None:
         """The median of the rounds' own ratios; goals are relative to the kind that is named."""
         figures = KindFigures({}, 1, 1.0)
         for unit in (10.0, 20.0, 30.0):
             figures.add("GET", unit, unit)
             figures.add("PUT", 2 * unit, unit)
-            figures.add("PUT with X-CB-TTL", 2.2 * unit, unit)
+            figures.add("PUT with X-CB-TTL", 2.2 * unit, 2 * unit)
             figures.add("GET with an expiry", 1.1 * unit, unit)
         kinds = [kind for kind in KINDS if kind.name in ("PUT with X-CB-TTL", "GET with an expiry")]
-        rows = [line.split(" | ")[1:7] for line in figures.table(kinds).splitlines()[2:]]
+        rows = [line.split(" | ")[1:8] for line in figures.table(kinds).splitlines()[2:]]
         self.assertEqual(
             rows,
             [
-                ["22.0", "1.10", "GET", "1.10", "1.03", "**missed**"],
-                ["44.0", "2.20", "PUT", "1.10", "1.1", "met"],
+                ["22.0", "1.10", "GET", "1.10", "1.03", "**missed**", "-"],
+                ["44.0", "2.20", "PUT", "1.10", "1.1", "met", "-"],
             ],
         )
+
+    def test_instructions_decide_within_the_range(self) -> None:
+        """They do not where every round missed the goal, or where they miss it, too."""
+        verdicts = []
+        for costs, counted in (
+            ((9, 12, 13), 110),
+            ((9, 12, 13), 112),
+            ((12, 13, 14), 100),
+            ((9, 10, 13), 120),
+        ):
+            figures = KindFigures({}, 1, 1.0)
+            for cost in costs:
+                figures.add("GET, If-Match: 200", cost, 10.0)
+            figures.instructions = {"GET": 100.0, "GET, If-Match: 200": float(counted)}
+            kinds = [kind for kind in KINDS if kind.name in figures.instructions and kind.name != "GET"]
+            verdicts.append(figures.table(kinds).splitlines()[-1].split(" | ")[6:8])
+        self.assertEqual(
+            verdicts,
+            [
+                ["met by bytecode", "110 (1.10x)"],
+                ["**missed**", "112 (1.12x)"],
+                ["**missed**", "100 (1.00x)"],
+                ["met", "120 (1.20x)"],
+            ],
+        )
+
+    def test_instructions_are_counted_from_one_moment_to_another(self) -> None:
+        """Also those of functions that already run, as the loop of a reactor; not the work of C functions."""
+        if not instructions.CAN_COUNT:
+            raise SkipTest("this Python does not report every instruction")
+        counter = InstructionCounter()
+        before = sys.gettrace()
+        try:
+            counter.start()
+            empty = counter.stop()
+            counter.start()
+            sum(range(10_000))
+            native = counter.stop()
+            counter.start()
+            for _ in range(1000):
+                pass
+            looped = counter.stop()
+        finally:
+            sys.settrace(before)
+        self.assertLess(native - empty, 30)
+        self.assertGreater(looped - empty, 1000)
+        self.assertLess(looped - empty, 5000)
 
     def test_kinds_are_compared_with_kinds(self) -> None:
         """Names are unique, and each kind has a status for each of its requests."""
