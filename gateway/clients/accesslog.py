@@ -96,6 +96,9 @@ def escaped(value: bytes, longest: int, *, quoted: bool = True) -> str:
     :param quoted: whether the field is in quotes; if not, blanks are escaped too.
     """
     unsafe = _UNSAFE_QUOTED if quoted else _UNSAFE_BARE
+    if len(value) <= longest and unsafe.search(value) is None:
+        # The usual case.
+        return value.decode("ascii")
     shown = unsafe.sub(lambda found: b"\\x%02x" % found[0][0], value[:longest]).decode("ascii")
     return shown + "..." if len(value) > longest else shown
 
@@ -118,59 +121,78 @@ def _shown_pair(pair: re.Match[bytes]) -> bytes:
 # ---- the forms -----------------------------------------------------------------------------------
 
 
-class _Texts:
-    """The texts of a form, with a bounded cache: clients send the same headers again and again.
+class _Shown(Known[Any, str]):
+    """A cache of values as a form has them: clients send the same ones again and again.
 
-    :param show: returns bytes as the form has them.
+    Indexing it returns what is shown for a value: bytes or a text, or ``None`` if there is none.
+
+    :param show: returns a value as the form has it.
+    :param missing: stands for no value, and for one of which nothing is shown.
     """
 
-    def __init__(self, show: Callable[[bytes], str]) -> None:
+    __slots__ = ("_missing", "_show")
+
+    def __init__(self, show: Callable[[Any], str], missing: str) -> None:
+        super().__init__(_KNOWN_TEXTS)
         self._show = show
-        # By header: the same value is shown in one as it is, in the other without secrets.
-        self._known: dict[bytes, Known[bytes, str]] = {
-            name: Known(_KNOWN_TEXTS) for name in (b"referer", b"user-agent")
-        }
+        self._missing = missing
 
-    def header(self, request: Request, name: bytes) -> str | None:
-        """Return ``Referer`` or ``User-Agent``; ``None`` if it is missing.
-
-        :param name: in lower case.
-        """
-        value: Any = request.headers.get(name)
+    def __missing__(self, value: Any) -> str:
         if value is None:
-            return None
-        if value.__class__ is list:
-            value = b", ".join(value)
-        known = self._known[name]
-        shown = known.get(value)
-        if shown is None:
-            raw = value
-            if name == b"referer":
-                # The address of a page has a query, too.
-                path, mark, query = value.partition(b"?")
-                raw = path + mark + without_secrets(query)
-            shown = self._show(raw)
-            if len(value) <= _LONGEST_KNOWN:
-                known.learn(value, shown)
-        return shown
+            return self.learn(None, self._missing)
+        shown = self._show(value) or self._missing
+        return self.learn(value, shown) if len(value) <= _LONGEST_KNOWN else shown
+
+
+class _Headers:
+    """``Referer`` and ``User-Agent`` as a form has them.
+
+    :param show: returns bytes as the form has them.
+    :param missing: stands for a missing header.
+    """
+
+    def __init__(self, show: Callable[[bytes], str], missing: str) -> None:
+        # One for each: the same value is shown in one as it is, in the other without secrets.
+        self._referers = _Shown(lambda value: show(_referer(value)), missing)
+        self._agents = _Shown(show, missing)
+
+    def of(self, request: Request) -> tuple[str, str]:
+        """Return both headers of a request."""
+        headers: Any = request.headers
+        try:
+            return self._referers[headers.get(b"referer")], self._agents[headers.get(b"user-agent")]
+        except TypeError:
+            # A list: a header that is given more than once.
+            referer, agent = (_joined(headers.get(name)) for name in (b"referer", b"user-agent"))
+            return self._referers[referer], self._agents[agent]
+
+
+def _joined(value: Any) -> bytes | None:
+    return b", ".join(value) if value.__class__ is list else value
+
+
+def _referer(value: bytes) -> bytes:
+    """Return ``Referer`` without secrets: the address of a page has a query, too."""
+    path, mark, query = value.partition(b"?")
+    return path + mark + without_secrets(query)
 
 
 class _Quoted:
     """The common fields of the forms of text."""
 
     def __init__(self) -> None:
-        self._texts = _Texts(lambda value: escaped(value, _LONGEST_TEXT))
+        self._headers = _Headers(lambda value: escaped(value, _LONGEST_TEXT), "-")
+        self._methods = _Shown(lambda method: escaped(method.encode("latin-1"), _LONGEST_TEXT), "")
 
     def _request_and_status(self, request: Request, status: int) -> str:
         return (
-            f'"{escaped(request.method.encode("latin-1"), _LONGEST_TEXT)} '
-            f"{escaped(_target(request), _LONGEST_TARGET) or '-'} "
+            f'"{self._methods[request.method]} {escaped(_target(request), _LONGEST_TARGET) or "-"} '
             f'HTTP/{_version(request)}" {status}'
         )
 
     def _referer_and_agent(self, request: Request) -> str:
-        header = self._texts.header
-        return f'"{header(request, b"referer") or "-"}" "{header(request, b"user-agent") or "-"}"'
+        referer, agent = self._headers.of(request)
+        return f'"{referer}" "{agent}"'
 
 
 class _Extended(_Quoted):
@@ -209,38 +231,37 @@ class _Json:
     _time = ""
 
     def __init__(self) -> None:
-        self._texts = _Texts(lambda value: _json_text(value, _LONGEST_TEXT))
-        self._names: Known[str, str] = Known(_KNOWN_TEXTS)
+        self._headers = _Headers(lambda value: _json_text(value, _LONGEST_TEXT), "null")
+        self._methods = _Shown(lambda method: _json_text(method.encode("latin-1"), _LONGEST_TEXT), "")
+        self._ends: Known[tuple[str, str, str], str] = Known(_KNOWN_TEXTS)
 
     def __call__(self, request: Request, client: str, status: int, seconds: float, ended: float) -> str:
         second = int(ended)
         if second != self._second:
             self._second = second
             self._time = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
-        header = self._texts.header
+        referer, agent = self._headers.of(request)
         endpoint = request.endpoint
+        end = "" if endpoint is None else endpoint.name, request.failure_code, request.cut
         user = _user(request)
         # Not json.dumps(): most values need no look at their characters.
         return (
             f'{{"time": "{self._time}.{int(ended % 1 * 1000):03d}Z", "level": "info", "namespace": "access", '
             f'"client": "{client}", "user": {"null" if user is None else _json_text(user, _LONGEST_TEXT)}, '
-            f'"method": {_json_text(request.method.encode("latin-1"), _LONGEST_TEXT)}, '
+            f'"method": {self._methods[request.method]}, '
             f'"target": {_json_text(_target(request), _LONGEST_TARGET)}, "version": "{_version(request)}", '
             f'"status": {status}, "received_bytes": {request.received_bytes}, '
             f'"sent_bytes": {request.sent_bytes}, "seconds": {seconds:.6f}, '
-            f'"referer": {header(request, b"referer") or "null"}, '
-            f'"user_agent": {header(request, b"user-agent") or "null"}, '
+            f'"referer": {referer}, "user_agent": {agent}, '
             f'"request_id": "{request.id}", "trace_id": "{trace_of(request).trace_id}", '
-            f'"route": {self._name("" if endpoint is None else endpoint.name)}, '
-            f'"error": {self._name(request.failure_code)}, "cut": {self._name(request.cut)}}}'
+            f"{self._ends.get(end) or self._end(*end)}"
         )
 
-    def _name(self, name: str) -> str:
-        """Return a name of ours, or of a plugin's."""
-        shown = self._names.get(name)
-        if shown is None:
-            shown = self._names.learn(name, json.dumps(name or None))
-        return shown
+    def _end(self, *names: str) -> str:
+        """Return the last members, which are names of ours, or of a plugin's."""
+        route, error, cut = (json.dumps(name or None) for name in names)
+        shown = f'"route": {route}, "error": {error}, "cut": {cut}}}'
+        return self._ends.learn(names, shown)  # type: ignore[arg-type]  # of three
 
 
 FORMS: dict[str, Callable[[], Line]] = {

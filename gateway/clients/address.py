@@ -42,6 +42,9 @@ def client_address(request: Request, trusted: TrustedProxies) -> str:
         except AttributeError:
             pass  # a transport that takes no attributes
     nearest, via_proxy = peers
+    if nearest == via_proxy and not trusted.are_named:
+        # The usual case.
+        return nearest
     if via_proxy not in (nearest, "-"):
         # The address in the PROXY protocol's header. Endpoints with it are meant for proxies; a proxy on
         # another machine must still be configured.

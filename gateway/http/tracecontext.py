@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import os
 import re
+from functools import partial
+from itertools import repeat
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -31,12 +33,8 @@ _MEMBER = re.compile(
     rb"=[\x20-\x2b\x2d-\x3c\x3e-\x7e]{0,255}[\x21-\x2b\x2d-\x3c\x3e-\x7e]"
 )
 
-# Unused random ids: many of them are read from the system at a time.
-_random_digits: list[str] = []
-_IDS_AT_ONCE = 64
-if hasattr(os, "register_at_fork"):
-    # Two processes must not have the same ids.
-    os.register_at_fork(after_in_child=_random_digits.clear)
+_RANDOM = re.compile("([0-9a-f]{32})([0-9a-f]{16})")
+_ZEROS = "0" * 16
 
 
 class TraceContext(NamedTuple):
@@ -63,6 +61,8 @@ class TraceContext(NamedTuple):
 
 def continue_trace(request: Request) -> TraceContext:
     """Return the context in a request's headers; a new context if it is missing or invalid (4.3)."""
+    if b"traceparent" not in request.headers:
+        return _new_trace()
     given = request.header_values(b"traceparent")
     # If there are several values, none is more likely to be right than the others.
     found = _read_parent(given[0]) if len(given) == 1 else None
@@ -101,16 +101,24 @@ def forwarded(request: Request) -> dict[str, str]:
     return headers
 
 
+# Unused new contexts: random digits for many of them are read from the system at a time.
+_new_contexts: list[TraceContext] = []
+_NEW_AT_ONCE = 64
+if hasattr(os, "register_at_fork"):
+    # Two processes must not have the same ids.
+    os.register_at_fork(after_in_child=_new_contexts.clear)
+
+
 def _new_trace() -> TraceContext:
     """Return a context with random ids, neither of them zero."""
-    while True:
-        if not _random_digits:
-            digits = os.urandom(_IDS_AT_ONCE * 24).hex()
-            _random_digits.extend([digits[at : at + 48] for at in range(0, len(digits), 48)])
-        digits = _random_digits.pop()
-        trace_id, parent_id = digits[:32], digits[32:]
-        if trace_id.strip("0") and parent_id.strip("0"):
-            return TraceContext(trace_id, parent_id, 0, is_new=True)
+    while not _new_contexts:
+        digits = os.urandom(_NEW_AT_ONCE * 24).hex()
+        if _ZEROS not in digits:
+            ids = zip(*_RANDOM.findall(digits), strict=True)
+            # The class itself takes a Python function for each.
+            rest = repeat(0), repeat(""), repeat(True)
+            _new_contexts.extend(map(partial(tuple.__new__, TraceContext), zip(*ids, *rest, strict=False)))
+    return _new_contexts.pop()
 
 
 def _read_parent(value: bytes) -> tuple[str, str, int] | None:

@@ -164,6 +164,20 @@ class LineTests(SynchronousTestCase):
         self.assertIn('"x\\x22 200 0 \\x22-\\x22 \\x09\\xff\\x5c"', line)
         self.assertEqual(line.count('"'), 6)
 
+    def test_repeated_headers(self) -> None:
+        """All values of a header that is given more than once, every time, and nothing else of a request
+        before."""
+        given = b"Referer: http://a/?token=1\r\nReferer: http://b/\r\nUser-Agent: x\r\nUser-Agent: y\r\n"
+        for form in accesslog.FORMS:
+            lines: list[str] = []
+            factory = make_factory(self.clock, lines, form=form)
+            for headers in (given, b"", given, b"Referer: \r\nUser-Agent: \r\n"):
+                leave_line(self.clock, factory, b"GET / HTTP/1.1\r\nHost: h\r\n" + headers + b"\r\n")
+            for repeated, other in (lines[:2], lines[2:]):
+                self.assertIn("http://a/?token=-", repeated)
+                self.assertIn("x, y", repeated)
+                self.assertNotIn("x, y", other)
+
     def test_no_request_at_all(self) -> None:
         """Input that cannot be parsed also leaves a line."""
         self.send(b"\x16\x03\x01 nonsense\r\n\r\n")
