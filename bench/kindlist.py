@@ -365,9 +365,10 @@ BATCHES = [
     lines_of("batch: set with expires", _SAME, {"op": "set", "expires": "1h", "value": VALUE}, SET_LINE),
     lines_of(
         "batch: set with durability",
-        "each waits for the previous write to its key; all connections write the same keys",
+        "later operations on the same key wait for it",
         {"op": "set", "durabilityLevel": "Majority", "value": VALUE},
         SET_LINE,
+        family="durable-{n}",
     ),
     lines_of("batch: set with timeout", _SAME, {"op": "set", "timeout": "2s", "value": VALUE}, SET_LINE),
     lines_of(

@@ -42,7 +42,8 @@ WARM_UP_SECONDS = 0.1
 COST = "CPU us"
 BASE = "that of the kind beside it"
 TURNS = 8
-"""How often each connection sends its requests while instructions are counted, and before that."""
+"""How often each connection sends its requests while instructions are counted, and before that; a batch only
+once."""
 
 NAMED_KINDS = {kind.name: kind for kind in KINDS}
 
@@ -121,7 +122,7 @@ class Gate:
 
     def __init__(self, server: Server, kind: Kind, connections: int) -> None:
         self._server = server
-        self._turn = TURNS * len(kind.requests)
+        self._turn = max(1, TURNS // kind.lines) * len(kind.requests)
         self._connections = connections
         self._waiting: list[Asker] = []
         self.count = 0

@@ -159,10 +159,13 @@ class Order:
 
         :param deadline: of all of them.
         """
-        parked = self._parked
+        parked, release = self._parked, self._release
         free: list[Call] = []
         # Neither sent nor in the index yet.
         others: dict[Any, Call] = {}
+        # The index, once a synchronous write has made it; nothing is sent meanwhile.
+        sent: dict[Any, Call] | None = None
+        known, durable = b"", False
         for call in calls:
             if call.done:
                 continue
@@ -173,13 +176,21 @@ class Order:
                     call.deadline = deadline + self.more_for(len(call.value))
                     parked[identity].append(call)
                     continue
+                if framing is not known:
+                    known, durable = framing, offers.is_durable(framing)
                 # Without an id nothing is sent: it is submitted again when the id is known.
-                if framing and keyspace.prefix and offers.is_durable(framing):
-                    before = others.get(identity)
+                if durable and keyspace.prefix:
+                    before = others.get(identity) if others else None
                     if before is None or before.ended is not None:
-                        before = self._sent_before(identity)
+                        before = None
+                        if sent is None or identity in sent:
+                            before = self._sent_before(identity)
+                            sent = self._last_sent
                     if before is None:
-                        self._hold(call, identity)
+                        # _hold, inlined.
+                        self._holds += 1
+                        parked[identity] = deque()
+                        call.ended = release
                         free.append(call)
                     else:
                         self._hold(before, identity)
