@@ -1,8 +1,8 @@
 """Fast path for the usual reads and writes of documents, without frames and the command table.
 
-A few commands make up nearly all traffic: GET, the lookup with which clients read a document and
-its expiry, SET, ADD, REPLACE and DELETE. They are answered here, straight from the bytes received.
-Any unusual request (a miss, a refusal, rarely used parts) is left unchanged to
+A few commands make up nearly all traffic: GET, the lookup with which clients read a document and its expiry,
+those of paths, SET, ADD, REPLACE, DELETE, and mutations of paths. They are answered here, straight from the
+bytes received. Any unusual request (a miss, a refusal, rarely used parts) is left unchanged to
 :func:`couchnode.kv.commands.dispatch`, which decides from scratch, so the rules stay in one place.
 """
 
@@ -20,27 +20,17 @@ from couchbase.protocol.constants import (
 from couchbase.protocol.frames import HEADER
 from couchbase.protocol.operations import EXPIRY_LOOKUP_VALUE
 from couchnode.data.bucket import NodeBucket
-from couchnode.data.item import Item, StatusError
+from couchnode.data.item import StatusError
 from couchnode.data.keys import DEFAULT_PREFIX, MAX_NAMED_KEY_BYTES
 from couchnode.data.manifest import DEFAULT_ID
 from couchnode.data.storemode import StoreMode
-from couchnode.kv.aside import LARGE_BYTES
+from couchnode.kv.quickpaths import MOST_LOOKUP_BYTES, changed, looked_up, lookups_of
 from couchnode.kv.session import Session
 from couchnode.kv.snappy import inflate
-from couchnode.kv.specs import MAX_PATH_BYTES
-from couchnode.kv.subdoc import mutate
 
 _GET, _SET, _ADD, _REPLACE = int(Opcode.GET), int(Opcode.SET), int(Opcode.ADD), int(Opcode.REPLACE)
 _LOOKUP, _MUTATION = int(Opcode.SUBDOC_MULTI_LOOKUP), int(Opcode.SUBDOC_MULTI_MUTATION)
 _MUST_EXIST = int(StoreMode.REPLACE)
-# Operations on a path of the body that have a value, and no answer.
-_ON_BODY = frozenset(
-    {
-        *(Opcode.SUBDOC_DICT_ADD, Opcode.SUBDOC_DICT_UPSERT, Opcode.SUBDOC_REPLACE),
-        *(Opcode.SUBDOC_ARRAY_PUSH_LAST, Opcode.SUBDOC_ARRAY_PUSH_FIRST),
-    }
-)
-_SPEC = Struct(">BBHI")
 _READS = frozenset({_GET, _LOOKUP})
 _MODES = {_SET: int(StoreMode.SET), _ADD: int(StoreMode.ADD), _REPLACE: int(StoreMode.REPLACE)}
 _REQUEST, _ALT_REQUEST, _RESPONSE = int(Magic.REQUEST), int(Magic.ALT_REQUEST), int(Magic.RESPONSE)
@@ -81,6 +71,8 @@ def quick_answers(
     unpack, pack, put = HEADER.unpack_from, HEADER.pack, out.append
     count, size, held, gets, stores = len(vbuckets), len(data), 0, 0, 0
     last = size - HEADER_BYTES
+    # The value of a mutation's answer: numbers of counters in the document.
+    tail, tail_bytes = b"", 0
     while at <= last and held < limit:
         magic, opcode, key_bytes, extras_bytes, datatype, vbid, body, opaque, cas = unpack(data, at)
         body_at = at + HEADER_BYTES
@@ -111,8 +103,12 @@ def quick_answers(
             if opcode == _GET:
                 if key_end != end:
                     break
-            elif key_end + _LOOKUP_BYTES != end or not data.startswith(EXPIRY_LOOKUP_VALUE, key_end):
-                break
+            elif key_end + _LOOKUP_BYTES == end and data.startswith(EXPIRY_LOOKUP_VALUE, key_end):
+                operations = None
+            else:
+                operations = lookups_of(data[key_end:end]) if end - key_end <= MOST_LOOKUP_BYTES else None
+                if operations is None:
+                    break
             if not collections:
                 # The byte before the key is the last one of the CAS, and 0: with it, the key is the held key.
                 body_at -= 1
@@ -130,6 +126,14 @@ def quick_answers(
                 kind = item.datatype & mask if mask else 0
                 body = _FLAGS_BYTES + len(value)
                 put(_FOUND.pack(_RESPONSE, _GET, 0, _FLAGS_BYTES, kind, 0, body, opaque, cas, item.flags))
+            elif operations is not None:
+                answer = looked_up(item, operations)
+                if answer is None:
+                    gets -= 1
+                    break
+                status, value = answer
+                body = len(value)
+                put(pack(_RESPONSE, _LOOKUP, 0, 0, 0, status, body, opaque, cas))
             else:
                 attributes = _attributes(item.flags, item.expiry)
                 body = len(attributes) + 4 + len(value)
@@ -167,12 +171,16 @@ def quick_answers(
                 elif opcode == _MUTATION:
                     if extras_bytes or datatype:
                         break
-                    changed = _one_path_changed(vbucket.items.get(key), data, value_at, end)
-                    if changed is None:
+                    old = vbucket.items.get(key)
+                    outcome = changed(old, data, value_at, end)
+                    if old is None or outcome is None:
                         break
-                    value, flags = changed
-                    item = vbucket.store(_MUST_EXIST, key, value, flags, 0, cas, preserve_expiry=keep_expiry)
+                    value, tail = outcome
+                    item = vbucket.store(
+                        _MUST_EXIST, key, value, old.flags, 0, cas, preserve_expiry=keep_expiry
+                    )
                     stores += 1
+                    tail_bytes = len(tail)
                 else:
                     if extras_bytes or datatype or value_at != end:
                         break
@@ -183,35 +191,19 @@ def quick_answers(
             cas = item.cas
             if tokens:
                 uuid, seqno, more = vbucket.uuid, item.seqno, _TOKEN_BYTES
-                put(_WITH_TOKEN.pack(_RESPONSE, opcode, 0, more, 0, 0, more, opaque, cas, uuid, seqno))
-                held += HEADER_BYTES + _TOKEN_BYTES
+                body = more + tail_bytes
+                put(_WITH_TOKEN.pack(_RESPONSE, opcode, 0, more, 0, 0, body, opaque, cas, uuid, seqno))
+                held += HEADER_BYTES + body
             else:
-                put(pack(_RESPONSE, opcode, 0, 0, 0, 0, 0, opaque, cas))
-                held += HEADER_BYTES
+                put(pack(_RESPONSE, opcode, 0, 0, 0, 0, tail_bytes, opaque, cas))
+                held += HEADER_BYTES + tail_bytes
+            if tail_bytes:
+                put(tail)
+                tail_bytes = 0
         at = end
     bucket.gets += gets
     bucket.stores += stores
     return at, held
-
-
-def _one_path_changed(old: Item | None, data: bytes, at: int, end: int) -> tuple[bytes, int] | None:
-    """Return body and flags of a document after a command with one usual operation on its body.
-
-    ``None`` if the command has another form, or the document has attributes.
-
-    :param at: where in ``data`` the operation begins; it ends at ``end``.
-    :raises StatusError: the operation failed.
-    """
-    if old is None or old.deleted or old.xattrs or not old.datatype & _JSON or end - at <= _SPEC.size:
-        return None
-    opcode, flags, path_bytes, value_bytes = _SPEC.unpack_from(data, at)
-    path_at = at + _SPEC.size
-    value_at = path_at + path_bytes
-    if opcode not in _ON_BODY or flags or value_at + value_bytes != end:
-        return None
-    if not value_bytes or not 0 < path_bytes <= MAX_PATH_BYTES or len(old.value) + end - at >= LARGE_BYTES:
-        return None
-    return mutate(opcode, old.value, data[path_at:value_at], data[value_at:end]).text, old.flags
 
 
 @lru_cache(maxsize=1024)

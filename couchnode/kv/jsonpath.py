@@ -14,7 +14,7 @@ from typing import NamedTuple
 from couchbase.protocol.constants import Status
 from couchbase.protocol.jsontext import value_end
 from couchnode.data.item import StatusError
-from couchnode.kv.paths import Component, Steps
+from couchnode.kv.paths import Steps
 
 MAX_LEVELS = 32
 """Most levels of a document that is read or changed by path. The root is one level, and a scalar counts as
@@ -25,11 +25,14 @@ _STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
 _TEXT = rb'"[^"\\]*(?:\\.[^"\\]*)*"'
 _OTHERS = rb'[^"\[\]{}]*'
 # A string, another scalar, or a container without containers. Empty for a container with others in it.
-_SIMPLE = (
-    rb"(" + _TEXT + rb'|[^"\[\]{},: \t\r\n]+|[\[{]' + _OTHERS + rb"(?:" + _TEXT + _OTHERS + rb")*[\]}]|)"
-)
+_WHOLE = _TEXT + rb'|[^"\[\]{},: \t\r\n]+|[\[{]' + _OTHERS + rb"(?:" + _TEXT + _OTHERS + rb")*[\]}]"
+_SIMPLE = rb"(" + _WHOLE + rb"|)"
 _NAMED = re.compile(rb"(" + _TEXT + rb")[ \t\r\n]*:[ \t\r\n]*" + _SIMPLE, re.DOTALL)
 _UNNAMED = re.compile(rb"()" + _SIMPLE, re.DOTALL)
+# Members with simple values and names without escapes, each with the comma after it.
+_MEMBERS = re.compile(
+    rb'[ \t\r\n]*(?:"[^"\\]*"[ \t\r\n]*:[ \t\r\n]*(?:' + _WHOLE + rb")[ \t\r\n]*,[ \t\r\n]*)*", re.DOTALL
+)
 _COMMA = re.compile(rb"[ \t\r\n]*,?[ \t\r\n]*")
 # Any number of simple values and the text between them.
 _FLAT = re.compile(
@@ -51,7 +54,7 @@ _SCALARS = re.compile(rb"[^\[\]]+")
 _ESCAPE = re.compile(rb"\\(?:u([0-9a-fA-F]{4})(?:\\u([dD][c-fC-F][0-9a-fA-F]{2}))?|.)", re.DOTALL)
 _TO_BRACKETS = bytes.maketrans(b"{}", b"[]")
 _OPEN_OBJECT, _CLOSE_OBJECT, _OPEN_ARRAY, _CLOSE_ARRAY = b"{}[]"
-_QUOTE = b'"'[0]
+_QUOTE, _BLANK = b'" '
 _CONTAINERS, _CLOSERS = b"[{", b"]}"
 
 
@@ -137,55 +140,55 @@ def _check_levels(part: bytes, above: int) -> None:
         raise StatusError(Status.SUBDOC_DOC_E2DEEP)
 
 
-class _Entry(NamedTuple):
-    """The positions of an entry of a container and of its value; the closing bracket's if there is none."""
-
-    start: int
-    key: bytes | None
-    value: int
+_Entry = tuple[int, "bytes | None", int, int]
+"""The position of an entry of a container, its key, the position of its value, and the value's end, or 0 if
+that is not known yet. Without such an entry, both positions are that of the closing bracket."""
 
 
-def _entry(text: bytes, at: int, step: Component, above: int) -> _Entry:
-    """Find one entry of the container that begins at ``at``.
+def _numbered(text: bytes, at: int, index: int, above: int) -> _Entry:
+    """Find an element of the array that begins at ``at``.
 
     :param above: levels down to the container, itself included.
-    :raises StatusError: SUBDOC_PATH_MISMATCH if the container is of another kind than the step needs,
-        SUBDOC_DOC_E2DEEP for a value before the entry that is too deep.
+    :raises StatusError: SUBDOC_DOC_E2DEEP for an element before it that is too deep.
     """
-    if isinstance(step, bytes):
-        if text[at] != _OPEN_OBJECT:
-            raise StatusError(Status.SUBDOC_PATH_MISMATCH)
-        return _named(text, at, step, above)
-    if text[at] != _OPEN_ARRAY:
-        raise StatusError(Status.SUBDOC_PATH_MISMATCH)
     at = skip_space(text, at + 1)
     last = at
     while text[at] != _CLOSE_ARRAY:
-        if not step:
-            return _Entry(at, None, at)
+        if not index:
+            return at, None, at, 0
         last = at
         at = _behind(text, _past(text, at, above))
-        step -= 1
-    # A step of -1 is counted down too, so it is below 0 at the end.
-    return _Entry(last, None, last) if step < 0 else _Entry(at, None, at)
+        index -= 1
+    # An index of -1 is counted down too, so it is below 0 at the end.
+    return (last, None, last, 0) if index < 0 else (at, None, at, 0)
 
 
 def _named(text: bytes, at: int, name: bytes, above: int) -> _Entry:
-    at = skip_space(text, at + 1)
-    match_entry = _NAMED.match
+    """Find a member of the object that begins at ``at``; otherwise as :func:`_numbered`."""
     quoted = b'"' + name + b'"'
-    while text[at] != _CLOSE_OBJECT:
-        match = match_entry(text, at)
+    at += 1
+    # The quoted name does not begin between `at` and `near`.
+    near = 0
+    while True:
+        if at > near:
+            limit = at + _STEP_BYTES
+            near = text.find(quoted, at, limit)
+            if near < 0:
+                near = limit - len(quoted)
+        if above + 2 <= MAX_LEVELS:
+            # The text up to there is examined in one step, as far as values are simple.
+            at = _MEMBERS.match(text, at, near).end()  # type: ignore[union-attr]
+        if text[at] <= _BLANK:
+            at = skip_space(text, at)
+        if text[at] == _CLOSE_OBJECT:
+            return at, None, at, 0
+        match = _NAMED.match(text, at)
         assert match is not None, "the text is JSON"
         key, simple = match.groups()
+        end = match.end() if simple and above + 2 <= MAX_LEVELS else 0
         if key == quoted or (b"\\u" in key and _without_codes(key[1:-1]) == name):
-            return _Entry(at, key[1:-1], match.start(2))
-        if simple and above + 2 <= MAX_LEVELS:
-            end = match.end()
-        else:
-            end = _past(text, match.start(2), above)
-        at = _behind(text, end)
-    return _Entry(at, None, at)
+            return at, key[1:-1], match.start(2), end
+        at = _behind(text, end or _past(text, match.start(2), above))
 
 
 def _past(text: bytes, at: int, above: int) -> int:
@@ -251,10 +254,10 @@ def find(text: bytes, steps: Steps) -> Span:
 
     :raises StatusError: SUBDOC_PATH_ENOENT, SUBDOC_PATH_MISMATCH, SUBDOC_DOC_E2DEEP, SUBDOC_DOC_NOT_JSON.
     """
-    span, left = descend(text, steps)
+    member, left = reach(text, steps)
     if left:
         raise StatusError(Status.SUBDOC_PATH_ENOENT)
-    return span
+    return member.value
 
 
 def descend(text: bytes, steps: Steps) -> tuple[Span, Steps]:
@@ -271,16 +274,22 @@ def descend(text: bytes, steps: Steps) -> tuple[Span, Steps]:
 
 def reach(text: bytes, steps: Steps) -> tuple[Member, Steps]:
     """Do the same as :func:`descend`, for the value with its key; the document itself has no key."""
-    start = at = skip_space(text, 0)
-    key: bytes | None = None
+    start = at = 0 if text[0] in _CONTAINERS else skip_space(text, 0)
     if text[at] not in _CONTAINERS:
         raise StatusError(Status.SUBDOC_DOC_NOT_JSON)
-    for taken, step in enumerate(steps):
-        entry = _entry(text, at, step, taken + 1)
-        if text[entry.value] in _CLOSERS:
-            return Member(start, key, Span(at, entry.value + 1)), steps[taken:]
-        start, key, at = entry
-    return Member(start, key, Span(at, _past(text, at, len(steps)))), ()
+    key: bytes | None = None
+    above = end = 0
+    for step in steps:
+        above += 1
+        is_name = isinstance(step, bytes)
+        if text[at] != (_OPEN_OBJECT if is_name else _OPEN_ARRAY):
+            raise StatusError(Status.SUBDOC_PATH_MISMATCH)
+        entry = _named(text, at, step, above) if isinstance(step, bytes) else _numbered(text, at, step, above)
+        if text[entry[2]] in _CLOSERS:
+            return Member(start, key, Span(at, entry[2] + 1)), steps[above - 1 :]
+        start, key, at, end = entry
+    # As in _past: a value matched in one piece has at most two levels.
+    return Member(start, key, Span(at, end if end else _past(text, at, above))), ()
 
 
 def splice(text: bytes, span: Span, replacement: bytes) -> bytes:

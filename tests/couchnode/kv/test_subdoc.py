@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from typing import Any
+from unittest.mock import patch
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -11,6 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from couchbase.protocol.constants import Opcode, Status
 from couchnode.data.item import StatusError
+from couchnode.kv import jsonpath
 from couchnode.kv.jsonpath import find, levels, members, value_at
 from couchnode.kv.paths import Component, parse_path
 from couchnode.kv.subdoc import lookup, mutate
@@ -342,13 +344,17 @@ class Operations(SynchronousTestCase):
 
 # ---- any operation anywhere ----------------------------------------------------------------------
 
-_STEPS = st.lists(st.sampled_from(("a", "b", "c", 0, 1, -1)), min_size=1, max_size=4)
+# One of the names is escaped in some layouts, and some values look like names.
+_NAMES = st.sampled_from("abcé")
+_STEPS = st.lists(st.sampled_from(("a", "b", "c", "é", 0, 1, -1)), min_size=1, max_size=4)
 _TREES = st.recursive(
-    st.sampled_from((1, 7, "x", None, True, 1.5)),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from("abc"), inner, max_size=3),
+    st.sampled_from((1, 7, "x", "a", '"b":1,', "é\\", None, True, 1.5)),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_NAMES, inner, max_size=4),
     max_leaves=10,
 )
-_ROOTS = st.lists(_TREES, max_size=3) | st.dictionaries(st.sampled_from("abc"), _TREES, max_size=3)
+_ROOTS = st.lists(_TREES, max_size=3) | st.dictionaries(_NAMES, _TREES, max_size=4)
+_STEP_BYTES = st.sampled_from((10, 20, 2**13))
+"""How much text is examined at once."""
 
 
 def model_child(holder: Any, step: str | int) -> tuple[bool, Any]:
@@ -461,6 +467,7 @@ class ModelTests(SynchronousTestCase):
         _STEPS,
         _TREES,
         st.booleans(),
+        _STEP_BYTES,
     )
     def test_mutations(
         self,
@@ -470,6 +477,7 @@ class ModelTests(SynchronousTestCase):
         steps: list[str | int],
         value: Any,
         creates: bool,
+        step_bytes: int,
     ) -> None:
         """Each operation at any path does what the model does, or fails with the same status."""
         if opcode == UNIQUE and isinstance(value, (list, dict)):
@@ -485,7 +493,8 @@ class ModelTests(SynchronousTestCase):
         except StatusError as refusal:
             expected = refusal.status
         try:
-            found: Any = json.loads(mutate(opcode, text, path, fragment, creates).text)
+            with patch.object(jsonpath, "_STEP_BYTES", step_bytes):
+                found: Any = json.loads(mutate(opcode, text, path, fragment, creates).text)
         except StatusError as refusal:
             found = refusal.status
         case = (Opcode(opcode).name, text, path, fragment, creates)
@@ -497,8 +506,11 @@ class ModelTests(SynchronousTestCase):
         _ROOTS,
         _LAYOUTS,
         _STEPS,
+        _STEP_BYTES,
     )
-    def test_lookups(self, opcode: int, root: Any, layout: dict[str, Any], steps: list[str | int]) -> None:
+    def test_lookups(
+        self, opcode: int, root: Any, layout: dict[str, Any], steps: list[str | int], step_bytes: int
+    ) -> None:
         """Each lookup at any path finds what is there."""
         text = json.dumps(root, **layout).encode()
         path = (
@@ -520,7 +532,8 @@ class ModelTests(SynchronousTestCase):
         except StatusError as refusal:
             expected = refusal.status
         try:
-            found: Any = json.loads(lookup(opcode, text, path) or b"null")
+            with patch.object(jsonpath, "_STEP_BYTES", step_bytes):
+                found: Any = json.loads(lookup(opcode, text, path) or b"null")
         except StatusError as refusal:
             found = refusal.status
         self.assertEqual(found, expected, (Opcode(opcode).name, text, path))
