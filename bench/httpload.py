@@ -12,15 +12,25 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import ssl
 import sys
 import time
 from array import array
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
 
 import httptools
 
 from bench.load import Load, any_certificate, requests_of
+
+
+async def connected(url: str, make: Callable[[], Any], context: ssl.SSLContext | None = None) -> Any:
+    """Open a connection to the server of a URL, and return its protocol, which ``make`` returns."""
+    parts = urlsplit(url)
+    host, port = str(parts.hostname), parts.port or 0
+    _, protocol = await asyncio.get_running_loop().create_connection(make, host, port, ssl=context)
+    return protocol
 
 
 class Client(asyncio.Protocol):
@@ -82,17 +92,11 @@ async def measure(load: Load) -> dict[str, float]:
             head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n"
         made.append(f"{head}\r\n{body}".encode())
     requests, latencies = itertools.cycle(made), array("d")
-    loop = asyncio.get_running_loop()
     context = any_certificate() if parts.scheme == "https" else None
     waiting = []
     begun = time.perf_counter()
     for _ in range(load.connections):
-        _, client = await loop.create_connection(
-            lambda: Client(requests, begun + load.seconds, latencies),
-            str(parts.hostname),
-            parts.port or 0,
-            ssl=context,
-        )
+        client = await connected(load.url, lambda: Client(requests, begun + load.seconds, latencies), context)
         waiting.append(client.finished)
     await asyncio.gather(*waiting)
     seconds = time.perf_counter() - begun

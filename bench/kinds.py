@@ -24,12 +24,12 @@ import time
 from array import array
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
-from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
 from bench.harness import Ratio, Samples, Server, machine
-from bench.httpload import Client
+from bench.httpload import Client, connected
 from bench.instructions import CAN_COUNT
 from bench.kindaccess import access_files
 from bench.kindlist import BASIC, BUCKET, DESIGN, GATEWAYS, GET, KINDS, PLAIN, VIEW, Kind, stored, with_login
@@ -148,15 +148,9 @@ class Gate:
 
 async def converse(url: str, kind: Kind, connections: int, turn_over: Callable[[Asker, float], None]) -> int:
     """Send requests of one kind over connections until they leave; return how many were answered."""
-    parts = urlsplit(url)
-    loop = asyncio.get_running_loop()
-    numbers = iter(range(connections))
     askers: list[Asker] = []
-    for _ in range(connections):
-        _, asker = await loop.create_connection(
-            lambda: Asker(kind, next(numbers), turn_over), str(parts.hostname), parts.port or 0
-        )
-        askers.append(asker)
+    for number in range(connections):
+        askers.append(await connected(url, partial(Asker, kind, number, turn_over)))
     await asyncio.gather(*(asker.finished for asker in askers))
     return sum(asker.answered for asker in askers)
 

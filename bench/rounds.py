@@ -15,7 +15,7 @@ from contextlib import ExitStack
 from urllib.parse import urlsplit
 
 from bench.harness import Samples, Server, machine
-from bench.httpload import Client
+from bench.httpload import Client, connected
 from bench.load import KEYS
 
 Kind = tuple[str, str, str]
@@ -35,13 +35,10 @@ async def load(url: str, request: Kind, connections: int, seconds: float) -> tup
             head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n"
         made.append(f"{head}\r\n{body}".encode())
     requests, latencies = itertools.cycle(made), array("d")
-    loop = asyncio.get_running_loop()
     begun = time.perf_counter()
     waiting = []
     for _ in range(connections):
-        _, client = await loop.create_connection(
-            lambda: Client(requests, begun + seconds, latencies), str(parts.hostname), parts.port or 0
-        )
+        client = await connected(url, lambda: Client(requests, begun + seconds, latencies))
         waiting.append(client.finished)
     await asyncio.gather(*waiting)
     return len(latencies), time.perf_counter() - begun

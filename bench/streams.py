@@ -25,6 +25,7 @@ from hpack import Encoder
 from hpack.struct import NeverIndexedHeaderTuple
 
 from bench.harness import Samples, Server, machine
+from bench.httpload import connected
 from bench.load import DOCUMENT, KEYS
 from bench.rounds import load
 
@@ -154,18 +155,12 @@ class Client(asyncio.Protocol):
 
 async def load_2(url: str, method: str, connections: int, streams: int, seconds: float) -> tuple[int, float]:
     """Send requests over HTTP/2 until the time is over; return their number, and the seconds."""
-    parts = urlsplit(url)
-    loop = asyncio.get_running_loop()
-    heads_of(parts.netloc, method)
+    netloc = urlsplit(url).netloc
+    heads_of(netloc, method)
     begun = time.perf_counter()
     clients = []
     for _ in range(connections):
-        _, client = await loop.create_connection(
-            lambda: Client(parts.netloc, method, streams, begun + seconds),
-            str(parts.hostname),
-            parts.port or 0,
-        )
-        clients.append(client)
+        clients.append(await connected(url, lambda: Client(netloc, method, streams, begun + seconds)))
     await asyncio.gather(*[client.finished for client in clients])
     return sum(client.count for client in clients), time.perf_counter() - begun
 
