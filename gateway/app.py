@@ -16,7 +16,7 @@ from gateway.batches.forms import Forms
 from gateway.cluster.connection import GatewayConnection
 from gateway.cluster.credentials import Authorizer
 from gateway.cluster.pool import ConnectionPool
-from gateway.dialect.conditions import SELECTIVE, check_taken
+from gateway.dialect.conditions import check_taken, select
 from gateway.dialect.encodings import choose, parse_accept_encoding
 from gateway.dialect.errors import Refusal, describe
 from gateway.dialect.fixedrefusals import fields_of
@@ -146,7 +146,7 @@ class Gateway(Application):
     check_headers = staticmethod(check_taken)
     resource_of = staticmethod(resource_of)
     unconfirmed = frozenset({"open"})
-    selective_headers = SELECTIVE
+    select = staticmethod(select)
 
     # Many parameters: they connect the gateway's parts; keywords.
     def __init__(

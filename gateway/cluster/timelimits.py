@@ -25,7 +25,6 @@ from gateway.http.request import Request
 from txcouchbase.limited import TimeBudget
 
 __all__ = [
-    "LIMITING",
     "MAX_LEVEL_SECONDS",
     "MAX_SECONDS",
     "TimeLimits",
@@ -59,9 +58,6 @@ class TimeLimits(NamedTuple):
 
 NO_LIMITS = TimeLimits()
 
-
-LIMITING = frozenset({b"x-cb-timeout", b"x-cb-durabilitytimeout"})
-"""The headers (lower case) that :func:`within_limits` reads."""
 
 # What was read before; valid limits are short.
 _known: Known[tuple[bytes | None, bytes | None], TimeLimits] = Known(256)
@@ -250,28 +246,32 @@ def within_limits(
 ) -> GatewayConnection | TimedConnection | Deferred[Any]:
     """Return a connection, or a Deferred of it, with the limits that the request's headers set.
 
-    :param request: has one of the headers :data:`LIMITING`.
+    :param request: has one of the headers.
     :raises Refusal: 400.
     """
+    limits = request.selective.limits
+    if limits is None:
+        limits = request.selective.limits = _read_limits(request)
+    clock = request.application.clock
+    if type(connection) is Deferred:
+        return wait_for_connection(connection, limits, clock)
+    return TimedConnection(connection, limits, clock)  # type: ignore[arg-type]  # by now
+
+
+def _read_limits(request: Request) -> TimeLimits:
     headers = request.headers
     given: Any = headers.get(b"x-cb-timeout"), headers.get(b"x-cb-durabilitytimeout")
     try:
-        limits = _known.get(given)
-    except TypeError:
-        # A list: a header that is given twice, which is refused.
-        limits = None
-    if limits is None:
+        return _known[given]
+    except (KeyError, TypeError):
+        # Not known, or a list: a header that is given twice, which is refused.
         limits = parse_time_limits(
             request.text_header(b"X-CB-Timeout"),
             request.text_header(b"X-CB-DurabilityTimeout"),
             "X-CB-Timeout",
             "X-CB-DurabilityTimeout",
         )
-        _known.learn(given, limits)
-    clock = request.application.clock
-    if type(connection) is Deferred:
-        return wait_for_connection(connection, limits, clock)
-    return TimedConnection(connection, limits, clock)  # type: ignore[arg-type]  # by now
+        return _known.learn(given, limits)
 
 
 def wait_for_connection(opened: Deferred[Any], limits: TimeLimits, clock: IReactorTime) -> TimedConnection:

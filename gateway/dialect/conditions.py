@@ -14,7 +14,7 @@ which a client writes a part (14.5): the part would replace the whole document.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from twisted.internet.defer import Deferred, inlineCallbacks
@@ -23,7 +23,7 @@ from couchbase.exceptions import CouchbaseError, NotFoundError
 from couchbase.protocol.constants import Status
 from gateway.dialect.errors import Refusal, bad_request
 from gateway.http.refusal import FixedRefusal
-from gateway.http.request import Request
+from gateway.http.request import HeaderTable, Request
 
 __all__ = [
     "CONDITIONS",
@@ -39,6 +39,7 @@ __all__ = [
     "SELECTIVE",
     "TIMEOUT",
     "Condition",
+    "Selective",
     "Versions",
     "check_encoding",
     "check_taken",
@@ -48,6 +49,7 @@ __all__ = [
     "parse_if_none_match",
     "plain_tag",
     "read_condition",
+    "select",
 ]
 
 CONDITIONS = ("If-Match", "If-None-Match")
@@ -65,6 +67,40 @@ _NAMES = {
 
 SELECTIVE = frozenset(_NAMES)
 """The headers (lower case) that an endpoint either takes or refuses."""
+
+_CONDITIONS = frozenset(name.lower().encode() for name in CONDITIONS)
+_LIMITS = frozenset({b"x-cb-timeout", b"x-cb-durabilitytimeout"})
+
+
+class Selective:
+    """The headers of :data:`SELECTIVE` that requests with the same head have, and what was read from them.
+
+    :ivar names: their names, in lower case.
+    :ivar varying: those of them whose values differ among these requests.
+    :ivar has_condition: whether there is a condition.
+    :ivar has_limit: whether there is a time limit.
+    :ivar limits: the time limits, once they were read; see
+        :func:`gateway.cluster.timelimits.within_limits`.
+    :ivar mutation: the headers of a mutation, once they were read; see
+        :func:`gateway.resources.headers.read_mutation`.
+    """
+
+    __slots__ = ("has_condition", "has_limit", "limits", "mutation", "names", "varying")
+
+    def __init__(self, names: frozenset[bytes], varying: frozenset[bytes]) -> None:
+        self.names = names
+        self.varying = varying
+        self.has_condition = not names.isdisjoint(_CONDITIONS)
+        self.has_limit = not names.isdisjoint(_LIMITS)
+        self.limits: Any = None
+        self.mutation: Any = None
+
+
+def select(headers: HeaderTable, varying: Iterable[bytes] = ()) -> Selective | None:
+    """Return the headers of :data:`SELECTIVE`; see :meth:`gateway.http.application.Application.select`."""
+    names = SELECTIVE.intersection(headers)
+    return Selective(names, names.intersection(varying)) if names else None
+
 
 MEMBERS = {
     "If-Match": "cas",

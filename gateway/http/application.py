@@ -21,9 +21,9 @@ from twisted.web.server import Request as TwistedRequest
 from gateway.http.encoding import any_json
 from gateway.http.endpoints import Endpoint
 from gateway.http.limits import Budget, Limits
-from gateway.http.ports import Guard
+from gateway.http.ports import Guard, Selective
 from gateway.http.refusal import Explanation, FixedRefusal, Refusal, explain, members_of, no_route
-from gateway.http.request import BodyWanted, Handler, NotYet, Request
+from gateway.http.request import NOT_READ, BodyWanted, Handler, HeaderTable, NotYet, Request
 from gateway.http.response import JSON_TYPE, RenderedResponse, Response, header_block
 from gateway.http.routing import Dispatcher, MissingRoute
 from gateway.http.siteadapter import run_under_klein
@@ -67,10 +67,6 @@ class Application:
 
     unconfirmed: frozenset[str] = frozenset()
     """Operations that run before the caller's credentials are confirmed; no memory is reserved for them."""
-
-    selective_headers: frozenset[bytes] = frozenset()
-    """Headers (lower case) that must not be ignored: requests with one are passed to
-    :meth:`check_headers`."""
 
     def __init__(
         self,
@@ -175,9 +171,13 @@ class Application:
                             request.visit.admit(request)
                         self.answered(answer, request)
                         return
-            if not self.selective_headers.isdisjoint(request.headers):
-                request.is_selective = True
-                self.check_headers(request)
+            selective = request.selective
+            if selective is not None:
+                if selective is NOT_READ:
+                    selective = request.selective = self.select(request.headers)
+                endpoint = request.endpoint
+                if selective is not None and endpoint is not None and not endpoint.takes >= selective.names:
+                    self.check_headers(request)
             result = request.handler(request)  # type: ignore[misc]  # dispatch() has set it
         except Exception as error:  # noqa: BLE001  # the one place where every failure becomes an answer
             self.failed(error, request)
@@ -366,8 +366,18 @@ class Application:
         assert failure.value is not None
         self.failed(failure.value, request)
 
+    def select(self, headers: HeaderTable, varying: Iterable[bytes] = ()) -> Selective | None:
+        """Return the headers that must not be ignored; ``None`` if there are none of them.
+
+        Called once for requests with the same head. Those with others than their endpoints take are passed to
+        :meth:`check_headers`.
+
+        :param varying: names (lower case) of the headers whose values differ among these requests.
+        """
+        return None
+
     def check_headers(self, request: Request) -> None:
-        """Refuse the :attr:`selective_headers` that the request's endpoint does not take; raises Refusal."""
+        """Refuse the headers of :meth:`select` that the request's endpoint does not take; raises Refusal."""
 
     def answered(self, response: Response, request: Request) -> None:
         """Show an answer to the plugins, and pass it to the request, which calls :meth:`ended` later."""

@@ -197,6 +197,7 @@ class HTTPChannel(ClientConnection):
                 exchange = HTTP1Exchange(self, METHODS[method], path, query_string, headers)
             else:
                 exchange = HTTP1Exchange(self, METHODS[method], path, query_string, read.headers)
+            exchange.selective = read.selective
             if read.visit is not None:
                 exchange.visit = read.visit
         else:

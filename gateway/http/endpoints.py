@@ -23,7 +23,8 @@ class Endpoint:
     streamed: bool = False
     """Whether the body is delivered as it arrives."""
     takes: frozenset[bytes] = frozenset()
-    """The headers among the application's ``selective_headers`` (lower case) that the endpoint takes."""
+    """The headers (lower case) that the endpoint takes among those that must not be ignored; see
+    :meth:`gateway.http.application.Application.select`."""
     early: bool = False
     """Whether the handler checks as much as it can, and changes nothing, before it asks for the body. Then it
     may be called before the body is read, and again afterwards. True for the methods of a resource whose
@@ -45,8 +46,7 @@ def endpoint(
     """Declare the decorated method as the handler of ``method`` on each of ``paths`` below ``on``.
 
     :param takes: names of the headers that the endpoint takes, among those that the application refuses
-        elsewhere; see
-        :attr:`gateway.http.application.Application.selective_headers`.
+        elsewhere; see :meth:`gateway.http.application.Application.select`.
     """
     rules = tuple(prefix + path for prefix in on for path in (paths or ("",)))
     honoured = frozenset(header.lower().encode("ascii") for header in takes)

@@ -64,7 +64,7 @@ class ChannelFactory(ServerFactory):
         """Limit on connections; further ones are closed at once."""
         self.on_refused: Callable[[int], None] | None = None
         """Called with the number of clients when a connection was closed for that reason."""
-        self.heads = HeadReader(application.guard)
+        self.heads = HeadReader(application.guard, application.select)
         """Parses the heads of all channels."""
         self._gate = gate
         self.http2 = None if http2 is None else http2(self)

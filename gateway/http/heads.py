@@ -14,10 +14,11 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 
 from gateway.http.known import Known
 from gateway.http.refusal import Refusal
+from gateway.http.request import NOT_READ
 from gateway.http.targets import BadTarget, check_host, split_target
 
 if TYPE_CHECKING:
-    from gateway.http.ports import Guard
+    from gateway.http.ports import Guard, Select
 
 __all__ = [
     "FEW_HEADERS_BYTES",
@@ -131,7 +132,7 @@ def check_count(head: bytes) -> None:
 class Head:
     """The content of a head, without its first line."""
 
-    __slots__ = ("around", "closes", "has_body", "headers", "length", "varying", "visit")
+    __slots__ = ("around", "closes", "has_body", "headers", "length", "selective", "varying", "visit")
 
     def __init__(self, headers: dict[bytes, Any], has_body: bool) -> None:
         """Read the headers that matter to the connection.
@@ -148,6 +149,8 @@ class Head:
         it; the length of the first, and that of the second, negative."""
         self.visit: Any = None
         """Result of the application's guard, stored here by the application."""
+        self.selective: Any = NOT_READ
+        """See :attr:`gateway.http.request.Request.selective`."""
         self.length: int | None = 0
         """Length of the body in bytes; ``None`` if it is chunked."""
         # Not headers.get(), which is slower: with credentials this runs for every request.
@@ -201,22 +204,12 @@ class HeadReader:
     secrets, or values that differ each time, these are cut out, and the rest is cached.
 
     :param guard: the application's guard, which looks at each new head once.
+    :param select: the application's function for the headers that must not be ignored; also called once.
     """
 
-    __slots__ = (
-        "_announced",
-        "_callbacks",
-        "_found",
-        "_guard",
-        "_is_used",
-        "_latest",
-        "_parser",
-        "_templates",
-        "known",
-    )
-
-    def __init__(self, guard: Guard | None = None) -> None:
+    def __init__(self, guard: Guard | None = None, select: Select | None = None) -> None:
         self._guard = guard
+        self._select = select
         # Bytes of a head without the values that were cut out -> a head with empty values in their place.
         self._templates: Known[tuple[bytes, ...], Head] = Known(_KNOWN)
         # The entry that was used last, if one value is cut out: the next head is probably from the same
@@ -289,6 +282,8 @@ class HeadReader:
         guard = self._guard
         if guard is not None and not guard.names.isdisjoint(headers):
             read.visit = guard.look(read.headers)
+        if self._select is not None:
+            read.selective = self._select(read.headers, read.varying)
         if is_known and values:
             self._templates.learn(tuple(pieces), read)
         elif is_known:

@@ -10,7 +10,7 @@ that are used.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from klein import Klein
@@ -39,6 +39,8 @@ __all__ = [
     "Connection",
     "ExchangePort",
     "Guard",
+    "Select",
+    "Selective",
     "Server",
     "TakesOver",
     "Timed",
@@ -71,6 +73,18 @@ class Guard(Protocol):
         """Return a visit that decides later; ``None`` to admit the request."""
 
 
+class Selective(Protocol):
+    """The headers of a request that must not be ignored."""
+
+    @property
+    def names(self) -> frozenset[bytes]:
+        """Their names, in lower case."""
+
+
+Select = Callable[..., "Selective | None"]
+"""See :meth:`Application.select`."""
+
+
 class Application(Protocol):
     """Answers requests: the interface of :class:`gateway.http.application.Application` to all others."""
 
@@ -95,6 +109,9 @@ class Application(Protocol):
     @property
     def limits(self) -> Limits:
         """The limits on clients."""
+
+    def select(self, headers: HeaderTable, varying: Iterable[bytes] = ()) -> Selective | None:
+        """Return the headers that must not be ignored; ``None`` if there are none of them."""
 
     def dispatch(self, request: Request) -> bool:
         """Give a request its id and its handler; return false if only Klein knows whether there is one."""

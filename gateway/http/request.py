@@ -23,6 +23,7 @@ __all__ = [
     "BodyReader",
     "BodyStream",
     "BodyWanted",
+    "NOT_READ",
     "NotYet",
     "Caller",
     "Handler",
@@ -107,6 +108,9 @@ class UnderWay(Protocol):
 
 _NO_PARAMETERS: dict[str, Any] = {}
 
+NOT_READ: Any = object()
+"""Stands for the result of a function that was not called yet."""
+
 
 class Request:
     """One request, parsed as far as every handler needs it.
@@ -156,8 +160,9 @@ class Request:
     number = 0
     started = 0.0
     given_id: bytes | None = None
-    is_selective = False
-    """Whether the request has one of the application's ``selective_headers``."""
+    selective: Any = NOT_READ
+    """What :meth:`gateway.http.application.Application.select` returned for the headers: ``None`` if none of
+    them is selective. Requests with the same head share it. :data:`NOT_READ` until it is called."""
 
     # Filled by the channel, for plugins that count:
     received_bytes = 0

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gateway.http.heads import MAX_HEADER_COUNT, METHODS, UNCACHED, Malformed
 from gateway.http.known import Known
 from gateway.http.refusal import Refusal
 from gateway.http.targets import BadTarget, check_host
+
+if TYPE_CHECKING:
+    from gateway.http.ports import Select
 
 __all__ = ["Field", "HeadReader", "StreamHead", "check_trailers"]
 
@@ -39,7 +42,7 @@ _LONGEST_KNOWN = 1024
 class Rest:
     """The part of a head that clients repeat: its headers, and the host."""
 
-    __slots__ = ("headers", "length", "size", "visit")
+    __slots__ = ("headers", "length", "selective", "size", "visit")
 
     def __init__(self, authority: bytes | None, fields: Sequence[Field]) -> None:
         self.headers = _table(authority, fields)
@@ -49,6 +52,8 @@ class Rest:
         self.size = sum(len(name) + len(value) + 4 for name, value in fields)
         self.visit: Any = None
         """Result of the application's guard."""
+        self.selective: Any = None
+        """See :attr:`gateway.http.request.Request.selective`."""
 
 
 class StreamHead:
@@ -67,10 +72,12 @@ class HeadReader:
     """Reads the heads of all connections.
 
     :param max_headers: limit on the bytes of a head, counted as in HTTP/1.1.
+    :param select: the application's function for the headers that must not be ignored.
     """
 
-    def __init__(self, max_headers: int) -> None:
+    def __init__(self, max_headers: int, select: Select) -> None:
         self._max_headers = max_headers
+        self._select = select
         self._known: Known[tuple[Any, ...], Rest] = Known(_KNOWN)
         self.look: Any = None
         """Called with the headers of each new head; its result becomes :attr:`Rest.visit`."""
@@ -107,6 +114,7 @@ class HeadReader:
         if known is not None:
             return known
         rest = Rest(authority, fields)
+        rest.selective = self._select(rest.headers)
         if self.look is not None:
             rest.visit = self.look(rest.headers)
         if rest.size <= _LONGEST_KNOWN and UNCACHED.isdisjoint(rest.headers):

@@ -22,7 +22,7 @@ class HTTP2:
         self.factory = factory
         self.application = factory.application
         limits = factory.application.limits
-        self.heads = HeadReader(limits.max_headers)
+        self.heads = HeadReader(limits.max_headers, factory.application.select)
         guard = factory.application.guard
         self._always: list[tuple[bytes, bytes]] = [(b"server", factory.server)]
         if guard is not None:

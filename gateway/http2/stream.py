@@ -90,6 +90,7 @@ class Stream(TimedStream):
         """
         rest = head.rest
         exchange = StreamExchange(self, head.method, head.path, head.query_string, rest.headers)
+        exchange.selective = rest.selective
         if rest.visit is not None:
             exchange.visit = rest.visit
         self._exchange = exchange

@@ -13,7 +13,7 @@ from couchbase.protocol.constants import MAX_COLLECTION_KEY_BYTES, MAX_KEY_BYTES
 from gateway.cluster.connection import GatewayConnection
 from gateway.cluster.credentials import Authorizer, CallerCredentials
 from gateway.cluster.pool import ConnectionPool, NoAccessError
-from gateway.cluster.timelimits import LIMITING, within_limits
+from gateway.cluster.timelimits import within_limits
 from gateway.dialect.encodings import parse_accept_encoding
 from gateway.dialect.errors import READS, Refusal, bad_request
 from gateway.dialect.places import DEFAULT_PLACE, collection_names
@@ -173,7 +173,7 @@ class BucketResource:
             request.operation = operation
             raise
         connection = self._pool.connection(bucket_name(request), caller)
-        if request.is_selective and not LIMITING.isdisjoint(request.headers):
+        if request.selective is not None and request.selective.has_limit:
             connection = within_limits(connection, request)
         if type(connection) is Deferred:
             return connection.addCallbacks(

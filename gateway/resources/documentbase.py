@@ -157,7 +157,7 @@ def _form_of(request: Request, kind: Kind, has_body: bool) -> _Form | None:
     if request.query_string or request.body_is_awaited or request.body_too_large:
         return None
     headers = request.headers
-    if request.is_selective and not MUTATION_HEADERS.isdisjoint(headers):
+    if request.selective is not None and not MUTATION_HEADERS.isdisjoint(request.selective.names):
         return None
     declared = headers.get(b"content-type")
     body = request.raw_body if has_body else b""

@@ -12,7 +12,7 @@ from couchbase.protocol.constants import MAX_COLLECTION_KEY_BYTES, MAX_KEY_BYTES
 from gateway.cluster.bulk import LARGE_BYTES, LargeKeys
 from gateway.cluster.credentials import Authorizer
 from gateway.cluster.pool import ConnectionPool
-from gateway.dialect.conditions import CONDITIONS, NO_CONDITION, Condition, read_condition
+from gateway.dialect.conditions import NO_CONDITION, Condition, read_condition
 from gateway.dialect.errors import Refusal
 from gateway.dialect.fixedrefusals import MISSING
 from gateway.dialect.jsontools import dumps
@@ -46,8 +46,6 @@ from gateway.resources.stores import form_of
 __all__ = ["Documents"]
 
 _GET_QUERY = frozenset({"project", *GET_REPLICA.body})
-_CONDITIONS = frozenset(name.lower().encode() for name in CONDITIONS)
-
 _INDEXES = {"0": 0, "1": 1, "2": 2}
 
 ALE = {"name": "Amber Ale", "abv": 5.2, "tags": ["malt"]}
@@ -106,20 +104,18 @@ def read_get(request: Request) -> _Wanted | FixedRefusal:
     headers = request.headers
     given = request.query_string, headers.get(b"if-match"), headers.get(b"if-none-match")
     try:
-        known = _known_reads.get(given)
-    except TypeError:
-        # A list: a header that is given twice, which is refused.
-        known = None
-    if known is None:
-        # Not remembered.
+        return _known_reads[given]
+    except (KeyError, TypeError):
+        # Not known, or a list: a header that is given twice, which is refused, and not remembered.
         match, none_match = request.header(b"If-Match"), request.header(b"If-None-Match")
+        known: _Wanted | FixedRefusal
         try:
             known = _read_get(request, match, none_match)
         except Refusal as refusal:
             known = FixedRefusal.of(refusal)
         if len(request.query_string) + len(match or b"") + len(none_match or b"") <= _LONGEST_KNOWN:
             _known_reads.learn(given, known)
-    return known
+        return known
 
 
 def _read_get(request: Request, match: bytes | None, none_match: bytes | None) -> _Wanted:
@@ -180,9 +176,9 @@ class Documents(DocumentResource):
     def get_document(self, request: Request) -> Any:
         """Return the document, or parts of it."""
         wanted = _WHOLE
-        if request.query_string or (request.is_selective and not _CONDITIONS.isdisjoint(request.headers)):
+        if request.query_string or (request.selective is not None and request.selective.has_condition):
             given = read_get(request)
-            if isinstance(given, FixedRefusal):
+            if type(given) is not _Wanted:
                 return given
             wanted = given
         return self.connected(request, self._get, wanted)
@@ -206,7 +202,9 @@ class Documents(DocumentResource):
             # A missing document is a result, which costs less than an exception.
             call.quiet = True
             # Large answers on the usual connection are recorded when they are sent; see was_large().
-            request.render = self._renderer.whole if connection.bulk is not None else self._whole
+            request.render = (
+                self._renderer.whole if connection.bulk is not None else partial(self._parts, _WHOLE)
+            )
             call.receiver = request
             return call
         if wanted.refusal is not None:
@@ -221,11 +219,6 @@ class Documents(DocumentResource):
         request.operation = GET_REPLICA.name
         copy: Deferred[Any] = wanted.replica.start(connection, key, RequestSource(request))
         return copy.addCallback(show, request)
-
-    def _whole(self, result: Any, request: Request) -> Response | Deferred[Response] | Refusal:
-        if not result.rc and ((size := len(result.value)) >= LARGE_BYTES or self._large_sizes):
-            self.large.note(document_place(request), size)
-        return self._renderer.whole(result, request)
 
     def _parts(
         self, wanted: _Wanted, result: Any, request: Request
@@ -298,16 +291,18 @@ class Documents(DocumentResource):
                 document_key(request)
             request.check_size()
             connection = in_collection(connection, request)
-        value, options = request.body(), form.options
+        value = request.body()
         request.render = self._renderer.stored
         if form.is_special:
-            if form.takes_cas:
-                options = {"cas": headers.cas, **options}
             request.operation = form.method
             request.context = form.asked
             if form.excludes:
                 request.render = self._renderer.created
-        call = getattr(connection.operations, form.method)(key, value, **options)
+        store = getattr(connection.operations, form.method)
+        if form.takes_cas:
+            call = store(key, value, cas=headers.cas, **form.options)
+        else:
+            call = store(key, value, **form.options)
         # A document that is missing or exists is reported as a result, which costs less than an exception.
         call.quiet = True
         call.receiver = request

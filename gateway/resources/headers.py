@@ -9,6 +9,7 @@ from couchbase.protocol.constants import RELATIVE_EXPIRY_MAX
 from gateway.dialect.conditions import (
     NO_CONDITION,
     Condition,
+    Selective,
     check_encoding,
     one_version,
     parse_if_match,
@@ -140,7 +141,7 @@ MUTATION_HEADERS = frozenset(_ATTRIBUTES)
 """The headers (lower case) that :func:`read_mutation` reads, in addition to the content type."""
 
 _TEXTS = frozenset({"expires", "ttl"})
-_IF_MATCH = b"if-match"
+_IF_MATCH, _IF_NONE_MATCH = b"if-match", b"if-none-match"
 _SHARED = tuple(MUTATION_HEADERS - {_IF_MATCH})
 _A_VERSION = b""
 
@@ -155,14 +156,19 @@ def read_mutation(request: Request) -> MutationHeaders:
     """Look up the headers of a mutation; raises Refusal (400) for repeated headers or invalid flags."""
     if request.query_string:
         request.query()
-    headers = request.headers
-    declared: Any = headers.get(b"content-type")
-    if type(declared) is list:
-        # Refuses a header that is given twice.
-        declared = request.header(b"Content-Type")
-    if request.is_selective and not MUTATION_HEADERS.isdisjoint(headers):
-        return _read_selective(request, declared)
-    return _of_type.get(declared) or _by_type(declared)
+    selective = request.selective
+    if selective is None:
+        try:
+            return _of_type[request.headers.get(b"content-type")]  # type: ignore[index]  # a list is caught
+        except (KeyError, TypeError):
+            return _by_type(request.header(b"Content-Type"))
+    known: MutationHeaders | None = selective.mutation
+    if known is None:
+        return _read_selective(request, selective)
+    if _IF_MATCH in selective.varying:
+        # Not a list: a header whose values vary is given once.
+        return known.of_version(request.headers[_IF_MATCH])  # type: ignore[arg-type]
+    return known
 
 
 def _by_type(declared: bytes | None) -> MutationHeaders:
@@ -175,7 +181,12 @@ def _by_type(declared: bytes | None) -> MutationHeaders:
     return known
 
 
-def _read_selective(request: Request, declared: bytes | None) -> MutationHeaders:
+def _read_selective(request: Request, selective: Selective) -> MutationHeaders:
+    """Return the parsed headers, and leave what is the same for all requests with this head."""
+    declared = request.header(b"Content-Type")
+    if MUTATION_HEADERS.isdisjoint(selective.names):
+        found = selective.mutation = _by_type(declared)
+        return found
     headers = request.headers
     match: Any = headers.get(_IF_MATCH)
     is_version = type(match) is bytes and match != b"*"
@@ -189,7 +200,10 @@ def _read_selective(request: Request, declared: bytes | None) -> MutationHeaders
         known = _read_all(request, declared)
         if sum(len(value) for value in said if value is not None) <= _LONGEST_KNOWN:
             _known.learn(said, known)
-    return known.of_version(match) if is_version else known
+    found = known.of_version(match) if is_version else known
+    if _IF_NONE_MATCH not in selective.varying:
+        selective.mutation = known if _IF_MATCH in selective.varying else found
+    return found
 
 
 def _read_all(request: Request, declared: bytes | None) -> MutationHeaders:

@@ -121,7 +121,7 @@ class Subdocuments(DocumentResource):
     )
     def mutate_document(self, request: Request) -> Any:
         """Change the document at paths: all of them, or none."""
-        if not request.is_selective and not request.body_is_awaited and len(request.raw_body) <= USUAL_BYTES:
+        if request.selective is None and not request.body_is_awaited and len(request.raw_body) <= USUAL_BYTES:
             usual = one_mutation(request.raw_body)
             if usual is not None and request.headers.get(b"content-type") in _PLAIN_TYPES:
                 spec = usual_spec(*usual)

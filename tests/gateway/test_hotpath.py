@@ -25,15 +25,15 @@ JSON = {"Content-Type": "application/json"}
 
 # Request -> calls, then bytecode instructions on CPython 3.11.
 LIMITS = {
-    "GET": (77, 1485),
+    "GET": (76, 1490),
     # At most three in a hundred above those of a document without one.
-    "GET with an expiry": (77, 1490),
+    "GET with an expiry": (76, 1495),
     "GET with credentials": (89, 1620),
     # At most a tenth above those of a password.
     "GET with a token": (93, 1650),
-    "GET of a known version": (92, 1640),
-    "PUT": (95, 1730),
-    "PUT with an expiry": (102, 1825),
+    "GET of a known version": (85, 1630),
+    "PUT": (93, 1730),
+    "PUT with an expiry": (93, 1765),
     "mutate": (112, 1920),
     # At most a tenth above those of the default collection.
     "GET in a collection": (84, 1580),

@@ -21,11 +21,11 @@ PATH = DOCUMENTS + "key-17"
 PAGE = "https://app.example.com"
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
-# Request -> calls, then bytecode instructions on CPython 3.11. A plain GET has 77 and 1485.
+# Request -> calls, then bytecode instructions on CPython 3.11. A plain GET has 76 and 1490.
 LIMITS = {
     "HEAD": (81, 1550),
-    "If-Match": (95, 1715),
-    "If-None-Match: 304": (98, 1715),
+    "If-Match": (88, 1705),
+    "If-None-Match: 304": (91, 1700),
     "projection": (103, 1790),
     "Accept-Encoding": (82, 1575),
     "traceparent": (83, 1560),
@@ -38,7 +38,7 @@ LIMITS = {
     "400": (51, 855),
     "401": (63, 1015),
     "405": (65, 1065),
-    "412": (100, 1775),
+    "412": (93, 1760),
 }
 
 
