@@ -65,6 +65,18 @@ class PreparedMutation(list[Spec]):
         self.specs = _arranged(specs, False)
         self.encoded = subdocument.mutation_value(self.specs)
 
+    @classmethod
+    def of_body(cls, specs: Sequence[Spec], encoded: bytes) -> PreparedMutation:
+        """Return the same for specs that the caller has checked and encoded.
+
+        :param specs: 1 to 16 specs that change paths of the body, in the order that is sent.
+        """
+        prepared = cls.__new__(cls)
+        prepared.extend(specs)
+        prepared.specs = Specs(tuple(specs), None)
+        prepared.encoded = encoded
+        return prepared
+
 
 class PathCommands(
     StoreCommands[OperationT, OperationsT], Generic[OperationT, OperationsT, SubdocT, SubdocsT]
@@ -174,19 +186,25 @@ class PathCommands(
             and store_semantics is StoreSemantics.REPLACE
             and not (ttl or preserve_expiry or access_deleted or create_as_deleted or revive)
         ):
-            # Fast path for the usual case: one path of an existing document.
+            # Fast path for the usual cases: one path of an existing document, or prepared specs.
             (spec,) = specs
-            if type(spec) is list and len(spec) == 1:
-                (spec,) = spec
-            if type(spec) is Spec and spec[0] in _USUAL:
-                opcode, path_flags, path, value = spec
+            wanted: Specs | None = None
+            if type(spec) is PreparedMutation:
+                wanted, encoded = spec.specs, spec.encoded
+            else:
+                if type(spec) is list and len(spec) == 1:
+                    (spec,) = spec
+                if type(spec) is Spec and spec[0] in _USUAL:
+                    opcode, path_flags, path, value = spec
+                    wanted = Specs((spec,), None)
+                    encoded = _pack_spec(opcode, path_flags, len(path), len(value)) + path + value
+            if wanted is not None and not (persist_to or replicate_to):
                 request = self._request(MUTATE_IN, key)
-                request.specs = Specs((spec,), None)
-                request.value = _pack_spec(opcode, path_flags, len(path), len(value)) + path + value
+                request.specs, request.value = wanted, encoded
                 if cas:
                     request.cas = arguments.check_cas(cas)
-                if persist_to or replicate_to or durability_level:
-                    return self._mutate(request, persist_to, replicate_to, durability_level)
+                if durability_level:
+                    return self._mutate(request, 0, 0, durability_level)
                 return self._driver.submit(request)
         flags = _document_flags(store_semantics, access_deleted, create_as_deleted, revive)
         prepared: Any = specs[0] if len(specs) == 1 and type(specs[0]) is PreparedMutation else None
@@ -194,8 +212,8 @@ class PathCommands(
         _check_options(store_semantics, cas, ttl, preserve_expiry, key)
         if (persist_to or replicate_to) and any(spec.opcode == Opcode.DELETE for spec in wanted.given):
             _conflict("persist_to and replicate_to cannot wait for a removal here: use delete", key)
-        encoded = None if prepared is None else prepared.encoded
-        request = self._mutation_request(key, wanted, flags, ttl, encoded)
+        known = None if prepared is None else prepared.encoded
+        request = self._mutation_request(key, wanted, flags, ttl, known)
         if cas:
             request.cas = arguments.check_cas(cas)
         return self._mutate(request, persist_to, replicate_to, durability_level, preserve_expiry)

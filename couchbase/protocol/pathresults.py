@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import json
 from base64 import b64decode
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeVar, Union
 
 from couchbase.exceptions import (
+    ERROR,
     SUBDOC_PATH_ENOENT,
     ArgumentError,
     ValueFormatError,
     describe,
     error_of,
 )
+from couchbase.protocol.statuses import RC_OF_STATUS
 from couchbase.result import OperationResult
+
+BINARY = 0x20
+"""A path flag of ours, which is not sent: the value of an attribute is binary."""
 
 KindT = TypeVar("KindT")
 _BINARY_PREFIX = "cb-content-base64-encoded:"
@@ -46,12 +51,12 @@ class SubdocResult(OperationResult):
     JSON; a bool for ``exists``; ``None`` for mutations other than counters.
     """
 
-    __slots__ = ("_changed", "_is_deleted", "_known", "_values")
+    __slots__ = ("_answers", "_is_deleted", "_known", "_specs")
 
     _known: list[PathResult] | None
-    # Paths that a mutation has changed, and the values of counters by position: entries are made on demand.
-    _changed: list[bytes]
-    _values: dict[int, bytes]
+    # What the entries are made of on demand: the specs and, in the same order, their statuses and values.
+    _specs: Sequence[Any]
+    _answers: Sequence[tuple[int, bytes]]
     _is_deleted: bool
 
     def __init__(self, rc: int = 0, cas: int = 0, entries: list[PathResult] | None = None) -> None:
@@ -63,25 +68,31 @@ class SubdocResult(OperationResult):
     def entries(self) -> list[PathResult]:
         """The outcome of each spec, with the server's status and the JSON text."""
         if self._known is None:
-            values = self._values
             self._known = [
-                PathResult(path, False, 0, 0, values.get(position, b""))
-                for position, path in enumerate(self._changed)
+                PathResult(
+                    spec.path,
+                    spec.is_exists,
+                    status,
+                    RC_OF_STATUS.get(status, ERROR) if status else 0,
+                    data,
+                    spec.is_lookup and bool(spec.flags & BINARY),
+                )
+                for spec, (status, data) in zip(self._specs, self._answers)
             ]
         return self._known
 
     @property
-    def changed_values(self) -> list[bytes]:
-        """The JSON text of each spec's value, empty if it has none: those of :attr:`entries`."""
+    def answers(self) -> Sequence[tuple[int, bytes]]:
+        """The server's status and the JSON text of each spec: those of :attr:`entries`."""
         if self._known is None:
-            values = self._values
-            return [values.get(position, b"") for position in range(len(self._changed))]
-        return [entry.data for entry in self._known]
+            return self._answers
+        return [(entry.status, entry.data) for entry in self._known]
 
     @property
-    def values_given(self) -> bool:
-        """Whether a mutation's answer has values of counters."""
-        return self._known is not None or bool(self._values)
+    def outcomes(self) -> Iterator[tuple[Any, tuple[int, bytes]]]:
+        """For each spec, the spec or its entry, of which both have ``is_exists``, and its answer; see
+        :attr:`answers`."""
+        return zip(self._specs if self._known is None else self._known, self.answers)
 
     @property
     def is_deleted(self) -> bool:

@@ -10,15 +10,14 @@ from __future__ import annotations
 from base64 import b64encode
 from collections.abc import Sequence
 from struct import Struct
+from struct import error as StructError
 from typing import Any, NamedTuple
 
-from couchbase import exceptions
 from couchbase.exceptions import CouchbaseError, ProtocolError
 from couchbase.protocol.constants import Opcode, Status
 from couchbase.protocol.failures import error_for, malformed_answer
-from couchbase.protocol.pathresults import PathResult, SubdocResult
+from couchbase.protocol.pathresults import BINARY, SubdocResult
 from couchbase.protocol.request import Operation, Request
-from couchbase.protocol.statuses import RC_OF_STATUS
 
 MAX_SPECS = 16
 """Largest number of specs in one request."""
@@ -35,8 +34,6 @@ CREATE_AS_DELETED = 0x08
 REVIVE = 0x10
 REPLICA_READ = 0x20
 
-BINARY = 0x20
-"""A path flag of ours, which is not sent: the value of an attribute is binary."""
 _BINARY_PREFIX = b'"cb-content-base64-encoded:'
 
 _ENTRY = Struct(">HI")
@@ -66,6 +63,11 @@ class Spec(NamedTuple):
     def is_lookup(self) -> bool:
         """Whether the spec reads."""
         return self.opcode in LOOKUPS
+
+    @property
+    def is_exists(self) -> bool:
+        """Whether the spec asks if the path exists."""
+        return self.opcode == Opcode.SUBDOC_EXISTS
 
 
 class Specs(NamedTuple):
@@ -131,53 +133,62 @@ def binary_text(value: bytes) -> bytes:
 # ---- reading answers -----------------------------------------------------------------------------
 
 
-def decode_lookup_entries(value: bytes) -> list[tuple[int, bytes]]:
+def decode_lookup_entries(data: bytes, at: int = 0, end: int | None = None) -> list[tuple[int, bytes]]:
     """Split the answer to a sub-document lookup into ``(status, bytes)`` by path.
 
+    :param at: where in ``data`` it begins; it ends at ``end``, by default with the data.
     :raises ProtocolError: an entry runs past the end.
     """
     entries = []
-    at, end = 0, len(value)
-    while at < end:
-        if at + _ENTRY.size > end:
-            raise ProtocolError("a lookup answer ends inside an entry")
-        status, size = _ENTRY.unpack_from(value, at)
-        at += _ENTRY.size
-        if at + size > end:
-            raise ProtocolError("a lookup entry runs past the answer")
-        entries.append((status, value[at : at + size]))
-        at += size
+    unpack = _ENTRY.unpack_from
+    if end is None:
+        end = len(data)
+    try:
+        while at < end:
+            status, size = unpack(data, at)
+            begin = at + 6
+            at = begin + size
+            entries.append((status, data[begin:at]))
+    except StructError:
+        at = end + 1
+    # One entry that runs past the end is the last one.
+    if at != end:
+        raise ProtocolError("a lookup answer ends inside an entry")
     return entries
 
 
-def _result(request: Request, cas: int, entries: list[PathResult]) -> SubdocResult:
-    result = SubdocResult(0, cas, entries)
+def _new_result(request: Request, cas: int, answers: Sequence[tuple[int, bytes]]) -> SubdocResult:
+    # SubdocResult.__init__, inlined.
+    result: SubdocResult = _new(SubdocResult)
+    result._rc = 0
+    result._cas = cas
     result._key = request.key
+    result._known = None
+    result._specs = request.specs.given
+    result._answers = answers
+    result._is_deleted = False
     return result
 
 
 def _decode_lookup_in(
     request: Request, cas: int, data: bytes, at: int, middle: int, end: int
 ) -> SubdocResult:
-    specs = request.specs
+    given, order = request.specs
     try:
-        answered = decode_lookup_entries(data[middle:end])
+        answers = decode_lookup_entries(data, middle, end)
     except ProtocolError as error:
         raise malformed_answer(request, str(error.message)) from None
-    if len(answered) != len(specs.given):
-        raise malformed_answer(request, f"{len(answered)} entries instead of {len(specs.given)}")
-    entries: list[PathResult] = [_NOTHING] * len(answered)
-    for sent, (status, found) in enumerate(answered):
-        position = specs.position(sent)
-        opcode, flags, path, _ = specs.given[position]
-        code = RC_OF_STATUS.get(status, exceptions.ERROR) if status else 0
-        entries[position] = PathResult(
-            path, opcode == Opcode.SUBDOC_EXISTS, status, code, found, bool(flags & BINARY)
-        )
-    return _result(request, cas, entries)
+    if len(answers) != len(given):
+        raise malformed_answer(request, f"{len(answers)} entries instead of {len(given)}")
+    if order is not None:
+        answers = [answer for _, answer in sorted(zip(order, answers))]
+    result = _new_result(request, cas, answers)
+    result._token = None
+    return result
 
 
-_NOTHING = PathResult(b"", False, 0, 0, b"")
+_CHANGED_NOTHING = tuple([((0, b""),) * count for count in range(MAX_SPECS + 1)])
+"""The answers of a mutation without counters, by the number of its specs."""
 
 
 def _decode_mutate_in(
@@ -186,28 +197,28 @@ def _decode_mutate_in(
     specs = request.specs
     if end - middle == _FAILED.size:
         raise _path_failed(request, *_FAILED.unpack_from(data, middle))
-    values: dict[int, bytes] = {}
-    begin = middle
+    answers: Sequence[tuple[int, bytes]] = _CHANGED_NOTHING[len(specs.given)]
+    if middle < end:
+        answers = _changed_values(request, data, middle, end)
+    result = _new_result(request, cas, answers)
+    result._token = (request.vbucket, data[at:middle]) if middle - at == _TOKEN_BYTES else None
+    return result
+
+
+def _changed_values(request: Request, data: bytes, begin: int, end: int) -> Sequence[tuple[int, bytes]]:
+    """Return the answers of a mutation with counters."""
+    specs = request.specs
+    answers = list(_CHANGED_NOTHING[len(specs.given)])
     while begin < end:
         if begin + _CHANGED.size > end:
             raise malformed_answer(request, "it ends inside an entry")
         sent, status, size = _CHANGED.unpack_from(data, begin)
         begin += _CHANGED.size
-        if status or sent >= len(specs.given) or begin + size > end:
+        if status or sent >= len(answers) or begin + size > end:
             raise malformed_answer(request, f"an entry for path {sent} with status 0x{status:02x}")
-        values[specs.position(sent)] = data[begin : begin + size]
+        answers[specs.position(sent)] = 0, data[begin : begin + size]
         begin += size
-    # SubdocResult.__init__, inlined.
-    result = _new(SubdocResult)
-    result._rc = 0
-    result._cas = cas
-    result._token = (request.vbucket, data[at:middle]) if middle - at == _TOKEN_BYTES else None
-    result._key = request.key
-    result._known = None
-    result._changed = [spec.path for spec in specs.given]
-    result._values = values
-    result._is_deleted = False
-    return result
+    return answers
 
 
 def _path_failed(request: Request, sent: int, status: int) -> CouchbaseError:

@@ -1,20 +1,20 @@
 """Parser of the JSON bodies of ``lookup`` and ``mutate``, and of the same members in batch lines.
 
-Values are cut out of the text unchanged, never parsed and serialized again, so numbers keep all their digits.
+Values keep their text, so numbers keep all their digits: they are cut out of the body, or known to serialize
+to the text that they were parsed from.
 """
 
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any, NamedTuple
 
 from couchbase.protocol.jsontext import NotJson, at_once, check, members, past_blanks, skip
 from gateway.dialect.errors import bad_request
-from gateway.dialect.jsontools import RepeatedName, dumps, fast_loads, is_json, loads_unique, without_mark
+from gateway.dialect.jsontools import RepeatedName, dumps, fast_loads, loads_unique, without_mark
 
-__all__ = ["PathOperation", "one_mutation", "operations_of", "parse_body", "parsing_body"]
+__all__ = ["PathOperation", "only_operations", "operations_of", "parse_body", "parsing_body"]
 
 MAX_PLAIN_BYTES = 64 * 1024
 """Longest text of a member other than a value."""
@@ -146,61 +146,85 @@ def _takes(names: frozenset[str]) -> str:
     return "a JSON object with " + ", ".join(sorted(names))
 
 
-_ONE_MUTATION = re.compile(
-    rb'\{"operations": ?\[\{"operation": ?"([A-Za-z]{3,14})", ?"path": ?"([ !#-\[\]-~]{1,1024})"'
-    rb'(?:, ?"value": ?(.*))?\}\]\}[ \r\n]*',
-    re.DOTALL,
-).fullmatch
-
-
-def one_mutation(body: bytes) -> tuple[bytes, bytes, bytes | None] | None:
-    """Return name, path and value's text of a body with one usual operation and nothing else.
-
-    ``None`` for any other body, which is left to the general parser.
-    """
-    match = _ONE_MUTATION(body)
-    if match is None:
-        return None
-    name, path, value = match.groups()
-    # If the text after "value" is one JSON value, there is no second member or operation in it. Whether it
-    # is takes long to find out where it is not.
-    if value is not None and (value == b"null" or b'"operation"' in value or not is_json(value)):
-        return None
-    return name, path, value
-
-
 # ---- the usual body ------------------------------------------------------------------------------
 
 
-def _parse_plain(body: bytes) -> dict[str, Any] | None:
-    """Parse a body whose values are short scalars; ``None`` for any other body, which is left to
-    :func:`parsing_body`.
+def only_operations(body: bytes) -> tuple[Any, TextOf]:
+    """Return the parsed operations of a body that has nothing else, and a function that returns the text of a
+    value in them.
 
-    Escapes and negative zero are also left to it, since serializing would change their text; and so are
-    bodies with more colons than members, which may repeat a member.
+    The function raises TypeError for a value whose text is not known.
+
+    :returns: what the member ``operations`` is, of any type.
+    :raises ValueError, TypeError, LookupError: the body is another one, or has to be refused: both are left
+        to the general parser.
     """
-    if b"\\" in body or b"-0" in body:
+    found = fast_loads(body)
+    operations = found["operations"]
+    if len(found) != 1:
+        raise ValueError("there are other members")
+    if dumps(found) == body:
+        return operations, dumps
+    text_of = _text_of(body, found, operations)
+    if text_of is None:
+        raise ValueError("the texts of the values are not known")
+    return operations, text_of
+
+
+TextOf = Callable[[Any], bytes]
+
+
+def _text_of(body: bytes, found: Any, operations: Any) -> TextOf | None:
+    """Return a function that returns the text of each value in a body, as it is written there.
+
+    :param found: the parsed body; ``operations`` is a member of it.
+    """
+    body = body.rstrip(b" \r\n")
+    # If all of it serializes to the same text, so does each part, and no member is repeated.
+    if dumps(found) == body:
+        return dumps
+    if len(body) <= _MOST_SPACED_BYTES and _spaced(found) == body:
+        return _spaced
+    # Otherwise the text of a scalar is known if it has no other form. A body with more colons than members
+    # may repeat a member, or have objects as values.
+    count = len(found) + sum(map(len, operations))
+    if b"\\" in body or b"-0" in body or body.count(b":") != count:
         return None
+    return _scalar_text
+
+
+_MOST_SPACED_BYTES = 16 * 1024
+
+
+def _spaced(value: Any) -> bytes:
+    """Serialize as Python's json does, and so the HTTP clients that use it."""
+    return json.dumps(value).encode()
+
+
+def _scalar_text(value: Any) -> bytes:
+    if type(value) not in _EXACT:
+        raise TypeError("the text may have been another one")
+    return dumps(value)
+
+
+def _parse_plain(body: bytes) -> dict[str, Any] | None:
+    """Parse a body whose values are known from the parsed ones; ``None`` for any other body, which is left to
+    :func:`parsing_body`."""
     try:
         found = fast_loads(body)
-    except ValueError:
-        return None
-    if type(found) is not dict or type(found.get("operations")) is not list:
-        return None
-    count = len(found)
-    operations: list[PathOperation] = []
-    for members_ in found["operations"]:
-        if type(members_) is not dict or "values" in members_ or None in members_.values():
+        if type(found) is not dict or type(found.get("operations")) is not list or None in found.values():
             return None
-        count += len(members_)
-        value = members_.pop("value", None)
-        if value is None:
-            operations.append(PathOperation(members_))
-        elif type(value) in _EXACT:
-            operations.append(PathOperation(members_, dumps(value)))
-        else:
+        given = found["operations"]
+        text_of = _text_of(body, found, given)
+        if text_of is None:
             return None
-    if body.count(b":") != count or None in found.values():
+        operations: list[PathOperation] = []
+        for members_ in given:
+            if type(members_) is not dict or "values" in members_ or None in members_.values():
+                return None
+            value = members_.pop("value", None)
+            operations.append(PathOperation(members_, None if value is None else text_of(value)))
+    except (ValueError, TypeError):
         return None
     found["operations"] = operations
     return found

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 from couchbase.paths import PreparedLookup, PreparedMutation
 from couchbase.protocol.constants import Opcode, Status
-from couchbase.protocol.pathresults import PathResult, SubdocResult
+from couchbase.protocol.pathresults import SubdocResult
 from couchbase.protocol.subdocument import (
     CREATE_PARENTS,
     EXPAND_MACROS,
@@ -31,7 +32,7 @@ from gateway.operations.documents import waiting
 from gateway.operations.kind import Driver, Explained, Show, Source, Words, kind
 from gateway.operations.renderer import Renderer
 
-__all__ = ["LOOKUP_IN", "MUTATE_IN", "LookupIn", "changed_body", "usual_spec"]
+__all__ = ["LOOKUPS", "LOOKUP_IN", "MUTATE_IN", "MUTATIONS", "LookupIn", "changed_body"]
 
 
 class _Form(NamedTuple):
@@ -44,12 +45,12 @@ class _Form(NamedTuple):
     """Whether the operation takes several values."""
 
 
-_LOOKUPS = {
+LOOKUPS = {
     "Get": _Form(Opcode.SUBDOC_GET),
     "Exists": _Form(Opcode.SUBDOC_EXISTS),
     "GetCount": _Form(Opcode.SUBDOC_GET_COUNT, takes_empty_path=True),
 }
-_MUTATIONS = {
+MUTATIONS = {
     "DictAdd": _Form(Opcode.SUBDOC_DICT_ADD, True),
     "DictSet": _Form(Opcode.SUBDOC_DICT_UPSERT, True),
     "Delete": _Form(Opcode.SUBDOC_DELETE),
@@ -243,15 +244,21 @@ _FAILED_OTHERWISE = b'{"error":{"error":"Internal","message":""}}'
 
 
 def _looked_up(result: SubdocResult) -> bytes:
-    return b"[%b]" % b",".join([_shown(entry) for entry in result.entries])
+    return b"[%b]" % b",".join(
+        [
+            b'{"value":%b}' % data if data and not status else _shown(spec.is_exists, status)
+            for spec, (status, data) in result.outcomes
+        ]
+    )
 
 
-def _shown(entry: PathResult) -> bytes:
-    status = entry.status
-    if entry.is_exists and status in (0, Status.SUBDOC_PATH_ENOENT):
+def _shown(is_exists: bool, status: int) -> bytes:
+    """Return the outcome of a path without a value.
+
+    :param is_exists: whether it was asked if the path exists.
+    """
+    if is_exists and status in (0, Status.SUBDOC_PATH_ENOENT):
         return b'{"value":false}' if status else b'{"value":true}'
-    if not status:
-        return b'{"value":%b}' % entry.data
     refused = _REFUSED.get(status)
     if refused is not None:
         raise Refusal(refused)
@@ -259,7 +266,7 @@ def _shown(entry: PathResult) -> bytes:
 
 
 def _plan_lookup(asked: _Asked, source: Source, now: float) -> LookupIn:
-    return LookupIn(PreparedLookup(_specs(asked.operations, _LOOKUPS)), asked.access_deleted)
+    return LookupIn(PreparedLookup(_specs(asked.operations, LOOKUPS)), asked.access_deleted)
 
 
 # ---- mutate --------------------------------------------------------------------------------------
@@ -309,34 +316,22 @@ class MutateIn(NamedTuple):
 
     def shown_by(self, renderer: Renderer) -> Show:
         """See :class:`gateway.operations.kind.Plan`."""
-        return partial(_show, renderer.changed, _changed)
+        return partial(_show, renderer.changed, changed_body)
 
 
 _ANY_PATH = Spec(Opcode.SUBDOC_EXISTS, 0, b"_")
 
 
-def usual_spec(name: bytes, path: bytes, value: bytes | None) -> Spec | None:
-    """Return the spec of a single usual mutation (see :func:`gateway.dialect.subdocuments.one_mutation`).
-
-    ``None`` if it has to be refused, which is left to the general parser.
-    """
-    form = _USUAL.get(name)
-    if form is None or form[1] is not (value is not None):
-        return None
-    return _new_spec(Spec, (form[0], 0, path, value or b""))
-
-
-_USUAL = {name.encode(): (int(form.opcode), form.has_value) for name, form in _MUTATIONS.items()}
-_new_spec: Any = tuple.__new__
-
-
 def changed_body(result: SubdocResult) -> bytes:
-    """Return the body of the answer to a single mutation."""
-    return _changed(result) if result.values_given else b'[{"value":null}]'
+    """Return the body of the answer to a mutation."""
+    answers = result.answers
+    if not any(map(_TEXT_OF, answers)):
+        return _NULLS[len(answers)]
+    return b"[%b]" % b",".join([b'{"value":%b}' % (text or b"null") for _, text in answers])
 
 
-def _changed(result: SubdocResult) -> bytes:
-    return b"[%b]" % b",".join([b'{"value":%b}' % (text or b"null") for text in result.changed_values])
+_TEXT_OF = itemgetter(1)
+_NULLS = tuple([b"[%b]" % b",".join([b'{"value":null}'] * count) for count in range(MAX_SPECS + 1)])
 
 
 def _plan_mutate(asked: _Asked, source: Source, now: float) -> MutateIn:
@@ -345,7 +340,7 @@ def _plan_mutate(asked: _Asked, source: Source, now: float) -> MutateIn:
     semantics = _SEMANTICS.get(asked.semantics)
     if semantics is None:
         raise bad_request(f"storeSemantic: expected one of {', '.join(_SEMANTICS)}")
-    specs = _specs(asked.operations, _MUTATIONS)
+    specs = _specs(asked.operations, MUTATIONS)
     if semantics is StoreSemantics.UPSERT:
         for number, spec in enumerate(specs):
             if spec.opcode in _NEEDS_DOCUMENT:
@@ -401,7 +396,7 @@ MUTATE_IN = kind(
     "mutate_in",
     (_IF_MATCH, *EXPIRY, *DURABILITY, *TIMEOUT),
     _plan_mutate,
-    _line(_changed),
+    _line(changed_body),
     read=_read,
     members="operations storeSemantic preserveExpiry accessDeleted",
     request_only=(_IF_NONE_MATCH,),

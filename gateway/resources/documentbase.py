@@ -18,10 +18,13 @@ from gateway.operations.renderer import Renderer
 from gateway.resources.base import BucketResource, document_key, in_collection
 from gateway.resources.headers import MUTATION_HEADERS, MutationHeaders, RequestSource, read_mutation
 
-__all__ = ["DocumentResource", "ReadMembers", "Wanted"]
+__all__ = ["DocumentResource", "ReadMembers", "ReadPlan", "Wanted"]
 
 ReadMembers = Callable[[Request, Kind, MutationHeaders], Mapping[str, object]]
 """Reads members of a request's body, or of its query; raises Refusal (400)."""
+
+ReadPlan = Callable[[Request], "Plan | None"]
+"""Returns the plan of a request with a usual body; ``None`` for any other body."""
 
 
 class Wanted(NamedTuple):
@@ -68,7 +71,13 @@ class DocumentResource(BucketResource):
         return room.addCallback(ask)
 
     def ask(
-        self, request: Request, kind: Kind, read: ReadMembers | None = None, *, early: bool = False
+        self,
+        request: Request,
+        kind: Kind,
+        read: ReadMembers | None = None,
+        *,
+        early: bool = False,
+        usual: ReadPlan | None = None,
     ) -> Any:
         """Execute an operation without a value: read the parameters that need no permission, get a
         connection, and do the rest.
@@ -78,11 +87,16 @@ class DocumentResource(BucketResource):
 
         :param read: reads the members of the body, or of the query.
         :param early: whether all parameters are read before the caller is known.
+        :param usual: the fast path for a body that is not cached.
         :raises Refusal: 400.
         """
         form = None if read is None and kind.has_value else _form_of(request, kind, read is not None)
         if form is not None:
             plan = self._plans.get(form)
+            if plan is None and usual is not None:
+                plan = usual(request)
+                if plan is not None:
+                    self._plans.learn(form, plan)
             if plan is not None:
                 return self.connected(request, self.carry_out, plan)
         headers = read_mutation(request)

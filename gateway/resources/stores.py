@@ -1,22 +1,30 @@
-"""The operation that stores a document, chosen once for all requests with the same headers."""
+"""The operation that stores a document, or changes its parts, chosen once for all requests with the same
+headers."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from couchbase.subdocument import StoreSemantics
 from gateway.dialect.conditions import CREATE, read_condition
 from gateway.dialect.errors import Refusal
 from gateway.operations.documents import waits_of
+from gateway.operations.subdocuments import MUTATE_IN
 from gateway.resources.base import Asked
 from gateway.resources.headers import MutationHeaders
 
 __all__ = ["StoreForm", "form_of"]
 
+_CHANGES = {"preserve_expiry": False, "store_semantics": StoreSemantics.REPLACE, "access_deleted": False}
+"""The usual options of a change of paths."""
+
 
 class StoreForm:
-    """An operation that stores a document, or appends or prepends to it, without key and value.
+    """An operation that stores a document, appends or prepends to it, or changes paths of it, without key and
+    value.
 
-    :ivar method: method of the driver: ``set``, ``add``, ``replace``, ``append`` or ``prepend``.
+    :ivar method: method of the driver: ``set``, ``add``, ``replace``, ``append``, ``prepend`` or
+        ``mutate_in``.
     :ivar options: the method's other arguments.
     :ivar takes_cas: whether they lack the CAS, which differs from request to request.
     :ivar excludes: whether the document must not exist because of a condition (412, not 409).
@@ -41,7 +49,7 @@ class StoreForm:
 def form_of(name: str, headers: MutationHeaders, now: float) -> StoreForm | None:
     """Return the form of a store; ``None`` if the headers are invalid, or need more than one operation.
 
-    :param name: name of the operation: ``set``, ``add``, ``append`` or ``prepend``.
+    :param name: name of the operation: ``set``, ``add``, ``append``, ``prepend`` or ``mutate_in``.
     :param now: Unix time in seconds.
     """
     form = headers.forms.get(name)
@@ -74,6 +82,8 @@ def _form_of(name: str, headers: MutationHeaders, now: float) -> StoreForm | Non
         if method != "add":
             options["preserve_expiry"] = expiry is None
     takes_cas = headers.cas is not None and method != "add"
+    if name == MUTATE_IN.name:
+        options |= _CHANGES | {"ttl": expiry or 0}
     if method != "add" and not takes_cas:
         options["cas"] = cas
     if waits.level:

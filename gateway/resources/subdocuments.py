@@ -7,9 +7,8 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
+from couchbase.paths import PreparedMutation
 from couchbase.protocol.pathresults import SubdocResult
-from couchbase.protocol.subdocument import Spec
-from couchbase.subdocument import StoreSemantics
 from gateway.cluster.bulk import LARGE_BYTES, LargeKeys
 from gateway.cluster.credentials import Authorizer
 from gateway.cluster.pool import ConnectionPool
@@ -17,7 +16,7 @@ from gateway.dialect.contenttypes import check_charset
 from gateway.dialect.errors import Refusal
 from gateway.dialect.fixedrefusals import MISSING
 from gateway.dialect.paths import DOCUMENT
-from gateway.dialect.subdocuments import one_mutation, parse_body, parsing_body
+from gateway.dialect.subdocuments import parse_body, parsing_body
 from gateway.fairness.steps import AT_ONCE_BYTES, StepRunner
 from gateway.http.request import Request
 from gateway.http.response import Response
@@ -26,17 +25,20 @@ from gateway.openapi.description import JSON, Answer, Body, Example, described
 from gateway.openapi.members import LOOKED_UP, MUTATED, body_of
 from gateway.operations.kind import Kind, Plan
 from gateway.operations.renderer import Renderer
-from gateway.operations.subdocuments import LOOKUP_IN, MUTATE_IN, LookupIn, changed_body, usual_spec
+from gateway.operations.subdocuments import LOOKUP_IN, MUTATE_IN, LookupIn, changed_body
+from gateway.operations.usualpaths import usual_lookup, usual_mutation
 from gateway.resources.base import document_key, document_place, in_collection
-from gateway.resources.documentbase import DocumentResource
+from gateway.resources.documentbase import DocumentResource, ReadPlan
 from gateway.resources.documents import STORED_ALE, WRITTEN_HEADERS
 from gateway.resources.headers import MutationHeaders, read_mutation
+from gateway.resources.stores import StoreForm, form_of
 
 __all__ = ["Subdocuments"]
 
 USUAL_BYTES = 16 * 1024
 """Largest body for the fast path, in bytes; longer ones are left to the general parser."""
 
+_MUTATE = MUTATE_IN.name
 _PLAIN_TYPES = frozenset({None, b"application/json", b"application/x-www-form-urlencoded", b"text/plain"})
 
 
@@ -92,7 +94,7 @@ class Subdocuments(DocumentResource):
     )
     def lookup_document(self, request: Request) -> Any:
         """Return the values at paths of the document."""
-        return self._ask(request, LOOKUP_IN)
+        return self._ask(request, LOOKUP_IN, _usual_lookup)
 
     @endpoint(
         "mutate_document", "POST", "/mutate", on=DOCUMENT, operation=MUTATE_IN.name, takes=MUTATE_IN.takes
@@ -121,30 +123,31 @@ class Subdocuments(DocumentResource):
     )
     def mutate_document(self, request: Request) -> Any:
         """Change the document at paths: all of them, or none."""
-        if request.selective is None and not request.body_is_awaited and len(request.raw_body) <= USUAL_BYTES:
-            usual = one_mutation(request.raw_body)
-            if usual is not None and request.headers.get(b"content-type") in _PLAIN_TYPES:
-                spec = usual_spec(*usual)
-                if spec is not None:
+        body = request.raw_body
+        if not request.body_is_awaited and len(body) <= USUAL_BYTES:
+            specs = usual_mutation(body)
+            if specs is not None and _is_plain(request):
+                headers = read_mutation(request)
+                form = headers.forms.get(_MUTATE) or form_of(_MUTATE, headers, self._now())
+                if form is not None:
                     # The fast path: the general case gives the same result.
-                    request.query()
-                    return self.connected(request, self._mutate_one, spec)
+                    return self.connected(request, self._mutate, (specs, form, headers.cas))
         return self._ask(request, MUTATE_IN)
 
-    def _mutate_one(self, connection: Any, request: Request, spec: Spec) -> Any:
+    def _mutate(
+        self, connection: Any, request: Request, wanted: tuple[PreparedMutation, StoreForm, int | None]
+    ) -> Any:
+        specs, form, cas = wanted
         key = document_key(request)
         if len(request.parameters) != 2:
             # The path names scope and collection.
             connection = in_collection(connection, request)
-        call = connection.operations.mutate_in(
-            key,
-            [spec],
-            cas=0,
-            ttl=0,
-            preserve_expiry=False,
-            store_semantics=StoreSemantics.REPLACE,
-            access_deleted=False,
-        )
+        if form.is_special:
+            request.context = form.asked
+        if form.takes_cas:
+            call = connection.operations.mutate_in(key, specs, cas=cas, **form.options)
+        else:
+            call = connection.operations.mutate_in(key, specs, **form.options)
         call.quiet = True
         request.render = self._changed
         call.receiver = request
@@ -155,9 +158,9 @@ class Subdocuments(DocumentResource):
             return MISSING
         return self._renderer.changed(result, request, changed_body(result))
 
-    def _ask(self, request: Request, kind: Kind) -> Any:
+    def _ask(self, request: Request, kind: Kind, usual: ReadPlan | None = None) -> Any:
         if request.body_is_awaited or len(request.raw_body) <= AT_ONCE_BYTES:
-            return self.ask(request, kind, _read_body)
+            return self.ask(request, kind, _read_body, usual=usual)
         headers = read_mutation(request)
         body = request.body()
         check_charset(request.header(b"Content-Type") or b"")
@@ -181,6 +184,16 @@ class Subdocuments(DocumentResource):
             )
             return carried_out
         return super().carry_out(connection, request, plan)
+
+
+def _is_plain(request: Request) -> bool:
+    """Return whether the content type needs no check."""
+    declared: Any = request.headers.get(b"content-type")
+    return type(declared) is not list and declared in _PLAIN_TYPES
+
+
+def _usual_lookup(request: Request) -> LookupIn | None:
+    return usual_lookup(request.raw_body) if _is_plain(request) else None
 
 
 def _read_body(request: Request, kind: Kind, headers: MutationHeaders) -> dict[str, Any]:

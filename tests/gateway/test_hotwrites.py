@@ -22,6 +22,18 @@ MUTATIONS = (
     b'{"operations":[{"operation":"DictSet","path":"a.b","value":42},{"operation":"DictSet","path":"a.c",'
     b'"value":[1]},{"operation":"Counter","path":"n","value":1}]}'
 )
+
+
+def changes(count: int, value: str) -> bytes:
+    """Return a body that sets so many members; ``@`` in the value becomes the number of the member."""
+    one = '{"operation":"DictSet","path":"m%d","value":%s}'
+    operations = ",".join(one % (number, value.replace("@", str(number))) for number in range(count))
+    return f'{{"operations":[{operations}]}}'.encode()
+
+
+EIGHT = b'{"operations":[%b]}' % b",".join(
+    b'{"operation":"Get","path":"m%d"}' % number for number in range(8)
+)
 LOOKUPS = (
     b'{"operations":[{"operation":"Get","path":"n"},{"operation":"Exists","path":"a.b"},'
     b'{"operation":"GetCount","path":"c"}]}'
@@ -53,9 +65,14 @@ LIMITS = {
     "unlock": (125, 1945),
     "touch": (102, 1775),
     "touch with content": (111, 1915),
-    "lookup": (116, 2015),
-    "lookup of three paths": (128, 2285),
-    "mutate of three paths": (132, 2305),
+    "lookup": (112, 1945),
+    "lookup of three paths": (118, 2060),
+    "lookup of eight paths": (127, 2290),
+    "mutate": (124, 2050),
+    "mutate with If-Match": (135, 2230),
+    "mutate of three paths": (148, 2290),
+    "mutate of three objects": (143, 2215),
+    "mutate of eight paths": (189, 2630),
     "append": (98, 1810),
 }
 
@@ -79,7 +96,8 @@ class Node(MemoryNode):  # type: ignore[no-untyped-call, misc, unused-ignore]
             return encode_response(opcode, extras=bytes(4), value=STORED, **parts)
         if opcode == Opcode.SUBDOC_MULTI_LOOKUP and b"$" not in frame.value:
             one = bytes(2) + (2).to_bytes(4, "big") + b"42"
-            return encode_response(opcode, value=one * (3 if b"a.b" in frame.value else 1), **parts)
+            count = 8 if b"m7" in frame.value else 3 if b"a.b" in frame.value else 1
+            return encode_response(opcode, value=one * count, **parts)
         return super().answer(frame)  # type: ignore[no-untyped-call]
 
 
@@ -167,5 +185,10 @@ class HotWritesTests(HotPathCase):
         """Paths of documents, and bytes added to them."""
         self.ask("lookup", ("POST", "/lookup", LOOKUP))
         self.ask("lookup of three paths", ("POST", "/lookup", LOOKUPS))
+        self.ask("lookup of eight paths", ("POST", "/lookup", EIGHT))
+        self.ask("mutate", ("POST", "/mutate", changes(1, '"text"')))
+        self.ask("mutate with If-Match", ("POST", "/mutate", changes(1, '"text"')), If_Match=VERSION)
         self.ask("mutate of three paths", ("POST", "/mutate", MUTATIONS))
+        self.ask("mutate of three objects", ("POST", "/mutate", changes(3, '{"a":[@,"text"]}')))
+        self.ask("mutate of eight paths", ("POST", "/mutate", changes(8, "@")))
         self.ask("append", ("POST", "/append", b" "))

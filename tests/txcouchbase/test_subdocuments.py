@@ -96,7 +96,7 @@ class SubdocumentTests(NodeTestCase):
                 plain = yield connection.mutate_in("a", specs, **options)
                 quick = yield connection.mutate_in("b", prepared, **options)
                 self.assertEqual((quick.entries, quick.key), (plain.entries, "b"))
-                self.assertEqual(quick.changed_values, [entry.data for entry in plain.entries])
+                self.assertEqual(list(quick.answers), [(0, entry.data) for entry in plain.entries])
                 for result in (plain, quick):
                     self.assertEqual(result[0], 1 + (5 if specs is several else 1))
                 stored = yield connection.get_multi(["a", "b"])

@@ -127,6 +127,34 @@ class AskedTests(SynchronousTestCase):
                         seen += outcomes[0][0] == 200
         self.assertGreater(seen, 60)
 
+    def test_short_way_with_headers(self) -> None:
+        """The same for several paths with any headers of a mutation, twice because some are cached."""
+        change = {"operation": "DictSet", "path": "a", "value": {"n": 1.50}}
+        other = {"operation": "Counter", "path": "n", "value": 1}
+        headers: tuple[dict[str, str], ...] = (
+            *({}, {"Expires": "90s"}, {"X_CB_TTL": "60"}, {"X_CB_TTL": "x"}, {"X_CB_Timeout": "2s"}),
+            *({"If_Match": "ff"}, {"If_Match": "*"}, {"If_Match": "1234,5678"}, {"If_None_Match": "1234"}),
+            *(
+                {"If_Match": "ff", "Expires": "2h"},
+                {"If_Match": "ff", "If_None_Match": "ff"},
+                {"If_Match": ","},
+            ),
+            *({"X_CB_DurabilityLevel": "Majority"}, {"X_CB_DurabilityLevel": "x"}, {"X_CB_PersistTo": "1"}),
+            *({"X_CB_DurabilityLevel": "Majority", "If_Match": "ff"}, {"Content_Encoding": "snappy"}),
+            *({"Content_Type": "application/json; charset=latin1"}, {"Content_Type": "image/png"}),
+        )
+        for given in headers * 2:
+            outcomes = []
+            for more in ({}, {"storeSemantic": "Replace"}):
+                before = len(self.site.calls)
+                reply = self.ask("mutate", body(change, other, **more), **given)
+                kept = reply.json() if reply.status == 200 else reply.json()["message"]
+                etag = reply.header("ETag"), reply.header("X-CB-MutationToken")
+                outcomes.append((reply.status, kept, etag, self.site.calls[before:]))
+            self.assertEqual(outcomes[0], outcomes[1], given)
+        reply = self.site.request("POST", f"{SHORT}/mutate?a=1", body(change))
+        self.assertEqual((reply.status, reply.json()["code"]), (400, "InvalidArgument"))
+
     def test_keys(self) -> None:
         """Routes are remembered by what is around the key, whatever the key is."""
         one = body({"operation": "Get", "path": "a"})
