@@ -133,7 +133,7 @@ setup(
     entry_points={
         "console_scripts": [
             "couchgateway = gateway.commandline:main",
-            "couchnode = couchnode.service:main",
+            "couchnode = couchnode.command:main",
             "couchgateway-export = gateway.loader.exportcommand:main",
             "couchgateway-key = gateway.access.keycommand:main",
             "couchgateway-load = gateway.loader.command:main",

@@ -30,6 +30,7 @@ STAGES = {
     "twisted.internet.": "reactor: waiting, and choosing whose turn it is",
     "twisted.internet.defer:": "Deferreds",
     "twisted.python.failure:": "Deferreds",
+    "reactor.direct:": "reactor: waiting, and choosing whose turn it is",
     "reactor.gate:": "reactor: waiting, and choosing whose turn it is",
     "gateway.http.channel:": "HTTP: reading requests",
     "gateway.http.factory:": "HTTP: reading requests",

@@ -26,6 +26,12 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from reactor.direct import install
+
+if __name__ == "__main__" and sys.argv[1:2] == ["node"]:
+    # As the command couchnode does; the imports below would choose Twisted's default reactor.
+    install()
+
 from klein import Klein
 from twisted.internet import reactor as installed
 from twisted.internet.defer import Deferred, inlineCallbacks

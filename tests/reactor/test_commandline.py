@@ -87,7 +87,7 @@ class RunTests(SynchronousTestCase):
 
     def test_process(self) -> None:
         """The command of a true process prints the version."""
-        code = "from couchnode.service import main; main()"
+        code = "from couchnode.command import main; main()"
         done = subprocess.run(
             [sys.executable, "-c", code, "--version"], capture_output=True, text=True, check=True
         )

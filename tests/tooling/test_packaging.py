@@ -47,7 +47,7 @@ class WheelTests(SynchronousTestCase):
             (entry_points,) = (name for name in names if name.endswith("entry_points.txt"))
             commands = wheel.read(entry_points).decode()
             self.assertIn("couchgateway = gateway.commandline:main", commands)
-            self.assertIn("couchnode = couchnode.service:main", commands)
+            self.assertIn("couchnode = couchnode.command:main", commands)
             self.assertIn("couchgateway-load = gateway.loader.command:main", commands)
             self.assertIn("couchgateway-export = gateway.loader.exportcommand:main", commands)
         for package in PACKAGES:
@@ -59,7 +59,7 @@ class WheelTests(SynchronousTestCase):
             for pattern in ("*.py", "*.js", "*.mjs", "*.css", "*.html", "*.svg")
             for path in (ROOT / package).rglob(pattern)
         }
-        plugins = {f"twisted/plugins/{name}_plugin.py" for name in ("couchgateway", "couchnode")}
+        plugins = {f"twisted/plugins/{name}_plugin.py" for name in ("couchgateway", "couchnode", "direct")}
         self.assertEqual((modules | plugins) - names, set())
         # An __init__.py here would overwrite Twisted's own on installation.
         self.assertEqual({name for name in names if name.startswith("twisted/")}, plugins)
