@@ -343,7 +343,7 @@ ACTIONS = [
     acting("prepend", READ_ONCE, "prepend", " ", family="grown"),
     acting(
         "endure",
-        "a plan that asks every node with a copy of the document",
+        "a plan, with a timer and two Deferreds, of any number of questions and rounds",
         "endure",
         '{"persistTo":0,"replicateTo":0}',
         statuses=(204,),

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
-from twisted.internet.defer import Deferred, gatherResults, inlineCallbacks, succeed
+from twisted.internet.defer import Deferred, gatherResults, inlineCallbacks, maybeDeferred, succeed
 from twisted.python.failure import Failure
 
 from couchbase import exceptions
@@ -201,43 +202,48 @@ class AsyncDriver(Driver[AsyncCall]):
             del kept
 
     def _finish_with(
-        self, work: Callable[[], Deferred[dict[Any, Any]]], keys: Sequence[Any], single: bool, what: Operation
+        self,
+        plan_of: Callable[[], Generator[Any, Any, Any]],
+        outcome_of: Callable[[Any], dict[Any, Any]],
+        keys: Sequence[Any],
+        single: bool,
+        what: Operation,
     ) -> Any:
-        """Answer an operation that involves many nodes.
-
-        :param work: returns a Deferred of key -> result or exception.
-        """
+        """Answer an operation on many nodes: run the plan of ``plan_of`` once there is a map, and convert its
+        result with ``outcome_of`` to key -> result or exception."""
         if not self.is_up:
             raise _not_up()
-        answer, group = self._new_group(len(keys))
-        if single:
-            answer, call = self._new_call(what, keys[0])
+        end: Any  # a call, or a group
+        answer, end = self._new_call(what, keys[0]) if single else self._new_group(len(keys))
 
-        def done(outcome: dict[Any, Any]) -> None:
+        # The caller may drop the connection right after the call: both functions keep it.
+        def done(found: Any, kept: object) -> None:
+            outcome = outcome_of(found)
             for key in keys:
                 value = outcome[key]
-                if single:
-                    call.fail(value) if isinstance(value, BaseException) else call.succeed(value)
-                elif isinstance(value, CouchbaseError):
-                    group.add(key, value.result, value)
+                error = value if isinstance(value, CouchbaseError) else None
+                if not single:
+                    end.add(key, value if error is None else error.result, error)
+                elif error is None:
+                    end.succeed(value)
                 else:
-                    group.add(key, value, None)
+                    end.fail(error)
 
-        def failed(failure: Failure) -> None:
-            member = Call(what, None, b"")
+        def failed(failure: Failure, kept: object) -> None:
+            reason: Any = failure.value
             for key in keys:
-                member.key = key
-                reason: Any = failure.value
-                code = getattr(reason, "rc", exceptions.ERROR)
                 if single:
-                    call.fail(reason)
+                    end.fail(reason)
                 else:
-                    group.add(key, failed_result(member, code), reason)
+                    result = failed_result(Call(what, key, b""), getattr(reason, "rc", exceptions.ERROR))
+                    end.add(key, result, reason)
 
-        # The caller may drop the connection right after the call.
-        kept = self.cluster.owner()
-        worked: Deferred[Any] = self.ready().addCallback(lambda _: work())
-        worked.addBoth(_outcome, kept).addCallbacks(done, failed)
+        def run(_: None = None) -> Deferred[Any]:
+            return self.cluster.run(plan_of())
+
+        kept = (self.cluster.owner(),)
+        worked = maybeDeferred(run) if self.cluster.map is not None else self.ready().addCallback(run)
+        worked.addCallbacks(done, failed, callbackArgs=kept, errbackArgs=kept)
         return answer
 
     def _new_call(self, operation: Operation, key: object) -> tuple[Any, Call]:
@@ -248,26 +254,23 @@ class AsyncDriver(Driver[AsyncCall]):
 
     def submit_observe(self, documents: Sequence[Request], master_only: bool, single: bool) -> Any:
         """Ask every node that holds the documents for their state."""
-        cluster = self.cluster
-
-        def work() -> Deferred[dict[Any, Any]]:
-            keys = [document.key_bytes for document in documents]
-            plan = observation.observe_plan(cluster.current_map, keys, master_only, documents[0].keyspace)
-            return cluster.run(plan).addCallback(outcome_of)
+        current_map, keyspace = self.cluster.current_map, documents[0].keyspace
+        wanted = [document.key_bytes for document in documents]
+        plan_of = partial(observation.observe_plan, current_map, wanted, master_only, keyspace)
 
         def outcome_of(seen: Any) -> dict[Any, Any]:
             outcome: dict[Any, Any] = {}
             for document in documents:
                 copies = seen[document.key_bytes]
-                result = ValueResult(0, 0, copies.seen)
+                result: Any = ValueResult(0, 0, copies.seen)
                 result._key = document.key
-                outcome[document.key] = result
                 if copies.missing or not copies.seen:
-                    error = observation.observe_error(document, copies, exceptions.NETWORK_ERROR)
-                    outcome[document.key] = error
+                    result = observation.observe_error(document, copies, exceptions.NETWORK_ERROR)
+                outcome[document.key] = result
             return outcome
 
-        return self._finish_with(work, [document.key for document in documents], single, operations.OBSERVE)
+        keys = [document.key for document in documents]
+        return self._finish_with(plan_of, outcome_of, keys, single, operations.OBSERVE)
 
     def submit_endure(
         self,
@@ -284,10 +287,12 @@ class AsyncDriver(Driver[AsyncCall]):
         keys = [document.key for document in documents]
         items = [key.item if type(key) is ItemTarget else None for key in keys]
         names = [key if item is None else key.key for key, item in zip(keys, items, strict=True)]
+        requirement = durability.Requirement(0, 0)
 
-        def work() -> Deferred[dict[Any, Any]]:
+        def plan_of() -> Generator[Any, Any, Any]:
+            nonlocal requirement
             requirement = durability.check_requirement(cluster.current_map(), persist_to, replicate_to)
-            plan = durability.endure_plan(
+            return durability.endure_plan(
                 cluster.current_map,
                 cluster.seconds,
                 {document.key_bytes: document.cas for document in documents},
@@ -297,22 +302,21 @@ class AsyncDriver(Driver[AsyncCall]):
                 check_removed=check_removed,
                 keyspace=documents[0].keyspace,
             )
-            return cluster.run(plan).addCallback(outcome_of, requirement)
 
-        def outcome_of(codes: Any, requirement: durability.Requirement) -> dict[Any, Any]:
+        def outcome_of(codes: Any) -> dict[Any, Any]:
             outcome: dict[Any, Any] = {}
             for document, key, item in zip(documents, names, items, strict=True):
                 code = codes[document.key_bytes]
-                result = failed_result(Call(operations.ENDURE, key, document.key_bytes), code)
+                result: Any = failed_result(Call(operations.ENDURE, key, document.key_bytes), code)
                 if item is not None:
                     fill(item, result)
                     result = item
-                outcome[key] = result
                 if code:
-                    outcome[key] = durability.endure_error(key, code, requirement, "endure", result)
+                    result = durability.endure_error(key, code, requirement, "endure", result)
+                outcome[key] = result
             return outcome
 
-        return self._finish_with(work, names, single, operations.ENDURE)
+        return self._finish_with(plan_of, outcome_of, names, single, operations.ENDURE)
 
     def submit_stats(self, groups: Sequence[str]) -> Any:
         """Ask every node for statistics."""
@@ -440,10 +444,6 @@ class DeferredDriver(AsyncDriver):
         answer: Deferred[Any] = Deferred(call.cancelled)
         call.deferred = answer
         return answer, call
-
-
-def _outcome(outcome: Any, kept: object) -> Any:
-    return outcome
 
 
 def _not_up() -> CouchbaseError:

@@ -153,12 +153,10 @@ class AnswerReader:
         reader = self._frames
         if reader.violation is not None:
             return None
-        begin = at + HEADER_BYTES
-        # First only the header: its errors must be reported without waiting for the body.
-        found = reader.feed(data[at:begin])
-        if not found and reader.violation is None:
-            if end > len(data):
+        if end > len(data):
+            # The header's errors must be reported without waiting for the body.
+            if not reader.feed(data[at : at + HEADER_BYTES]) and reader.violation is None:
                 self._frames = FrameReader(magics=RESPONSE_MAGICS)
-                return None
-            found = reader.feed(data[begin:end])
+            return None
+        found = reader.feed(data[at:end])
         return found[0] if found else None

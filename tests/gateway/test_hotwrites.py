@@ -74,6 +74,8 @@ LIMITS = {
     "mutate of three objects": (143, 2215),
     "mutate of eight paths": (189, 2630),
     "append": (98, 1810),
+    "endure": (315, 4640),
+    "observe": (310, 4250),
 }
 
 
@@ -98,6 +100,9 @@ class Node(MemoryNode):  # type: ignore[no-untyped-call, misc, unused-ignore]
             one = bytes(2) + (2).to_bytes(4, "big") + b"42"
             count = 8 if b"m7" in frame.value else 3 if b"a.b" in frame.value else 1
             return encode_response(opcode, value=one * count, **parts)
+        if opcode == Opcode.OBSERVE:
+            persisted = frame.value + b"\1" + parts["cas"].to_bytes(8, "big")
+            return encode_response(opcode, opaque=frame.opaque, value=persisted)
         return super().answer(frame)  # type: ignore[no-untyped-call]
 
 
@@ -180,6 +185,12 @@ class HotWritesTests(HotPathCase):
         """An answer without a body."""
         sent = raw_request("POST", PATH + "/touch", b'{"expiry":"1h"}', {**CLIENT, **JSON})
         self.check("touch", sent, status=204)
+
+    def test_copies(self) -> None:
+        """The state of copies: plans, of one round."""
+        sent = raw_request("POST", PATH + "/endure", b'{"persistTo":0,"replicateTo":0}', {**CLIENT, **JSON})
+        self.check("endure", sent, status=204)
+        self.ask("observe", ("GET", "/observe", b""))
 
     def test_parts(self) -> None:
         """Paths of documents, and bytes added to them."""
