@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from couchbase.exceptions import HTTPError, describe, error_of
 from couchbase.user_constants import OBS_FOUND, OBS_LOGICALLY_DELETED, OBS_NOTFOUND, OBS_PERSISTED
 
-_TOKEN = Struct(">QQ")
+unpack_token: Callable[[bytes], tuple[int, int]] = Struct(">QQ").unpack
+"""Returns ``uuid`` and ``seqno`` of a :class:`MutationToken` in wire format."""
 _OBSERVE_NAMES = {
     OBS_FOUND: "OBS_FOUND",
     OBS_PERSISTED: "OBS_PERSISTED",
@@ -107,7 +108,7 @@ class Result:
         if self._token is None:
             return None
         vbucket, packed = self._token
-        return MutationToken(vbucket, *_TOKEN.unpack(packed))
+        return MutationToken(vbucket, *unpack_token(packed))
 
     def _fields(self) -> list[str]:
         shown = [f"RC=0x{self._rc:X}" + (f"[{self.errstr}]" if self._rc else "")]

@@ -6,7 +6,7 @@ from functools import lru_cache
 
 from twisted.internet.defer import Deferred
 
-from couchbase.result import ExpiryResult, OperationResult, ValueResult
+from couchbase.result import ExpiryResult, OperationResult, ValueResult, unpack_token
 from gateway.dialect.conditions import EXCLUDED
 from gateway.dialect.contenttypes import JSON, content_type, format_of, sniffing
 from gateway.dialect.errors import Refusal
@@ -83,18 +83,19 @@ class Renderer:
 
         :param result: an ExpiryResult whose value is bytes, or the result for a missing document.
         """
-        if result.rc:
+        # Slots are read directly here and below: each property of the result would take as long as a call.
+        if result._rc:
             return MISSING
         try:
-            before, behind = self._blocks[result.flags]
+            before, behind = self._blocks[result._flags]
         except KeyError:
             return self._unknown(result, result.expiry)
         # The CAS in the format of gateway.dialect.headers.etag.
-        block = b"%b%08x%b" % (before, result.cas, behind)
-        expiry = result.expiry
+        block = b"%b%08x%b" % (before, result._cas, behind)
+        expiry = result._expiry
         if expiry:
             block += _expires(expiry)
-        return RenderedResponse(200, block, result.value)
+        return RenderedResponse(200, block, result._value)
 
     def document(self, result: ValueResult, request: Request) -> Response | Deferred[Response] | Refusal:
         """Return a document as it is stored.
@@ -150,12 +151,14 @@ class Renderer:
 
     def changed(self, result: OperationResult, request: Request, body: bytes) -> Response:
         """Return the answer to a mutation of an existing document, with JSON in its body."""
-        token = result.mutation_token
+        token = result._token
         bucket = request.parameters["bucket"]
         if token is None:
             headers = [(b"Content-Type", JSON), *self.mutation_headers(result, bucket)]
             return Response(200, headers, body)
-        return RenderedResponse(200, self._mutation_with_json % (result.cas, bucket, *token), body)
+        vbucket, packed = token
+        block = self._mutation_with_json % (result._cas, bucket, vbucket, *unpack_token(packed))
+        return RenderedResponse(200, block, body)
 
     def counted(self, result: ValueResult, request: Request) -> Response | Refusal:
         """Return the new number of a counter, as JSON."""
@@ -191,10 +194,12 @@ class Renderer:
     def stored(self, result: OperationResult, request: Request) -> Response | Refusal:
         """Return the answer to a mutation, which may have failed because its document was missing or
         existed."""
-        if result.rc:
-            return refusal_of(result.rc)
-        token = result.mutation_token
+        if result._rc:
+            return refusal_of(result._rc)
+        token = result._token
         bucket = request.parameters["bucket"]
         if token is None:
             return Response(200, self.mutation_headers(result, bucket))
-        return RenderedResponse(200, self._mutation % (result.cas, bucket, *token))
+        vbucket, packed = token
+        block = self._mutation % (result._cas, bucket, vbucket, *unpack_token(packed))
+        return RenderedResponse(200, block)

@@ -5,6 +5,7 @@ where a test wants the cluster to say something in particular.
 from __future__ import annotations
 
 import json
+import struct
 from base64 import b64encode
 from collections.abc import Iterator
 from typing import Any
@@ -17,7 +18,7 @@ from twisted.python.failure import Failure
 
 from couchbase.exceptions import KEY_EEXISTS, KEY_ENOENT, CouchbaseError, error_of
 from couchbase.protocol.keyspace import Keyspace
-from couchbase.result import MutationToken
+from couchbase.result import ExpiryResult, MutationToken
 from gateway.app import Gateway
 from gateway.cluster.bulk import Lane
 from gateway.cluster.credentials import Authorizer, Passthrough, ServiceAccount
@@ -36,10 +37,8 @@ def error(rc: int, **attributes: object) -> CouchbaseError:
     return error_of(rc, **attributes)  # type: ignore[arg-type]
 
 
-class Answer:
-    """A result, as far as handlers look at one."""
-
-    rc = 0
+class Answer(ExpiryResult):
+    """A result as the driver returns it."""
 
     def __init__(
         self,
@@ -49,11 +48,10 @@ class Answer:
         expiry: int = 0,
         token: MutationToken | None = None,
     ) -> None:
-        self.value = value
-        self.cas = cas
-        self.flags = flags
-        self.expiry = expiry
-        self.mutation_token = token
+        super().__init__(0, cas, value, flags)
+        self._expiry = expiry
+        if token is not None:
+            self._token = token.vbucket, struct.pack(">QQ", token.uuid, token.seqno)
 
 
 class ScriptedConnection:
@@ -180,7 +178,7 @@ class ScriptedCall:
         if not self.quiet or getattr(failure.value, "rc", 0) != self._quiet_for:
             return failure
         missing = Answer(cas=0)
-        missing.rc = self._quiet_for
+        missing._rc = self._quiet_for
         return missing
 
     def _end(self, outcome: Any) -> Any:

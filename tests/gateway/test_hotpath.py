@@ -32,12 +32,12 @@ LIMITS = {
     # At most a tenth above those of a password.
     "GET with a token": (93, 1650),
     "GET of a known version": (85, 1630),
-    "PUT": (93, 1730),
-    "PUT with an expiry": (93, 1765),
+    "PUT": (93, 1705),
+    "PUT with an expiry": (93, 1740),
     "mutate": (112, 1920),
     # At most a tenth above those of the default collection.
     "GET in a collection": (84, 1580),
-    "PUT in a collection": (103, 1830),
+    "PUT in a collection": (103, 1805),
 }
 
 
