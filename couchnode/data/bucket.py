@@ -295,7 +295,8 @@ class NodeBucket:
     def changed(self, vbucket: VBucket, item: Item) -> None:
         """Pass a new version in a vbucket on to the store and the replicas."""
         if vbucket.state == "active":
-            self.replicator.send(vbucket.id, ChangeKind.STORED, item)
+            if vbucket.id in self.replicator.streams:
+                self.replicator.send(vbucket.id, ChangeKind.STORED, item)
             if self.change_log is not None:
                 self.change_log.note(vbucket.id, item)
             if self.evictor.is_on:

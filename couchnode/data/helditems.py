@@ -243,11 +243,11 @@ class HeldItems:
         ledger, key = self._ledger, item.key
         replaced = self.dirty.get(key)
         self.dirty[key] = item
-        ledger.queued_bytes += len(item.value)
         if replaced is None:
             ledger.queued_items += 1
+            ledger.queued_bytes += len(item.value)
         else:
-            ledger.queued_bytes -= len(replaced.value)
+            ledger.queued_bytes += len(item.value) - len(replaced.value)
             if replaced.xattrs:
                 ledger.queued_bytes -= len(replaced.xattrs)
         if item.xattrs:

@@ -143,12 +143,13 @@ class Replicator:
     """All streams that leave one bucket on one node.
 
     :param clock: provides reactor turns (``callLater(0)``).
+    :ivar streams: those of each vbucket that has replicas, by its number.
     """
 
     def __init__(self, source: Copy, clock: IReactorTime) -> None:
         self._source = source
         self._clock = clock
-        self._streams: dict[int, list[ReplicaStream]] = {}
+        self.streams: dict[int, list[ReplicaStream]] = {}
         self._outbox: list[tuple[int, Change]] = []
         self._to_connect: dict[ReplicaStream, None] = {}
         self._busy: dict[ReplicaStream, None] = {}
@@ -160,11 +161,11 @@ class Replicator:
 
     def streams_of(self, vbid: int) -> list[ReplicaStream]:
         """The streams to the replicas of one vbucket, connected or not."""
-        return self._streams.get(vbid, [])
+        return self.streams.get(vbid, [])
 
     def set_replicas(self, vbid: int, targets: Sequence[Copy]) -> None:
         """Send the vbucket's changes to these buckets from now on; the same ones keep their stream."""
-        old = {stream.target: stream for stream in self._streams.pop(vbid, [])}
+        old = {stream.target: stream for stream in self.streams.pop(vbid, [])}
         streams: list[ReplicaStream] = []
         for target in targets:
             stream = old.pop(target, None)
@@ -176,7 +177,7 @@ class Replicator:
         for stream in old.values():
             self._drop(stream)
         if streams:
-            self._streams[vbid] = streams
+            self.streams[vbid] = streams
 
     def reconnect(self, stream: ReplicaStream) -> None:
         """Bring the replica level again, soon."""
@@ -186,13 +187,13 @@ class Replicator:
 
     def reconnect_all(self) -> None:
         """Bring every replica up to date again: this bucket became ready or was flushed."""
-        for streams in self._streams.values():
+        for streams in self.streams.values():
             for stream in streams:
                 self.reconnect(stream)
 
     def send(self, vbid: int, kind: ChangeKind, item: Item) -> None:
         """Queue a change for this turn's end, if the vbucket has replicas."""
-        if vbid in self._streams:
+        if vbid in self.streams:
             self._outbox.append((vbid, Change(kind, item)))
             if not self._turn_asked:
                 self._ask_turn()
@@ -201,7 +202,7 @@ class Replicator:
         """Send everything to the connected replicas of one vbucket in this turn: one of them is about to
         become the active copy."""
         self._distribute()
-        for stream in self._streams.get(vbid, ()):
+        for stream in self.streams.get(vbid, ()):
             stream.deliver(len(stream.backlog))
             self._busy.pop(stream, None)
         self._source.replica_acknowledged(vbid)
@@ -211,10 +212,10 @@ class Replicator:
         self._distribute()
         for stream in list(self._busy):
             stream.deliver(len(stream.backlog))
-        for streams in self._streams.values():
+        for streams in self.streams.values():
             for stream in streams:
                 self._drop(stream)
-        self._streams.clear()
+        self.streams.clear()
         self._to_connect.clear()
         self._busy.clear()
 
@@ -259,7 +260,7 @@ class Replicator:
         outbox, self._outbox = self._outbox, []
         busy = self._busy
         for vbid, change in outbox:
-            for stream in self._streams.get(vbid, ()):
+            for stream in self.streams.get(vbid, ()):
                 if stream.connected:
                     stream.backlog.append(change)
                     busy[stream] = None

@@ -402,8 +402,8 @@ class VBucket(HeldItems):
             growth = len(key) + len(value) + ITEM_OVERHEAD_BYTES
             ledger.admit(growth)
             revid = self._first_revid(key) if self.tombstones or self.lasting else 1 + self.max_deleted_revid
-        self.high_seqno += 1
-        item = Item(key, value, flags, expiry, self._next_cas(), self.high_seqno, revid)
+        seqno = self.high_seqno = self.high_seqno + 1
+        item = Item(key, value, flags, expiry, self._next_cas(), seqno, revid)
         if old is not None and old.xattrs:
             item = item.with_xattrs(old.xattrs)
         if durable:

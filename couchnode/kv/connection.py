@@ -141,7 +141,7 @@ class KeyValueConnection(StreamProtocol):
             bucket = session.bucket
             if bucket is not None and bucket.state == "ready" and not session.traces:
                 self._at, held = quick_answers(session, bucket, data, 0, out, MAX_OUTPUT_BYTES)
-                self._write(out, held)
+                output.write_all(out, held)
             if self._at < len(data) or output.flow is not Flow.OPEN:
                 self._run()
             return
@@ -277,18 +277,11 @@ class KeyValueConnection(StreamProtocol):
                 break
         if begun is not None:
             add_durations(out, places, self._clock.seconds() - begun)
-        self._write(out, MAX_OUTPUT_BYTES - room)
+        self._output.write_all(out, MAX_OUTPUT_BYTES - room)
         if places:
             self._release_places()
         elif session.closing:
             self._close()
-
-    def _write(self, out: list[bytes], size: int) -> None:
-        """Write answers, which have so many bytes together."""
-        if size > LARGE_BYTES:
-            self._output.write_in_pieces(out)
-        elif out:
-            self._output.write(b"".join(out))
 
     def _next_frame(self) -> Frame | None:
         """Take the next request from the input, as a frame; ``None`` if it is not complete. In that case the

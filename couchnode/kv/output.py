@@ -59,6 +59,16 @@ class Output:
         else:
             self._send(data)
 
+    def write_all(self, answers: Sequence[bytes], size: int) -> None:
+        """Write answers, which have so many bytes together, after all earlier ones."""
+        if size > LARGE_BYTES:
+            self.write_in_pieces(answers)
+        elif not self.unsent:
+            # Not write(), because the call would cost a lone request more than this line.
+            self._send(b"".join(answers))
+        elif answers:
+            self.unsent.append(memoryview(b"".join(answers)))
+
     def write_in_pieces(self, answers: Sequence[bytes]) -> None:
         """Write answers with large values piece by piece, so that no reactor turn copies a whole one."""
         small: list[bytes] = []

@@ -147,7 +147,7 @@ class Session:
         """Enable these features, and disable all others."""
         self.features = features
         self.tokens = Feature.MUTATION_SEQNO in features
-        self.xerror = Feature.XERROR in features
+        self.traces = Feature.TRACING in features
         self.collections = Feature.COLLECTIONS in features
         compressed = not features.isdisjoint(snappy.FEATURES)
         self.accepted_datatypes = int(Datatype.JSON | Datatype.SNAPPY if compressed else Datatype.JSON)
@@ -157,9 +157,9 @@ class Session:
         self.rights_changed()
 
     @property
-    def traces(self) -> bool:
-        """Whether answers contain the server's duration."""
-        return Feature.TRACING in self.features
+    def xerror(self) -> bool:
+        """Whether the client understands all statuses, and reads contexts of errors."""
+        return Feature.XERROR in self.features
 
     @property
     def xattrs(self) -> bool:

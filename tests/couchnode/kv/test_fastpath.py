@@ -514,8 +514,8 @@ class Work(InMemoryCase):
         self.connection.session.set_features(frozenset(FEATURES) - {Feature.COLLECTIONS})
         parts = {"key": b"k", "extras": store_extras(0), "value": b'{"text":"%b"}' % (b"x" * 1000)}
         requests = {
-            "set": (26, encode_request(Opcode.SET, **parts)),
-            "set, keeping the expiry": (27, encode_request(Opcode.SET, framing=KEEP_EXPIRY, **parts)),
+            "set": (23, encode_request(Opcode.SET, **parts)),
+            "set, keeping the expiry": (24, encode_request(Opcode.SET, framing=KEEP_EXPIRY, **parts)),
             "get": (9, encode_request(Opcode.GET, key=b"k")),
             "lookup": (
                 14,
@@ -531,11 +531,11 @@ class Work(InMemoryCase):
         self.connection.session.set_features(frozenset(FEATURES) - {Feature.COLLECTIONS})
         parts = {"key": b"k", "extras": store_extras(0), "value": b'{"text":"%b"}' % (b"x" * 1000)}
         requests = {
-            "set": (920, 47, encode_request(Opcode.SET, **parts)),
-            "get": (530, 30, encode_request(Opcode.GET, key=b"k")),
+            "set": (880, 41, encode_request(Opcode.SET, **parts)),
+            "get": (515, 26, encode_request(Opcode.GET, key=b"k")),
             "lookup": (
-                550,
-                35,
+                540,
+                31,
                 encode_request(Opcode.SUBDOC_MULTI_LOOKUP, key=b"k", value=EXPIRY_LOOKUP_VALUE),
             ),
         }

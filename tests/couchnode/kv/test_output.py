@@ -25,15 +25,17 @@ class OutputTests(SynchronousTestCase):
         self.sent.append(data)
         return len(data) if self.output.flow is Flow.FULL else 0
 
-    @given(st.lists(st.tuples(st.integers(0, 3 * LARGE_BYTES), st.booleans()), max_size=6))
-    def test_order(self, answers: list[tuple[int, bool]]) -> None:
+    @given(st.lists(st.tuples(st.integers(0, 3 * LARGE_BYTES), st.booleans(), st.booleans()), max_size=6))
+    def test_order(self, answers: list[tuple[int, bool, bool]]) -> None:
         """Whatever is large, whenever the transport is full: all bytes leave in order, in bounded pieces."""
         self.setUp()
-        whole = [bytes([at + 1]) * size for at, (size, _) in enumerate(answers)]
-        for data, (_, full) in zip(whole, answers, strict=True):
+        whole = [bytes([at + 1]) * size for at, (size, _, _) in enumerate(answers)]
+        for data, (_, full, together) in zip(whole, answers, strict=True):
             if full:
                 self.output.pause()
-            if len(data) > LARGE_BYTES:
+            if together:
+                self.output.write_all([data[:100], data[100:]] if data else [], len(data))
+            elif len(data) > LARGE_BYTES:
                 self.output.write_in_pieces([data])
             else:
                 self.output.write(data)
