@@ -159,7 +159,7 @@ class GCluster(Cluster):
             self._seek()
 
     def _flush_now(self) -> None:
-        self._flush()
+        self.flush()
         self.progressed()
 
     def node_lost(self, node: NodeConnection) -> None:
@@ -208,7 +208,7 @@ class GCluster(Cluster):
             for start in range(0, len(calls), EARLY_CALLS):
                 self.start_all(calls[start : start + EARLY_CALLS], group, deadline)
                 if start:
-                    self._flush()
+                    self.flush()
             if group.remaining:
                 self._await(group)
             self._turned_at = self.seconds()
@@ -216,6 +216,10 @@ class GCluster(Cluster):
             # The greenlet was killed, or timed out; others continue.
             self._give_up(calls)
             raise
+
+    def run_one(self, call: BlockingCall, now: float, deadline: float) -> None:
+        """Execute one operation, while other greenlets run."""
+        self.run((call,), deadline)
 
     def _await(self, group: GWaitGroup) -> None:
         self._groups.add(group)

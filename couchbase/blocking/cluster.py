@@ -23,6 +23,8 @@ from couchbase.protocol.connstr import Seed
 from couchbase.protocol.dispatch import Dispatcher
 from couchbase.protocol.failures import client_error, seed_error
 from couchbase.protocol.handshake import Credentials, no_map
+from couchbase.protocol.hashing import vbucket_of
+from couchbase.protocol.keyspace import DEFAULT_KEYSPACE
 
 if TYPE_CHECKING:
     import ssl
@@ -37,6 +39,9 @@ SILENT_SECONDS = 2.0
 """A connection is reopened if operations time out and nothing arrives for this number of seconds."""
 REBOOTSTRAP_SECONDS = 0.5
 """Minimum number of seconds between two requests to the seeds."""
+
+# The group of an operation outside of the loop, whose answer a signal handler may receive with its own.
+_NO_GROUP = WaitGroup(0)
 
 _LIVE: weakref.WeakSet[Cluster] = weakref.WeakSet()
 
@@ -107,23 +112,62 @@ class Cluster(Dispatcher, Loop):
             for start in range(0, len(calls), EARLY_CALLS):
                 self.start_all(calls[start : start + EARLY_CALLS], group, deadline)
                 # Nodes can start to work while the rest is prepared.
-                self._flush()
-            while group.remaining:
-                self.turn(deadline)
-                if self._lost_all and group.remaining:
-                    self._rebootstrap(deadline)
-                if group.remaining and self.seconds() >= deadline:
-                    self.time_out_all(calls)
-                    self._drop_silent(began)
+                self.flush()
+            self._finish(calls, group, began, deadline)
         except BaseException:
             # The interruption may have happened anywhere, so no connection's state is reliable.
             self._abandon(calls)
             raise
         self._turned_at = self.seconds()
 
-    def run_one(self, call: BlockingCall, deadline: float) -> None:
-        """Execute one operation."""
-        self.run((call,), deadline)
+    def _finish(self, calls: Sequence[BlockingCall], group: WaitGroup, began: float, deadline: float) -> None:
+        """Turn until all are over."""
+        while group.remaining:
+            self.turn(deadline)
+            if self._lost_all and group.remaining:
+                self._rebootstrap(deadline)
+            if group.remaining and self.seconds() >= deadline:
+                self.time_out_all(calls)
+                self._drop_silent(began)
+
+    def run_one(self, call: BlockingCall, now: float, deadline: float) -> None:
+        """Execute one operation.
+
+        The operation of a program that waits for each answer mostly needs one send, one wait and one recv.
+        They are made here directly if nothing else is going on. If anything but its success follows, the loop
+        continues as if it had sent the operation.
+
+        :param now: the current time.
+        """
+        route, timers = self.route, self._timers
+        until = timers[0][0] if timers and timers[0][0] < deadline else deadline
+        prefix: bytes | None = None
+        busy = now - self._turned_at > IDLE_SECONDS or self.dirty or self._parked or call.replica is not None
+        if route and now < until and not busy:
+            vbucket = vbucket_of(call.key_bytes, len(route))
+            talk: Any = route[vbucket]
+            if talk is not None and talk.line.readable is not None:
+                keyspace, prefix = call.keyspace, talk.prefix
+                if keyspace is not DEFAULT_KEYSPACE:
+                    prefix = (prefix and keyspace.prefix) or None
+        if prefix is None:
+            self.run((call,), deadline)
+            return
+        call.group = _NO_GROUP
+        try:
+            data = call.enter(talk, prefix, vbucket) + call.value
+            rest = talk.line.exchange(call, data, until - now)
+            if rest is not None:
+                self._rounds += 1
+                call.deadline = deadline
+                call.group = group = WaitGroup(0 if call.done else 1)
+                talk.line.asked_at = now
+                rest()
+                self._finish((call,), group, now, deadline)
+        except BaseException:
+            self._abandon((call,))
+            raise
+        self._turned_at = self.seconds()
 
     def catch_up(self) -> None:
         """Process the events since the last call: lost connections, new maps."""

@@ -128,7 +128,7 @@ class BlockingDriver(Driver[BlockingCall]):
         self.lock.acquire()
         try:
             started = monotonic()
-            self.cluster.run_one(request, started + self.timeout)
+            self.cluster.run_one(request, started, started + self.timeout)
             if self.timings is not None:
                 self.timings.add(monotonic() - started)
         finally:

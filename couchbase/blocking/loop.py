@@ -46,7 +46,7 @@ class Loop:
 
     def turn(self, until: float) -> None:
         """Send pending data, wait for an event (no longer than ``until``), and handle it."""
-        self._flush()
+        self.flush()
         timers = self._timers
         if timers and timers[0][0] < until:
             until = timers[0][0]
@@ -57,7 +57,8 @@ class Loop:
             while timers and timers[0][0] <= now:
                 heapq.heappop(timers)[2]()
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
+        """Send pending data."""
         while self.dirty:
             self.dirty.pop().flush()
 

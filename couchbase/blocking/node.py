@@ -10,13 +10,14 @@ import socket
 import ssl
 from functools import partial
 from selectors import EVENT_READ, EVENT_WRITE
-from typing import Any, Callable
+from typing import Any
 from uuid import uuid4
 
 from couchbase import exceptions
 from couchbase.blocking.calls import WaitingCalls
 from couchbase.blocking.faults import tls_error
 from couchbase.blocking.question import Question
+from couchbase.blocking.wire import WAIT, Wire
 from couchbase.exceptions import AuthError, BucketNotFoundError, CouchbaseError, error_of
 from couchbase.protocol.call import Call
 from couchbase.protocol.conversation import Conversation, Listener, Phase, Resume, refusal
@@ -27,16 +28,9 @@ FIRST_DELAY_SECONDS = 0.05
 LAST_DELAY_SECONDS = 1.0
 CONNECT_SECONDS = 2.0
 """Timeout of connecting and handshake, in seconds; after it, another attempt is made."""
-RECEIVE_BYTES = 64 * 1024
-"""Number of bytes to receive at once. For more, the allocator would ask the kernel for memory each time,
-which costs as much as sending and receiving a small answer."""
-MANY_BYTES = 256 * 1024
-"""The same, after as many bytes have come as were asked for."""
-
-_WAIT = (BlockingIOError, InterruptedError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
-class NodeConnection:
+class NodeConnection(Wire):
     """A node's key-value service: the dispatcher's peer, and the transport of its conversation.
 
     :param owner: the :class:`couchbase.blocking.cluster.Cluster`, which provides selector, time, TLS and
@@ -44,27 +38,16 @@ class NodeConnection:
     """
 
     def __init__(self, host: str, port: int, owner: Any) -> None:
+        super().__init__(owner)
         self.host = host
         self.port = port
         self.closed = False
         self.failures = 0
         self.last_error: BaseException | None = None
-        self.asked_at = 0.0
-        """Times of the last send and the last receive."""
-        self.heard_at = 0.0
         self.waiting = WaitingCalls()
-        self._owner = owner
-        self._sock: Any = None
-        self._events = 0
-        self._step: Callable[[], None] | None = None
         self._addresses: list[Any] = []
         self._retry_at = 0.0
         self._attempt = 0
-        # The current socket's conversation, from the handshake on.
-        self._talk: Conversation | None = None
-        # Bytes that the socket has not accepted yet.
-        self._unsent = memoryview(b"")
-        self._receive_bytes = RECEIVE_BYTES
         self._unasked: list[Question] = []
 
     @property
@@ -130,51 +113,6 @@ class NodeConnection:
             self.start()
         return question
 
-    def schedule(self) -> None:
-        """Send pending data with the next flush."""
-        self._owner.dirty.append(self)
-
-    def flush(self) -> None:
-        """Write pending data to the socket; the rest follows when the socket is writable."""
-        sock, talk = self._sock, self._talk
-        if sock is None or talk is None:
-            return
-        if not self._unsent:
-            out = talk.out
-            if not out:
-                return
-            data = b"".join(out) if len(out) > 1 else out[0]
-            out.clear()
-            self.asked_at = self._owner.seconds()
-            try:
-                sent = sock.send(data)
-            except _WAIT:
-                sent = 0
-            except OSError as error:
-                self.lose(error)
-                return
-            if sent < len(data):
-                self._unsent = memoryview(data)[sent:]
-                self._watch(EVENT_READ | EVENT_WRITE)
-            return
-        self._watch(EVENT_READ | EVENT_WRITE)
-
-    def _write(self) -> None:
-        """Write more: the socket is writable again."""
-        out = self._talk.out if self._talk is not None else []
-        while self._unsent or out:
-            if not self._unsent:
-                self._unsent = memoryview(b"".join(out))
-                out.clear()
-            try:
-                self._unsent = self._unsent[self._sock.send(self._unsent) :]
-            except _WAIT:
-                return
-            except OSError as error:
-                self.lose(error)
-                return
-        self._watch(EVENT_READ)
-
     # ---- connecting ------------------------------------------------------------------------------
 
     def start(self) -> None:
@@ -223,7 +161,7 @@ class NodeConnection:
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 try:
                     sock.connect(address)
-                except _WAIT:
+                except WAIT:
                     pass
             except OSError as failure:
                 error = failure
@@ -307,40 +245,6 @@ class NodeConnection:
 
     # ---- receiving -------------------------------------------------------------------------------
 
-    def handle(self, events: int) -> None:
-        """Handle a socket that is readable, writable, or both."""
-        if self._step is not None:
-            self._step()
-            return
-        if self._sock is None:
-            # Handling another socket's event has closed this socket.
-            return
-        if events & EVENT_READ:
-            self._read()
-        if events & EVENT_WRITE and self._sock is not None:
-            self._write()
-
-    def _read(self) -> None:
-        sock = self._sock
-        while True:
-            size = self._receive_bytes
-            try:
-                data = sock.recv(size)
-            except _WAIT:
-                return
-            except OSError as error:
-                self._cut(error)
-                return
-            if not data:
-                self._cut(OSError("the node closed the connection"))
-                return
-            self._receive_bytes = RECEIVE_BYTES if len(data) < size else MANY_BYTES
-            self.heard_at = self._owner.seconds()
-            self.received(data)
-            # Data that TLS has already decrypted does not make the socket readable.
-            if self._sock is not sock or self._owner.tls_context is None or not sock.pending():
-                return
-
     def _cut(self, error: OSError) -> None:
         """Handle the end of the connection by the peer."""
         if self._talk is not None and not self._talk.is_answered and self._owner.tls_context is None:
@@ -421,22 +325,4 @@ class NodeConnection:
         self.closed = True
         if self._sock is not None:
             self._sock.close()
-            self._sock = self._talk = None
-
-    def _drop_socket(self) -> None:
-        if self._sock is not None:
-            self._watch(0)
-            self._sock.close()
-            self._sock = None
-
-    def _watch(self, events: int) -> None:
-        if events == self._events:
-            return
-        selector = self._owner.selector
-        if not events:
-            selector.unregister(self._sock)
-        elif self._events:
-            selector.modify(self._sock, events, self.handle)
-        else:
-            selector.register(self._sock, events, self.handle)
-        self._events = events
+            self._sock = self._talk = self.readable = None

@@ -12,10 +12,12 @@ from typing import Any, NamedTuple
 from couchbase.protocol.constants import HEADER_BYTES, RESPONSE_MAGICS, Datatype, Magic, Opcode, Status
 from couchbase.protocol.failures import failed_result
 from couchbase.protocol.frames import FrameError, FrameReader
+from couchbase.protocol.request import Request
 from couchbase.protocol.statuses import result_code
 
 # magic, (opcode), key length, extras length, datatype, status, body length, opaque, CAS
 _HEADER = Struct(">BxHBBHIIQ")
+_unpack = _HEADER.unpack_from
 _RESPONSE = int(Magic.RESPONSE)
 # The JSON bit leaves a value unchanged; higher bits do not.
 _JSON = int(Datatype.JSON)
@@ -147,6 +149,31 @@ class AnswerReader:
             self._have = size - at
             self.need = need
         return done
+
+    def single(self, data: bytes, call: Request, pending: dict[int, Any]) -> Any:
+        """Decode a chunk that is probably the whole answer to one operation.
+
+        :returns: the result, and the operation is no longer in ``pending``; or ``None``, and nothing has
+            happened: the chunk is something else than a plain success of this operation, or it does not begin
+            with a frame. It is an argument of :meth:`feed` then.
+        :raises Exception: the value could not be decoded; the operation is no longer in ``pending``.
+        """
+        size = len(data)
+        if size < HEADER_BYTES or self._have:
+            return None
+        magic, key_length, extras_length, datatype, status, body, opaque, cas = _unpack(data)
+        if (
+            status
+            or HEADER_BYTES + body != size
+            or datatype > _JSON
+            or magic != _RESPONSE
+            or key_length
+            or extras_length > body
+            or pending.get(opaque) is not call
+        ):
+            return None
+        del pending[opaque]
+        return call.operation.decode(call, cas, data, HEADER_BYTES, HEADER_BYTES + extras_length, size)
 
     def _other(self, data: bytes, at: int, end: int) -> Any:
         """Return the frame that begins at ``at``; ``None`` if it is incomplete, or a violation."""

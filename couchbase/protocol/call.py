@@ -7,8 +7,14 @@ from __future__ import annotations
 
 from typing import Any, Callable
 
+from couchbase.protocol.constants import Magic
+from couchbase.protocol.frames import HEADER
 from couchbase.protocol.keyspace import DEFAULT_KEYSPACE
 from couchbase.protocol.request import Operation, Request
+
+_REQUEST = int(Magic.REQUEST)
+_ALT_REQUEST = int(Magic.ALT_REQUEST)
+_pack = HEADER.pack
 
 
 class Call(Request):
@@ -77,6 +83,27 @@ class Call(Request):
         self.done = True
         if self.ended is not None:
             self.ended(self)
+
+    def enter(self, conversation: Any, prefix: bytes, vbucket: int) -> bytes:
+        """Join the operations of a conversation that wait for answers, with the next number.
+
+        :param prefix: prefix of the key on this connection: the id of its collection, or nothing.
+        :returns: the bytes before the value: header, framing extras, extras and key. The value is not copied;
+            send it right after them.
+        """
+        conversation.opaque = self.opaque = opaque = (conversation.opaque + 1) & 0xFFFFFFFF
+        self.pending = pending = conversation.pending
+        pending[opaque] = self
+        self.vbucket = vbucket
+        magic, key, extras, framing = _REQUEST, prefix + self.key_bytes, self.extras, self.framing
+        size, more = len(key), len(extras)
+        body = more + size + len(self.value)
+        if framing:
+            magic, extras = _ALT_REQUEST, framing + extras
+            size |= len(framing) << 8
+            body += len(framing)
+        head = _pack(magic, self.operation.opcode, size, more, 0, vbucket, body, opaque, self.cas)
+        return head + extras + key
 
     def leave(self) -> None:
         """Remove the call from its conversation's table; its answer is ignored from then on."""

@@ -35,7 +35,6 @@ from couchbase.protocol.keyspace import DEFAULT_KEYSPACE
 from couchbase.protocol.offers import NO_FLAGS_LOOKUP, NO_FULL_LOOKUP, lacks, refuses_flags_alone
 from couchbase.protocol.operations import GET_WITH_EXPIRY, complete, downgrade
 from couchbase.protocol.plans import Compute, Pause, RoundTrip
-from couchbase.protocol.request import head
 from couchbase.protocol.statuses import Action, action_for
 
 LARGE_BYTES = 2**18
@@ -194,18 +193,14 @@ class Conversation:
             if not self.home.collections.admits(self, call):
                 return
             prefix = keyspace.prefix
-        pending = self.pending
-        if len(pending) >= self.home.most_pending:
+        if len(self.pending) >= self.home.most_pending:
             call.fail(too_many(call, self.home.most_pending))
             return
-        self.opaque = opaque = (self.opaque + 1) & 0xFFFFFFFF
-        call.opaque = opaque
-        call.pending = pending
-        pending[opaque] = call
+        head = call.enter(self, prefix, vbucket)
         out = self.out
         if not out:
             self.line.schedule()
-        out.append(head(call, prefix, vbucket, opaque))
+        out.append(head)
         if call.value:
             out.append(call.value)
             if len(call.value) >= LARGE_BYTES:
@@ -317,7 +312,7 @@ class Conversation:
     def _other(self, found: Frame | Undecodable) -> None:
         """Handle an answer other than a plain success."""
         if isinstance(found, Undecodable):
-            self._undecodable(*found)
+            self.undecodable(*found)
             return
         frame = found
         if frame.magic == _SERVER_REQUEST:
@@ -340,7 +335,7 @@ class Conversation:
             try:
                 result = complete(call, frame, None, self.name)
             except Exception as error:  # noqa: BLE001  # the caller handles a transcoder's failure
-                self._undecodable(call, error)
+                self.undecodable(call, error)
             else:
                 call.succeed(result)
             return
@@ -388,7 +383,8 @@ class Conversation:
         else:
             call.succeed(result)
 
-    def _undecodable(self, call: Call, error: BaseException) -> None:
+    def undecodable(self, call: Call, error: BaseException) -> None:
+        """Handle the success of an operation whose value could not be decoded."""
         if isinstance(error, PathsRefused) and call.operation is GET_WITH_EXPIRY:
             self._lacks(NO_FULL_LOOKUP)
             self.put(call, call.vbucket)

@@ -5,12 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from couchbase.protocol.constants import Magic
-from couchbase.protocol.frames import HEADER
 from couchbase.protocol.keyspace import DEFAULT_KEYSPACE, Keyspace
-
-_MAGIC_REQUEST = int(Magic.REQUEST)
-_MAGIC_ALT_REQUEST = int(Magic.ALT_REQUEST)
 
 
 class Operation:
@@ -114,50 +109,3 @@ class Request:
     def identity(self) -> Any:
         """A hashable value that identifies the document within the bucket."""
         return self.key_bytes if self.keyspace is DEFAULT_KEYSPACE else (self.keyspace, self.key_bytes)
-
-
-def head(request: Request, prefix: bytes, vbucket: int, opaque: int) -> bytes:
-    """Return the bytes before the value: header, framing extras, extras and key.
-
-    The value is not copied; send ``request.value`` right after them.
-
-    :param prefix: prefix of the key on this connection: the id of its collection, or nothing.
-    """
-    key = prefix + request.key_bytes
-    extras = request.extras
-    framing = request.framing
-    request.vbucket = vbucket
-    if framing:
-        return b"".join(
-            (
-                HEADER.pack(
-                    _MAGIC_ALT_REQUEST,
-                    request.operation.opcode,
-                    len(framing) << 8 | len(key),
-                    len(extras),
-                    0,
-                    vbucket,
-                    len(framing) + len(extras) + len(key) + len(request.value),
-                    opaque,
-                    request.cas,
-                ),
-                framing,
-                extras,
-                key,
-            )
-        )
-    return (
-        HEADER.pack(
-            _MAGIC_REQUEST,
-            request.operation.opcode,
-            len(key),
-            len(extras),
-            0,
-            vbucket,
-            len(extras) + len(key) + len(request.value),
-            opaque,
-            request.cas,
-        )
-        + extras
-        + key
-    )

@@ -3,7 +3,8 @@
 from unittest import TestCase
 
 from couchbase.blocking.calls import LEAST_PURGED, BlockingCall, WaitGroup
-from couchbase.blocking.node import MANY_BYTES, RECEIVE_BYTES, NodeConnection
+from couchbase.blocking.node import NodeConnection
+from couchbase.blocking.wire import MANY_BYTES, RECEIVE_BYTES
 from couchbase.protocol import operations
 
 
