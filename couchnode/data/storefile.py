@@ -17,11 +17,11 @@ transaction.
 
 from __future__ import annotations
 
-import json
 import os
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
+from operator import itemgetter
 from pathlib import Path
 from struct import error as StructError
 from types import MappingProxyType
@@ -46,6 +46,7 @@ from couchnode.data.storeschema import (
     SCHEMA,
     SCHEMA_VERSION,
     checksum,
+    log_text,
     record_checksum,
     record_of,
     record_statement,
@@ -371,7 +372,8 @@ class StoreFile:
                 execute("DELETE FROM vbuckets WHERE vb = ?", (vb,))
             stored: list[Any] = []
             removed: list[Any] = []
-            for vb, items in transaction.changes:
+            # In the order of the index, so that its pages are found and changed in turn.
+            for vb, items in sorted(transaction.changes, key=itemgetter(0)):
                 for item in items:
                     key = item.key
                     if item.deleted and not item.xattrs:
@@ -386,8 +388,8 @@ class StoreFile:
             self._run_many(store_statement, len(COLUMNS), stored)
             self._run_many(remove_statement, 2, removed)
             rows: list[Any] = []
-            for record in transaction.records:
-                log = json.dumps(record.failover_log)
+            for record in sorted(transaction.records):
+                log = log_text(record.failover_log)
                 rows += (*record[:4], log, record_checksum(*record[:4], log))
             self._run_many(record_statement, len(RECORD_COLUMNS), rows)
             for vb, prefix in transaction.drops:

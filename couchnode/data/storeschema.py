@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from functools import cache
+from functools import cache, lru_cache
 from struct import Struct
 from zlib import crc32
 
@@ -59,6 +59,15 @@ def checksum(
     if deleted or xattrs:
         crc = crc32(_MORE_NUMBERS.pack(deleted, len(value)) + xattrs, crc)
     return crc
+
+
+@lru_cache(maxsize=4096)
+def log_text(log: tuple[tuple[int, int], ...]) -> str:
+    """Return a failover log as it is stored.
+
+    Logs change when copies are promoted, while each batch stores those of all vbuckets that it touches.
+    """
+    return json.dumps(log)
 
 
 def record_checksum(vb: int, high_seqno: int, max_cas: int, max_deleted_revid: int, log: str) -> int:

@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Generator, Iterable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -131,6 +132,26 @@ class Writing(StoreCase):
         self.assertEqual({key: one.value for (vb, key), one in found.items() if vb == 5},
                          {b"%d" % n: b"new" if n < 300 else b"old" for n in range(1, 600, 2)})  # fmt: skip
         self.assertEqual(found[6, b"0"].value, b"elsewhere")
+
+    @inlineCallbacks
+    def test_vbuckets_are_written_in_order(self) -> Steps:
+        """A batch may have its vbuckets in any order; rows are written in that of the index, each record with
+        its own failover log."""
+        logs = {9: ((2**47, 1), (7, 0)), 2: ((7, 0),), 5: ((7, 0),)}
+        records = [VBucketRecord(vb, vb, 2**62, 4, log) for vb, log in logs.items()]
+        store, _ = yield self.open()
+        yield store.write(Transaction([], [(vb, [item(b"k", seqno=vb)]) for vb in logs], records))
+        yield store.close()
+        with closing(sqlite3.connect(self.path)) as db:
+            rows = db.execute("SELECT vb FROM documents ORDER BY rowid").fetchall()
+            texts = db.execute("SELECT failover_log FROM vbuckets ORDER BY vb").fetchall()
+        self.assertEqual(rows, [(2,), (5,), (9,)])
+        self.assertEqual(texts, [("[[7, 0]]",), ("[[7, 0]]",), (f"[[{2**47}, 1], [7, 0]]",)])
+        store, opened = yield self.open()
+        self.assertEqual(opened, Opened(sorted(records), 3, True))
+        self.assertEqual(
+            {vb: one.seqno for (vb, _), one in (yield self.contents(store)).items()}, {2: 2, 5: 5, 9: 9}
+        )
 
     @inlineCallbacks
     def test_a_wipe_comes_before_the_documents_of_its_batch(self) -> Steps:
