@@ -27,6 +27,7 @@ __all__ = [
     "loads_unique",
     "read_body",
     "without_mark",
+    "writer_of",
 ]
 
 NotJson = ValueError
@@ -131,6 +132,26 @@ def read_body(body: bytes, takes: str) -> dict[str, Any]:
 def without_mark(data: bytes) -> bytes:
     """Return a text without a leading byte order mark."""
     return data[3:] if data.startswith(BYTE_ORDER_MARK) else data
+
+
+def writer_of(text: bytes, value: Any) -> Callable[[Any], bytes] | None:
+    """Return the function that serializes a parsed text to the same text: each of its parts serializes to its
+    own text, then, and no object in it repeats a member.
+
+    :returns: ``None`` if none is known to do so.
+    :raises TypeError: the value is nested very deep.
+    """
+    if dumps(value) == text:
+        return dumps
+    return spaced if len(text) <= _MOST_SPACED_BYTES and spaced(value) == text else None
+
+
+def spaced(value: Any) -> bytes:
+    """Serialize as Python's json does, and so do programs that use it."""
+    return json.dumps(value).encode()
+
+
+_MOST_SPACED_BYTES = 16 * 1024
 
 
 def is_json(data: bytes) -> bool:

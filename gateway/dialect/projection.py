@@ -25,6 +25,7 @@ from couchbase.protocol.jsontext import (
 )
 from gateway.dialect.errors import PathMismatch, Refusal, bad_request
 from gateway.dialect.jsontools import fast_loads
+from gateway.dialect.quickprojection import known_part, plain_members, quoted
 
 __all__ = ["Path", "member_text", "object_members", "parse_projection", "project", "projecting"]
 
@@ -37,9 +38,11 @@ class Projection(list[tuple[str, Path]]):
 
     :ivar names: if each path is a plain member name, and none is repeated: these names, also in their JSON
         form.
+    :ivar tree: the paths as a tree; ``None`` if two may lead to one element, by its index and as the last.
     """
 
     names: tuple[tuple[str, bytes], ...] = ()
+    tree: _Node | None = None
 
 
 MAX_LEVELS = 32
@@ -83,7 +86,9 @@ def parse_projection(text: str) -> Projection:
         if at == len(text):
             names = [steps[0] for _, steps in paths if len(steps) == 1]
             if len(names) == len(paths) == len(set(names)) and all(map(_is_plain, names)):
-                paths.names = tuple((str(name), _quoted(name)) for name in names)
+                paths.names = tuple((str(name), quoted(name)) for name in names)
+            if len(paths) == 1 or all(-1 not in steps for _, steps in paths):
+                paths.tree = _tree(paths)
             return paths
         if text[at] != ",":
             raise _bad_path(text[begin:])
@@ -210,7 +215,7 @@ class _Cutter:
 
     def _object(self, at: int, wanted: _Node, needs_end: bool) -> _Cut:
         text = self._text
-        names = {_quoted(name): name for name in wanted}
+        names = {quoted(name): name for name in wanted}
         sought = list(names) if len(names) <= _MOST_SOUGHT else []
         found: dict[bytes, _Part | None] = {}
         at += 1
@@ -343,14 +348,6 @@ class _Cutter:
         return count, end
 
 
-def _quoted(name: str | int) -> bytes:
-    """Return a member's name as JSON without unnecessary escapes."""
-    assert isinstance(name, str)
-    if name.isidentifier():
-        return b'"%b"' % name.encode("utf-8")
-    return json.dumps(name, ensure_ascii=False).encode("utf-8")
-
-
 def projecting(document: bytes, paths: list[tuple[str, Path]]) -> Generator[None, None, bytes]:
     """Return the parts of ``document`` that ``paths`` name, as JSON; yields after each step of work.
 
@@ -379,54 +376,17 @@ def projecting(document: bytes, paths: list[tuple[str, Path]]) -> Generator[None
 
 def project(document: bytes, paths: list[tuple[str, Path]]) -> bytes:
     """Do all of :func:`projecting` at once."""
-    names = paths.names if isinstance(paths, Projection) else ()
-    if names and len(document) <= _SHORT_BYTES:
-        members = _plain_members(document, names)
-        if members is not None:
-            return b"{%b}" % b",".join(members) if members else b"null"
+    if isinstance(paths, Projection) and len(document) <= _SHORT_BYTES:
+        part = plain_members(document, paths.names) if paths.names else None
+        if part is None and paths.tree is not None:
+            part = known_part(document, paths.tree)
+        if part is not None:
+            return part
     return at_once(projecting(document, paths))
 
 
 _SHORT_BYTES = 8192
-"""Documents up to this size in bytes are searched for the names."""
-_COLON = re.compile(rb"[ \t\r\n]*:[ \t\r\n]*")
-_SIMPLE = re.compile(rb"[^,\[\]{}\" \t\r\n]+")
-
-
-def _plain_members(document: bytes, names: tuple[tuple[str, bytes], ...]) -> list[bytes] | None:
-    """Return the members with these names that a document has, with their values.
-
-    :returns: ``None`` if the general parser has to find them: the document is not a plain object, or a name
-        occurs more than once.
-    """
-    if b"\\" in document:
-        return None
-    try:
-        value = fast_loads(document)
-    except ValueError:
-        return None
-    if type(value) is not dict:
-        return None
-    found = []
-    for name, quoted in names:
-        if name not in value:
-            continue
-        # Without backslashes each name has one spelling, so a single occurrence is the member.
-        if document.count(quoted) != 1:
-            return None
-        colon = _COLON.match(document, document.index(quoted) + len(quoted))
-        if colon is None:
-            return None
-        at = colon.end()
-        kind = type(value[name])
-        if kind is str:
-            end = document.index(b'"', at + 1) + 1
-        elif kind is dict or kind is list:
-            end = at_once(skip(document, at))
-        else:
-            end = _SIMPLE.match(document, at).end()  # type: ignore[union-attr]
-        found.append(b"%b:%b" % (quoted, document[at:end]))
-    return found
+"""Documents up to this size in bytes take the fast path."""
 
 
 def object_members(document: bytes) -> Generator[None, None, list[tuple[bytes, int, int]]]:

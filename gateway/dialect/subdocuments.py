@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from couchbase.protocol.jsontext import NotJson, at_once, check, members, past_blanks, skip
 from gateway.dialect.errors import bad_request
-from gateway.dialect.jsontools import RepeatedName, dumps, fast_loads, loads_unique, without_mark
+from gateway.dialect.jsontools import RepeatedName, dumps, fast_loads, loads_unique, without_mark, writer_of
 
 __all__ = ["PathOperation", "only_operations", "operations_of", "parse_body", "parsing_body"]
 
@@ -180,25 +180,15 @@ def _text_of(body: bytes, found: Any, operations: Any) -> TextOf | None:
     :param found: the parsed body; ``operations`` is a member of it.
     """
     body = body.rstrip(b" \r\n")
-    # If all of it serializes to the same text, so does each part, and no member is repeated.
-    if dumps(found) == body:
-        return dumps
-    if len(body) <= _MOST_SPACED_BYTES and _spaced(found) == body:
-        return _spaced
+    text_of = writer_of(body, found)
+    if text_of is not None:
+        return text_of
     # Otherwise the text of a scalar is known if it has no other form. A body with more colons than members
     # may repeat a member, or have objects as values.
     count = len(found) + sum(map(len, operations))
     if b"\\" in body or b"-0" in body or body.count(b":") != count:
         return None
     return _scalar_text
-
-
-_MOST_SPACED_BYTES = 16 * 1024
-
-
-def _spaced(value: Any) -> bytes:
-    """Serialize as Python's json does, and so the HTTP clients that use it."""
-    return json.dumps(value).encode()
 
 
 def _scalar_text(value: Any) -> bytes:

@@ -26,6 +26,8 @@ LIMITS = {
     "HEAD": (81, 1550),
     "If-Match": (88, 1705),
     "If-None-Match: 304": (91, 1700),
+    "projection of three paths": (116, 1960),
+    "projection of nested paths": (115, 2000),
     "projection": (103, 1790),
     "Accept-Encoding": (82, 1575),
     "traceparent": (83, 1560),
@@ -71,6 +73,8 @@ class HotReadsTests(HotPathCase):
     def test_options(self) -> None:
         """Parts of a document; an answer that could be compressed; the caller's trace."""
         self.read("projection", PATH + "?project=number")
+        self.read("projection of three paths", PATH + "?project=number,text,more")
+        self.read("projection of nested paths", PATH + "?project=number,more.nested,more.last[0]")
         self.read("Accept-Encoding", Accept_Encoding="gzip")
         self.read("traceparent", traceparent=TRACE)
 

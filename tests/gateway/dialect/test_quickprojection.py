@@ -1,0 +1,73 @@
+"""The fast path of projection comes to the same as the general parser."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from couchbase.protocol.jsontext import at_once
+from gateway.dialect.errors import Refusal
+from gateway.dialect.projection import parse_projection, project, projecting
+from gateway.dialect.quickprojection import known_part
+from tests import tries
+
+_VALUES = st.recursive(
+    st.sampled_from((1, -0.0, 1.5e30, 2**70, "a", "\u00e9", None, True, "")),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(("a", "b", "\u00e9")), inner, max_size=3)
+    ),
+    max_leaves=12,
+)
+_STEPS = st.lists(st.sampled_from((".a", ".b", ".\u00e9", "[0]", "[1]", "[-1]")), min_size=1, max_size=4)
+_PATHS = st.lists(_STEPS.map(lambda steps: "".join(steps).removeprefix(".")), min_size=1, max_size=4)
+
+_COMPACT = {"separators": (",", ":"), "ensure_ascii": False}
+_LAYOUTS: tuple[dict[str, Any], ...] = (_COMPACT, {}, {"ensure_ascii": False}, {"indent": 1})
+
+
+class SameTests(SynchronousTestCase):
+    """Any paths in any document."""
+
+    @settings(max_examples=tries(800), deadline=None)
+    @given(_VALUES, st.sampled_from(_LAYOUTS), _PATHS)
+    @example([1], {}, ["[0]", "[-1]"])
+    @example({"\u00e9": {"a": "\u00e9"}}, {}, ["\u00e9.a"])
+    def test_parts(self, value: Any, layout: dict[str, Any], paths: list[str]) -> None:
+        """The bytes, or the refusal, are the same."""
+        text = json.dumps(value, **layout).encode()
+        parsed = parse_projection(",".join(paths))
+        outcomes: list[Any] = []
+        for find in (project, lambda *given: at_once(projecting(*given))):
+            try:
+                outcomes.append(find(text, parsed))
+            except Refusal as refusal:
+                outcomes.append((refusal.problem.code, refusal.message))
+        self.assertEqual(*outcomes)
+
+    def test_usual(self) -> None:
+        """Nested members and elements of compact documents take the fast path."""
+        document = b'{"a":{"b":[1.50,{"c":null}]},"d":"x"}'.replace(b"1.50", b"1.5")
+        for paths, expected in (
+            ("a.b[1].c,d", b'{"a":{"b":[{"c":null}]},"d":"x"}'),
+            ("a.b[-1]", b'{"a":{"b":[{"c":null}]}}'),
+            ("a.none,none", b"null"),
+        ):
+            tree = parse_projection(paths).tree
+            assert tree is not None
+            self.assertEqual(known_part(document, tree), expected)
+            spaced = json.dumps(json.loads(document)).encode()
+            self.assertEqual(json.loads(known_part(spaced, tree) or b"1"), json.loads(expected))
+
+    def test_unusual(self) -> None:
+        """Documents whose parts could serialize to other texts, mismatches, and paths to the same element."""
+        tree = parse_projection("a.b").tree
+        assert tree is not None
+        for document in (b'{"a":{"b":1.0e1}}', b'{"a" :{"b":1}}', b'{"a":1}', b"[1]", b"7", b"", b"not JSON",
+                         b'{"a":{"b":1},"a":{"b":2}}', b"[" * 300 + b"]" * 300):  # fmt: skip
+            self.assertIs(known_part(document, tree), None, document)
+        self.assertIs(parse_projection("a[0],a[-1]").tree, None)
