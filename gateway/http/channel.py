@@ -56,15 +56,12 @@ class HTTPChannel(ClientConnection):
     write: Callable[[bytes], object]
     """Sends bytes, immediately if none are waiting."""
 
-    phase = HEAD
-    is_stalled = False
+    is_stalled: bool
     """Whether the client reads more slowly than the gateway writes."""
     unsent_exchange: CountedRequest | None = None
     """The request whose complete answer waits for a slow client to read it."""
 
-    _exchange: HTTP1Exchange | None = None
     _body: IncomingBody | None = None
-    _unread = b""
     _is_consuming = False
     _is_last = False
     """Whether the client has announced its last request."""
@@ -73,6 +70,14 @@ class HTTPChannel(ClientConnection):
         self.factory = factory
         self.application: Application = factory.application
         self._max_headers = factory.application.limits.max_headers
+        # Every request reads or sets these. Python is fast at that only if all instances have them from the
+        # beginning; otherwise it also makes a dictionary for each instance.
+        self.phase = HEAD
+        self.input = READING
+        self.since = None
+        self.is_stalled = False
+        self._unread = self._head = b""
+        self._exchange: HTTP1Exchange | None = None
 
     # ---- Protocol --------------------------------------------------------------------------------
 

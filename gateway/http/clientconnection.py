@@ -19,7 +19,8 @@ class ClientConnection(Opening):
     """One client's connection; see :class:`gateway.http.ports.Connection`."""
 
     application: Application
-    input = InputPhase.READING
+    input: InputPhase
+    """The client's half of the connection. It and ``phase`` are set by the classes derived from this one."""
     since: float | None = None
     """When the sweep first saw this phase; ``None`` when it has not."""
     stalled_since: float | None = None

@@ -78,7 +78,6 @@ class HTTP2Connection(ClientConnection):
     :param server: has the application, the limits, and the state that all connections share.
     """
 
-    phase = HEAD
     _turn: Any = None
     """The next turn, if one is scheduled."""
     _is_processing = False
@@ -89,6 +88,8 @@ class HTTP2Connection(ClientConnection):
         self.factory = server.factory
         self.application = server.application
         self.transport = transport
+        self.phase = HEAD
+        self.input = READING
         limits = server.application.limits
         self.streams: dict[int, Stream] = {}
         self._max_streams = limits.max_streams

@@ -186,6 +186,19 @@ class WebTestCase(SynchronousTestCase):
 class ConnectionTests(WebTestCase):
     """Connections and requests on them."""
 
+    def test_own_attributes(self) -> None:
+        """A request adds no attribute to its connection: CPython would make a dictionary for it.
+
+        Nor does the class have values for ``phase`` and ``input``: if it has a value of an enumeration,
+        CPython 3.11 is slow to read that of the instance."""
+        channel = self.site.client().protocol
+        before = set(vars(channel))
+        self.site.send(channel.transport, raw_request("GET", DOCUMENT))
+        self.assertEqual(vars(channel).keys() - before, set())
+        for kind in type(channel).__mro__:
+            self.assertNotIn("phase", vars(kind))
+            self.assertNotIn("input", vars(kind))
+
     def test_keep_alive_and_pipelining(self) -> None:
         """Several requests in one segment are answered in order on one connection."""
         client = self.site.client()
