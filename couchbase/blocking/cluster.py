@@ -192,10 +192,13 @@ class Cluster(Dispatcher, Loop):
                 node.lose(OSError("a call was interrupted"))
 
     def start_all(self, calls: Sequence[BlockingCall], group: WaitGroup, deadline: float) -> None:
-        """Submit operations, to wait for all of them together."""
+        """Submit operations, to wait for all of them together.
+
+        Either all have a ``replica``, or none has one.
+        """
         for call in calls:
             call.group = group
-        if not self.route or self.closed or any(call.replica is not None for call in calls):
+        if not self.route or self.closed or (calls and calls[0].replica is not None):
             for call in calls:
                 call.deadline = deadline
                 self.submit(call)

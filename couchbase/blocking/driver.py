@@ -247,7 +247,7 @@ class BlockingDriver(Driver[BlockingCall]):
         replicas = self.cluster.current_map().usable_replicas
         deadline = monotonic() + self.timeout
         for call in open_:
-            call.error = no_such_replica(call)
+            call.result, call.error = None, no_such_replica(call)
         for index in range(replicas):
             attempts = []
             for call in open_:
@@ -281,6 +281,7 @@ class BlockingDriver(Driver[BlockingCall]):
             calls = []
             for document in documents:
                 call = BlockingCall(operations.OBSERVE, document.key, document.key_bytes)
+                call.result = call.error = None
                 copies = seen[document.key_bytes]
                 if copies.seen and not copies.missing:
                     call.result = ValueResult(0, 0, copies.seen)
@@ -327,7 +328,7 @@ class BlockingDriver(Driver[BlockingCall]):
                 if item is not None:
                     fill(item, result)
                     result = item
-                call.result = result
+                call.result, call.error = result, None
                 if codes[encoded]:
                     call.error = durability.endure_error(
                         call.key, codes[encoded], requirement, "endure", result

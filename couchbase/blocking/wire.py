@@ -184,7 +184,7 @@ class Wire:
             return partial(talk.undecodable, call, error)
         if result is None:
             return partial(self._heard, received, RECEIVE_BYTES)
-        call.result, call.done = result, True
+        call.result, call.error, call.done = result, None, True
         return None
 
     def _refused(self, data: bytes, sent: int, failure: OSError | None = None) -> None:
