@@ -24,13 +24,14 @@ from couchnode.data.item import StatusError
 from couchnode.data.keys import DEFAULT_PREFIX, MAX_NAMED_KEY_BYTES
 from couchnode.data.manifest import DEFAULT_ID
 from couchnode.data.storemode import StoreMode
-from couchnode.kv.quickpaths import MOST_LOOKUP_BYTES, changed, looked_up, lookups_of
+from couchnode.kv.quickpaths import MOST_LOOKUP_BYTES, changed, looked_up, lookups_of, mutation_options
 from couchnode.kv.session import Session
 from couchnode.kv.snappy import inflate
 
 _GET, _SET, _ADD, _REPLACE = int(Opcode.GET), int(Opcode.SET), int(Opcode.ADD), int(Opcode.REPLACE)
 _LOOKUP, _MUTATION = int(Opcode.SUBDOC_MULTI_LOOKUP), int(Opcode.SUBDOC_MULTI_MUTATION)
 _MUST_EXIST = int(StoreMode.REPLACE)
+_NO_OPTIONS = 0, False
 _READS = frozenset({_GET, _LOOKUP})
 _MODES = {_SET: int(StoreMode.SET), _ADD: int(StoreMode.ADD), _REPLACE: int(StoreMode.REPLACE)}
 _REQUEST, _ALT_REQUEST, _RESPONSE = int(Magic.REQUEST), int(Magic.ALT_REQUEST), int(Magic.RESPONSE)
@@ -169,15 +170,17 @@ def quick_answers(
                     item = vbucket.store(mode, key, value, flags, expiry, cas, preserve_expiry=keep_expiry)
                     stores += 1
                 elif opcode == _MUTATION:
-                    if extras_bytes or datatype:
+                    options = mutation_options(data[body_at:key_at]) if extras_bytes else _NO_OPTIONS
+                    if options is None or datatype:
                         break
+                    expiry, creates = options
                     old = vbucket.items.get(key)
-                    outcome = changed(old, data, value_at, end)
+                    outcome = changed(old, data, value_at, end, creates)
                     if old is None or outcome is None:
                         break
                     value, tail = outcome
                     item = vbucket.store(
-                        _MUST_EXIST, key, value, old.flags, 0, cas, preserve_expiry=keep_expiry
+                        _MUST_EXIST, key, value, old.flags, expiry, cas, preserve_expiry=keep_expiry
                     )
                     stores += 1
                     tail_bytes = len(tail)

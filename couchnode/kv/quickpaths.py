@@ -9,7 +9,7 @@ from struct import Struct
 from couchbase.protocol.constants import Datatype, Opcode, Status
 from couchnode.data.item import Item, StatusError
 from couchnode.kv.aside import LARGE_BYTES
-from couchnode.kv.specs import MAX_PATH_BYTES, MAX_SPECS, RULES, PathFlag
+from couchnode.kv.specs import MAX_PATH_BYTES, MAX_SPECS, RULES, DocFlag, PathFlag
 from couchnode.kv.subdoc import MUTATIONS, lookup, mutate
 
 MOST_LOOKUP_BYTES = 512
@@ -20,12 +20,14 @@ _MUTATION_SPEC, _MUTATION_RESULT = Struct(">BBHI"), Struct(">BHI")
 _LOOKUPS = frozenset({Opcode.SUBDOC_GET, Opcode.SUBDOC_EXISTS, Opcode.SUBDOC_GET_COUNT})
 _JSON = int(Datatype.JSON)
 _PATH_FAILED = int(Status.SUBDOC_MULTI_PATH_FAILURE)
-# Opcode and flags -> whether there is a value.
+_U32, _MKDOC = Struct(">I"), int(DocFlag.MKDOC)
+# Opcode, flags of the path, and whether the document may be created -> whether there is a value.
 _MUTATES = {
-    (int(opcode), flags): RULES[opcode].has_value
+    (int(opcode), flags, creates): RULES[opcode].has_value
     for opcode in MUTATIONS
     for flags in (0, int(PathFlag.CREATE_PARENTS))
-    if not flags & ~RULES[opcode].path_flags
+    for creates in (False, True)
+    if not flags & ~RULES[opcode].path_flags and (not creates or RULES[opcode].doc_flags & _MKDOC)
 }
 
 
@@ -69,12 +71,27 @@ def looked_up(item: Item, operations: tuple[tuple[int, bytes], ...]) -> tuple[in
     return outcome, b"".join(results)
 
 
-def changed(old: Item | None, data: bytes, at: int, end: int) -> tuple[bytes, bytes] | None:
+def mutation_options(extras: bytes) -> tuple[int, bool] | None:
+    """Return the expiry in the extras of a mutation, and whether a missing document is created.
+
+    ``None`` if they have another form, or other flags.
+    """
+    size = len(extras)
+    flags = extras[-1] if size in (1, 5) else 0
+    if size not in (0, 1, 4, 5) or flags not in (0, _MKDOC):
+        return None
+    return _U32.unpack_from(extras)[0] if size >= 4 else 0, flags == _MKDOC
+
+
+def changed(
+    old: Item | None, data: bytes, at: int, end: int, creates: bool = False
+) -> tuple[bytes, bytes] | None:
     """Return the body of a document after a mutation of its paths, and the value of the answer.
 
     ``None`` if the command has another form, the document has attributes, or it is a large one.
 
     :param at: where in ``data`` the operations begin; they end at ``end``.
+    :param creates: whether a missing document would have been created, so that all parents are.
     :raises StatusError: an operation failed.
     """
     if old is None or old.deleted or old.xattrs or not old.datatype & _JSON or at == end:
@@ -90,11 +107,14 @@ def changed(old: Item | None, data: bytes, at: int, end: int) -> tuple[bytes, by
         opcode, flags, path_bytes, value_bytes = _MUTATION_SPEC.unpack_from(data, at)
         value_at = path_at + path_bytes
         at = value_at + value_bytes
-        if _MUTATES.get((opcode, flags)) is not (value_bytes > 0) or not 0 < path_bytes <= MAX_PATH_BYTES:
+        if (
+            _MUTATES.get((opcode, flags, creates)) is not (value_bytes > 0)
+            or not 0 < path_bytes <= MAX_PATH_BYTES
+        ):
             return None
         if at > end:
             return None
-        text, answer = mutate(opcode, text, data[path_at:value_at], data[value_at:at], flags != 0)
+        text, answer = mutate(opcode, text, data[path_at:value_at], data[value_at:at], creates or flags != 0)
         if answer is not None:
             answers += _MUTATION_RESULT.pack(index, 0, len(answer)) + answer
         if at == end:

@@ -45,6 +45,8 @@ DOCUMENTS = (
     b"not JSON",
     b'{"long":"%b","n":1}' % (b"x" * 200),
 )
+# Expiries, and flags of the document: created if missing, must not exist, and none.
+EXTRAS = (b"", b"", b"", b"\1", b"\1", bytes(4), b"\0\0\0\2", b"\0\0\0\2\1", b"\0", b"\2", bytes(8), b"\0\0")
 FEW_BYTES = 300
 """Size from which a document is large, in these tests."""
 
@@ -82,6 +84,7 @@ def requests() -> st.SearchStrategy[dict[str, Any]]:
                 "opcode": st.just(Opcode.SUBDOC_MULTI_MUTATION),
                 "value": some(mutations),
                 "framing": st.sampled_from((b"", b"", KEEP_EXPIRY)),
+                "extras": st.sampled_from(EXTRAS),
             }
         ),
     )
@@ -181,22 +184,24 @@ class CostTests(InMemoryCase):
                 self.assertGreater((many - few) / 50, limit * 0.8, f"{unit.__name__} of {name}")
 
     def test_both_take_the_fast_path(self) -> None:
-        """Also those of whose paths some are missing, and those whose answer has numbers."""
+        """Also those of whose paths some are missing, those whose answer has numbers, and with an expiry
+        those that would create the document."""
         self.connection.session.set_features(frozenset(FEATURES))
         value = json.dumps({"n": 1, "tags": ["a"]}).encode()
         self.connection.dataReceived(
             encode_request(Opcode.SET, key=b"\0k", extras=store_extras(0), value=value)
         )
         self.answers()
-        for opcode, asked in (
+        for opcode, asked, *extras in (
             (Opcode.SUBDOC_MULTI_LOOKUP, lookup(GET, 0, b"n") + lookup(EXISTS, 0, b"none")),
             (
                 Opcode.SUBDOC_MULTI_MUTATION,
                 mutation(COUNTER, 0, b"n", b"1") + mutation(DELETE, 0, b"tags[0]", b""),
             ),
             (Opcode.SUBDOC_MULTI_MUTATION, mutation(UPSERT, 1, b"x.y", b"1")),
+            (Opcode.SUBDOC_MULTI_MUTATION, mutation(UPSERT, 0, b"z.y", b"1"), b"\0\0\1\0\1"),
         ):
-            data = encode_request(opcode, key=b"\0k", value=asked)
+            data = encode_request(opcode, key=b"\0k", value=asked, extras=b"".join(extras))
             out: list[bytes] = []
             at, held = fastpath.quick_answers(self.connection.session, self.bucket, data, 0, out, 2**20)
             self.assertEqual((at, held), (len(data), len(b"".join(out))))
