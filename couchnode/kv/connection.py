@@ -54,6 +54,8 @@ HANDSHAKE_SECONDS = 60.0
 CLOSE_SECONDS = 10.0
 """How long a peer may take to read its last answers before the connection is cut."""
 
+# A look-up of an enumeration's member takes as long as the look-up of the document.
+_IDLE, _READING, _WRITING = Life.IDLE, Input.OPEN, Flow.OPEN
 _BODY = 6  # the place of the body's length in a header
 # These may change the bucket in use, or the form of answers.
 _CHANGES_SESSION = frozenset({Opcode.SELECT_BUCKET, Opcode.SASL_AUTH, Opcode.SASL_STEP, Opcode.HELLO})
@@ -127,9 +129,9 @@ class KeyValueConnection(StreamProtocol):
         """Twisted: bytes arrived."""
         output = self._output
         if (
-            self._life is Life.IDLE
-            and self._reading is Input.OPEN
-            and output.flow is Flow.OPEN
+            self._life is _IDLE
+            and self._reading is _READING
+            and output.flow is _WRITING
             and not (self._parts or self._places or output.unsent)
             and self._at == len(self._input)
         ):
@@ -142,7 +144,7 @@ class KeyValueConnection(StreamProtocol):
             if bucket is not None and bucket.state == "ready" and not session.traces:
                 self._at, held = quick_answers(session, bucket, data, 0, out, MAX_OUTPUT_BYTES)
                 output.write_all(out, held)
-            if self._at < len(data) or output.flow is not Flow.OPEN:
+            if self._at < len(data) or output.flow is not _WRITING:
                 self._run()
             return
         if self._reading is Input.ENDED:

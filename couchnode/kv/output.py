@@ -10,6 +10,8 @@ from couchnode.kv.phases import Flow
 LARGE_BYTES = 2**18
 """Larger answers are written in pieces of this size, in bytes."""
 
+_LOST = Flow.LOST  # each look-up of an enumeration's member is slow
+
 
 class Output:
     """Writes answers in order, as long as the transport accepts them.
@@ -92,7 +94,7 @@ class Output:
             self._send(bytes(piece))
 
     def _send(self, data: bytes) -> None:
-        if not data or self.flow is Flow.LOST:
+        if not data or self.flow is _LOST:
             return
         left = self._transmit(data)
         if left and self.flow is Flow.FULL:
