@@ -149,26 +149,30 @@ def _takes(names: frozenset[str]) -> str:
 # ---- the usual body ------------------------------------------------------------------------------
 
 
-def only_operations(body: bytes) -> tuple[Any, TextOf]:
-    """Return the parsed operations of a body that has nothing else, and a function that returns the text of a
-    value in them.
+def only_operations(body: bytes, also: str | None = None) -> tuple[Any, TextOf, Any]:
+    """Return the parsed operations of a body that has at most one other member, a function that returns the
+    text of a value in them, and the other member.
 
     The function raises TypeError for a value whose text is not known.
 
-    :returns: what the member ``operations`` is, of any type.
+    :param also: name of the other member; ``None`` for none.
+    :returns: the members are of any type; the other is ``None`` if it is missing.
     :raises ValueError, TypeError, LookupError: the body is another one, or has to be refused: both are left
         to the general parser.
     """
     found = fast_loads(body)
     operations = found["operations"]
+    more = None
     if len(found) != 1:
-        raise ValueError("there are other members")
+        if len(found) != 2:
+            raise ValueError("there are other members")
+        more = found[also]
     if dumps(found) == body:
-        return operations, dumps
+        return operations, dumps, more
     text_of = _text_of(body, found, operations)
     if text_of is None:
         raise ValueError("the texts of the values are not known")
-    return operations, text_of
+    return operations, text_of, more
 
 
 TextOf = Callable[[Any], bytes]

@@ -32,7 +32,16 @@ from gateway.operations.documents import waiting
 from gateway.operations.kind import Driver, Explained, Show, Source, Words, kind
 from gateway.operations.renderer import Renderer
 
-__all__ = ["LOOKUPS", "LOOKUP_IN", "MUTATE_IN", "MUTATIONS", "LookupIn", "changed_body"]
+__all__ = [
+    "LOOKUPS",
+    "LOOKUP_IN",
+    "MUTATE_IN",
+    "MUTATIONS",
+    "NEEDS_DOCUMENT",
+    "SEMANTICS",
+    "LookupIn",
+    "changed_body",
+]
 
 
 class _Form(NamedTuple):
@@ -61,12 +70,12 @@ MUTATIONS = {
     "ArrayAddUnique": _Form(Opcode.SUBDOC_ARRAY_ADD_UNIQUE, True, True),
     "Counter": _Form(Opcode.SUBDOC_COUNTER, True),
 }
-_SEMANTICS = {
+SEMANTICS = {
     "Replace": StoreSemantics.REPLACE,
     "Upsert": StoreSemantics.UPSERT,
     "Insert": StoreSemantics.INSERT,
 }
-_NEEDS_DOCUMENT = (Opcode.SUBDOC_DELETE, Opcode.SUBDOC_REPLACE, Opcode.SUBDOC_ARRAY_INSERT)
+NEEDS_DOCUMENT = (Opcode.SUBDOC_DELETE, Opcode.SUBDOC_REPLACE, Opcode.SUBDOC_ARRAY_INSERT)
 _FLAGS = {"xattr": XATTR, "createParents": CREATE_PARENTS, "expandMacros": EXPAND_MACROS | XATTR}
 _CREATES_PARENTS = frozenset(
     {
@@ -337,13 +346,13 @@ _NULLS = tuple([b"[%b]" % b",".join([b'{"value":null}'] * count) for count in ra
 def _plan_mutate(asked: _Asked, source: Source, now: float) -> MutateIn:
     condition = source.condition()
     expiry = source.expiry(now)
-    semantics = _SEMANTICS.get(asked.semantics)
+    semantics = SEMANTICS.get(asked.semantics)
     if semantics is None:
-        raise bad_request(f"storeSemantic: expected one of {', '.join(_SEMANTICS)}")
+        raise bad_request(f"storeSemantic: expected one of {', '.join(SEMANTICS)}")
     specs = _specs(asked.operations, MUTATIONS)
     if semantics is StoreSemantics.UPSERT:
         for number, spec in enumerate(specs):
-            if spec.opcode in _NEEDS_DOCUMENT:
+            if spec.opcode in NEEDS_DOCUMENT:
                 name = asked.operations[number].members["operation"]
                 raise bad_request(f"operations[{number}]: {name} needs a document that exists, not Upsert")
     if semantics is not StoreSemantics.REPLACE and condition != _NO_CONDITION:

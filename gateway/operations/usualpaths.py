@@ -7,8 +7,9 @@ from typing import Any
 
 from couchbase.paths import PreparedLookup, PreparedMutation
 from couchbase.protocol.subdocument import MAX_PATH_BYTES, MAX_SPECS, MUTATION_SPEC, Spec
+from couchbase.subdocument import StoreSemantics
 from gateway.dialect.subdocuments import only_operations
-from gateway.operations.subdocuments import LOOKUPS, MUTATIONS, LookupIn
+from gateway.operations.subdocuments import LOOKUPS, MUTATIONS, NEEDS_DOCUMENT, SEMANTICS, LookupIn
 
 __all__ = ["usual_lookup", "usual_mutation"]
 
@@ -43,15 +44,17 @@ def usual_lookup(body: bytes) -> LookupIn | None:
     return LookupIn(PreparedLookup(specs), False) if 0 < len(specs) <= MAX_SPECS else None
 
 
-def usual_mutation(body: bytes) -> PreparedMutation | None:
-    """Return the specs of a body with usual operations only: on paths of the document's body, without flags.
+def usual_mutation(body: bytes) -> tuple[PreparedMutation, StoreSemantics] | None:
+    """Return the specs of a body with usual operations only: on paths of the document's body, without flags;
+    and its semantics.
 
     ``None`` for any other body, and for one that has to be refused, which are left to the general parser.
     """
     specs: list[Spec] = []
     encoded = b""
     try:
-        operations, text_of = only_operations(body)
+        operations, text_of, semantics = only_operations(body, "storeSemantic")
+        store_semantics = SEMANTICS["Replace" if semantics is None else semantics]
         for members in operations:
             if len(members) == 3:
                 name, path, value = _WITH_VALUE(members)
@@ -68,4 +71,8 @@ def usual_mutation(body: bytes) -> PreparedMutation | None:
             encoded += _pack(opcode, 0, len(path), len(text)) + path + text
     except _UNUSUAL:
         return None
-    return PreparedMutation.of_body(specs, encoded) if 0 < len(specs) <= MAX_SPECS else None
+    if not 0 < len(specs) <= MAX_SPECS:
+        return None
+    if store_semantics is StoreSemantics.UPSERT and any(spec[0] in NEEDS_DOCUMENT for spec in specs):
+        return None
+    return PreparedMutation.of_body(specs, encoded), store_semantics

@@ -102,6 +102,11 @@ class MutationHeaders:
         return self._expiry
 
     @property
+    def has_condition(self) -> bool:
+        """Whether the document is compared with versions."""
+        return self.if_match is not None or self.if_none_match is not None
+
+    @property
     def lasts(self) -> bool:
         """Whether the parsed values are the same for a later request."""
         return self._expiry is not None or self.expires is None

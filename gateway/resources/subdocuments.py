@@ -9,6 +9,7 @@ from twisted.internet.defer import Deferred
 
 from couchbase.paths import PreparedMutation
 from couchbase.protocol.pathresults import SubdocResult
+from couchbase.subdocument import StoreSemantics
 from gateway.cluster.bulk import LARGE_BYTES, LargeKeys
 from gateway.cluster.credentials import Authorizer
 from gateway.cluster.pool import ConnectionPool
@@ -38,7 +39,7 @@ __all__ = ["Subdocuments"]
 USUAL_BYTES = 16 * 1024
 """Largest body for the fast path, in bytes; longer ones are left to the general parser."""
 
-_MUTATE = MUTATE_IN.name
+_MUTATE, _REPLACE = MUTATE_IN.name, StoreSemantics.REPLACE
 _PLAIN_TYPES = frozenset({None, b"application/json", b"application/x-www-form-urlencoded", b"text/plain"})
 
 
@@ -125,19 +126,22 @@ class Subdocuments(DocumentResource):
         """Change the document at paths: all of them, or none."""
         body = request.raw_body
         if not request.body_is_awaited and len(body) <= USUAL_BYTES:
-            specs = usual_mutation(body)
-            if specs is not None and _is_plain(request):
+            usual = usual_mutation(body)
+            if usual is not None and _is_plain(request):
                 headers = read_mutation(request)
                 form = headers.forms.get(_MUTATE) or form_of(_MUTATE, headers, self._now())
-                if form is not None:
+                if form is not None and (usual[1] is _REPLACE or not headers.has_condition):
                     # The fast path: the general case gives the same result.
-                    return self.connected(request, self._mutate, (specs, form, headers.cas))
+                    return self.connected(request, self._mutate, (usual, form, headers.cas))
         return self._ask(request, MUTATE_IN)
 
     def _mutate(
-        self, connection: Any, request: Request, wanted: tuple[PreparedMutation, StoreForm, int | None]
+        self,
+        connection: Any,
+        request: Request,
+        wanted: tuple[tuple[PreparedMutation, StoreSemantics], StoreForm, int | None],
     ) -> Any:
-        specs, form, cas = wanted
+        (specs, semantics), form, cas = wanted
         key = document_key(request)
         if len(request.parameters) != 2:
             # The path names scope and collection.
@@ -146,6 +150,11 @@ class Subdocuments(DocumentResource):
             request.context = form.asked
         if form.takes_cas:
             call = connection.operations.mutate_in(key, specs, cas=cas, **form.options)
+        elif semantics is not _REPLACE:
+            if semantics is StoreSemantics.INSERT:
+                request.operation = "insert_in"
+            options = {**form.options, "store_semantics": semantics}
+            call = connection.operations.mutate_in(key, specs, **options)
         else:
             call = connection.operations.mutate_in(key, specs, **form.options)
         call.quiet = True

@@ -72,6 +72,7 @@ LIMITS = {
     "mutate with If-Match": (135, 2230),
     "mutate of three paths": (148, 2290),
     "mutate of three objects": (143, 2215),
+    "mutate that may create": (169, 2470),
     "mutate of eight paths": (189, 2630),
     "append": (98, 1810),
     "endure": (315, 4640),
@@ -201,5 +202,7 @@ class HotWritesTests(HotPathCase):
         self.ask("mutate with If-Match", ("POST", "/mutate", changes(1, '"text"')), If_Match=VERSION)
         self.ask("mutate of three paths", ("POST", "/mutate", MUTATIONS))
         self.ask("mutate of three objects", ("POST", "/mutate", changes(3, '{"a":[@,"text"]}')))
+        creates = changes(3, '"text"')[:-1] + b',"storeSemantic":"Upsert"}'
+        self.ask("mutate that may create", ("POST", "/mutate", creates))
         self.ask("mutate of eight paths", ("POST", "/mutate", changes(8, "@")))
         self.ask("append", ("POST", "/append", b" "))

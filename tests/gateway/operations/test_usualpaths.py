@@ -36,6 +36,18 @@ _OPERATIONS = st.builds(
     _OTHERS,
 )
 _BODIES = st.lists(_OPERATIONS, max_size=17) | st.lists(_OPERATIONS, min_size=1, max_size=3)
+_MORE = st.sampled_from(
+    (
+        *({}, {}, {}, {"storeSemantic": "Upsert"}, {"storeSemantic": "Insert"}, {"storeSemantic": "Replace"}),
+        *(
+            {"storeSemantic": None},
+            {"storeSemantic": "other"},
+            {"accessDeleted": True},
+            {"": 1},
+            {"null": None},
+        ),
+    )
+)
 _STYLES: tuple[Callable[[Any], str], ...] = (
     lambda body: json.dumps(body, separators=(",", ":"), ensure_ascii=False),
     json.dumps,
@@ -44,35 +56,49 @@ _STYLES: tuple[Callable[[Any], str], ...] = (
 )
 
 
-def general(kind: Kind, body: bytes) -> list[Spec] | None:
-    """Return the specs that the general parser makes of a body; ``None`` if it refuses it."""
+def general(kind: Kind, body: bytes) -> Any:
+    """Return the plan that the general parser makes of a body; ``None`` if it refuses it."""
     source = RequestSource(None)  # type: ignore[arg-type]  # whose headers are not looked at
     try:
-        plan: Any = kind.plan(kind.read(at_once(parsing_body(body, kind.body)), source.words), source, 0)
+        return kind.plan(kind.read(at_once(parsing_body(body, kind.body)), source.words), source, 0)
     except Refusal:
         return None
-    return plan.specs  # type: ignore[no-any-return]
+
+
+def usual_specs(body: bytes) -> list[Spec] | None:
+    """Return the specs of a mutation on the fast path."""
+    found = usual_mutation(body)
+    return None if found is None else found[0]
 
 
 class SameTests(SynchronousTestCase):
     """Any body, as several clients write it."""
 
     @settings(max_examples=tries(600), deadline=None)
-    @given(_BODIES, st.sampled_from(_STYLES), st.sampled_from((b"", b"\n", b"}", b',"operations":[]')))
-    @example([{"operation": "DictSet", "path": "a", "value": -0.0}], _STYLES[0], b"")
-    @example([{"operation": "Delete", "path": "a", "value": None}], _STYLES[0], b"")
-    def test_specs(self, operations: list[dict[str, Any]], style: Callable[[Any], str], end: bytes) -> None:
+    @given(_BODIES, _MORE, st.sampled_from(_STYLES), st.sampled_from((b"", b"\n", b"}", b',"operations":[]')))
+    @example([{"operation": "DictSet", "path": "a", "value": -0.0}], {}, _STYLES[0], b"")
+    @example([{"operation": "Delete", "path": "a", "value": None}], {}, _STYLES[0], b"")
+    def test_specs(
+        self,
+        operations: list[dict[str, Any]],
+        more: dict[str, Any],
+        style: Callable[[Any], str],
+        end: bytes,
+    ) -> None:
         """The specs and what is sent for them are the same, or the body is left to the general parser."""
-        body = style({"operations": operations}).encode("utf-8", "surrogatepass")
+        body = style({"operations": operations, **more}).encode("utf-8", "surrogatepass")
         body = body[:-1] + end + b"}" if end.startswith(b",") else body + end
         mutation, lookup = usual_mutation(body), usual_lookup(body)
         if mutation is not None:
-            expected = PreparedMutation(general(MUTATE_IN, body) or ())
+            specs, semantics = mutation
+            plan = general(MUTATE_IN, body)
+            expected = PreparedMutation(plan.specs)
             self.assertEqual(
-                (mutation, mutation.specs, mutation.encoded), (expected, expected.specs, expected.encoded)
+                (specs, specs.specs, specs.encoded), (expected, expected.specs, expected.encoded)
             )
+            self.assertEqual(plan, plan._replace(semantics=semantics))
         if lookup is not None:
-            self.assertEqual(lookup.specs, PreparedLookup(general(LOOKUP_IN, body) or ()))
+            self.assertEqual(lookup.specs, PreparedLookup(general(LOOKUP_IN, body).specs))
 
     def test_usual(self) -> None:
         """Bodies as common clients write them take the fast path."""
@@ -85,15 +111,15 @@ class SameTests(SynchronousTestCase):
         reads = [{"operation": "Get", "path": "a"}, {"operation": "Exists", "path": "\u00e9"}]
         for style in _STYLES[:2]:
             body = style({"operations": changes}).encode()
-            self.assertEqual(usual_mutation(body), general(MUTATE_IN, body))
+            self.assertEqual(usual_specs(body), general(MUTATE_IN, body).specs)
         for style in _STYLES:
             body = style({"operations": scalars}).encode()
-            self.assertEqual(usual_mutation(body), general(MUTATE_IN, body))
+            self.assertEqual(usual_specs(body), general(MUTATE_IN, body).specs)
         for style in (*_STYLES[:1], *_STYLES[3:]):
             body = style({"operations": reads[:1]}).encode()
             self.assertIsNot(usual_lookup(body), None)
         self.assertEqual(usual_lookup(_STYLES[0]({"operations": reads}).encode()).specs,  # type: ignore[union-attr]
-                         general(LOOKUP_IN, _STYLES[0]({"operations": reads}).encode()))  # fmt: skip
+                         general(LOOKUP_IN, _STYLES[0]({"operations": reads}).encode()).specs)  # fmt: skip
 
     def test_unusual(self) -> None:
         """Numbers that would change, repeated members, and everything that is refused."""

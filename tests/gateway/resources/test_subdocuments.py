@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import product
 from typing import Any
 
 from twisted.internet.defer import inlineCallbacks
@@ -116,7 +117,7 @@ class AskedTests(SynchronousTestCase):
                 for path in (b"a", b"a.b[0]", b"", b"\u0061", "\u00e9".encode(), b"x" * 1025, b"\xff"):
                     for value in values:
                         outcomes = []
-                        for end in (b"]}", b'],"storeSemantic":"Replace"}'):
+                        for end in (b"]}", b'],"accessDeleted":false}'):
                             before = len(self.site.calls)
                             content = b'{"operations":[{' + head % (name, path) + value + b"}" + end
                             reply = self.ask("mutate", content)
@@ -143,15 +144,22 @@ class AskedTests(SynchronousTestCase):
             *({"X_CB_DurabilityLevel": "Majority", "If_Match": "ff"}, {"Content_Encoding": "snappy"}),
             *({"Content_Type": "application/json; charset=latin1"}, {"Content_Type": "image/png"}),
         )
-        for given in headers * 2:
+        semantics: tuple[Any, ...] = (None, "Replace", "Upsert", "Insert", "upsert", 1, [])
+        removal = {"operation": "Delete", "path": "x"}
+        for given, semantic, operations in product(
+            headers * 2, semantics, ((change, other), (change, removal))
+        ):
             outcomes = []
-            for more in ({}, {"storeSemantic": "Replace"}):
+            for more in ({}, {"accessDeleted": False}):
                 before = len(self.site.calls)
-                reply = self.ask("mutate", body(change, other, **more), **given)
+                content = body(
+                    *operations, **({} if semantic is None else {"storeSemantic": semantic}), **more
+                )
+                reply = self.ask("mutate", content, **given)
                 kept = reply.json() if reply.status == 200 else reply.json()["message"]
                 etag = reply.header("ETag"), reply.header("X-CB-MutationToken")
                 outcomes.append((reply.status, kept, etag, self.site.calls[before:]))
-            self.assertEqual(outcomes[0], outcomes[1], given)
+            self.assertEqual(outcomes[0], outcomes[1], (given, semantic))
         reply = self.site.request("POST", f"{SHORT}/mutate?a=1", body(change))
         self.assertEqual((reply.status, reply.json()["code"]), (400, "InvalidArgument"))
 
