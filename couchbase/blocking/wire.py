@@ -33,8 +33,8 @@ class Wire:
         """Times of the last send and the last receive."""
         self.heard_at = 0.0
         self.readable: list[tuple[int, int]] | None = None
-        """What the selector returns if the socket has only become readable; ``None`` unless the connection is
-        without TLS, and no bytes wait to be sent."""
+        """What the selector returns if the socket has only become readable; ``None`` while bytes wait to be
+        sent."""
         self._owner = owner
         self._sock: Any = None
         self._events = 0
@@ -163,7 +163,7 @@ class Wire:
         :param seconds: the longest time to wait for the answer.
         :returns: ``None`` if the operation has succeeded; else a function to call before the loop continues.
         """
-        sock: Any = self._sock
+        sock, owner = self._sock, self._owner
         talk: Any = self._talk
         try:
             sent = sock.send(data)
@@ -171,13 +171,15 @@ class Wire:
             return partial(self._refused, data, 0, error)
         if sent < len(data):
             return partial(self._refused, data, sent)
-        if self._owner.selector.poll(seconds) != self.readable:
+        if owner.selector.poll(seconds) != self.readable:
             # Not taken note of: the next wait finds the same, and perhaps more.
             return _nothing
         try:
             received = sock.recv(RECEIVE_BYTES)
         except OSError as error:
             return partial(self._unreadable, error)
+        if owner.tls_context is not None and sock.pending():
+            return partial(self._heard_more, sock, received)
         try:
             result = talk.reader.single(received, call, talk.pending)
         except Exception as error:  # noqa: BLE001  # the caller handles a transcoder's failure
@@ -186,6 +188,11 @@ class Wire:
             return partial(self._heard, received, RECEIVE_BYTES)
         call.result, call.error, call.done = result, None, True
         return None
+
+    def _heard_more(self, sock: Any, data: bytes) -> None:
+        self._heard(data, RECEIVE_BYTES)
+        if self._sock is sock:
+            self._read()
 
     def _refused(self, data: bytes, sent: int, failure: OSError | None = None) -> None:
         self._hold(data, sent, failure)
@@ -211,8 +218,7 @@ class Wire:
         else:
             selector.register(self._sock, events, self.handle)
         self._events = events
-        is_usual = events == EVENT_READ and self._owner.tls_context is None
-        self.readable = [(self._sock.fileno(), EVENT_READ)] if is_usual else None
+        self.readable = [(self._sock.fileno(), EVENT_READ)] if events == EVENT_READ else None
 
 
 def _nothing() -> None:

@@ -36,6 +36,8 @@ class Network:
         self.sends = list(sends)
         self.frames = []
         """What the nodes have received."""
+        self.is_secured = False
+        """Whether the connections are those of TLS."""
         self.waits = 0
         """How often the client has waited."""
         self._sockets = {}
@@ -99,6 +101,7 @@ class Socket:
         self.arrived = []
         self.is_closed = False
         self.writable_at = 0.0
+        self._decrypted = []
         self._network, self._number, self._node = network, number, node
         self._reader = FrameReader()
 
@@ -141,8 +144,24 @@ class Socket:
                     self._network.send(delay, self, what)
         return len(taken)
 
+    def pending(self):
+        """Return the number of bytes of TLS that were decrypted already."""
+        return sum(map(len, self._decrypted))
+
     def recv(self, size):
-        """Return what has arrived."""
+        """Return what has arrived; of TLS one record, after decrypting those behind it."""
+        if not self._network.is_secured:
+            return self._receive(size)
+        while self.arrived and isinstance(self.arrived[0], bytes):
+            self._decrypted.append(self.arrived.pop(0))
+        if not self._decrypted:
+            return self._receive(size)
+        first, self._decrypted[0] = self._decrypted[0][:size], self._decrypted[0][size:]
+        if not self._decrypted[0]:
+            del self._decrypted[0]
+        return first
+
+    def _receive(self, size):
         data = b""
         while self.arrived and len(data) < size:
             what = self.arrived[0]
@@ -175,7 +194,7 @@ class MemoryCluster(Cluster):
 
     node_type = _Node
 
-    def __init__(self, network):
+    def __init__(self, network, is_secured=False):
         first, *_ = network.nodes.values()
         super().__init__((Seed(first.host, first.port, None),), bucket="b", credentials=None)
         self.network = network
@@ -183,3 +202,5 @@ class MemoryCluster(Cluster):
         self.selector.close()
         self.selector._poller, self.selector.poll = network, network.poll
         self.bootstrap()
+        if is_secured:
+            network.is_secured, self.tls_context = True, object()
