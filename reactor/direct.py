@@ -66,7 +66,8 @@ class DirectReactor(_Base):
         watched, poll = self._selectables, self._poller.poll
         done = 0
         while True:
-            for fd, event in poll(delay, len(watched)):
+            # PyPy's epoll does not accept None.
+            for fd, event in poll(-1 if delay is None else delay, len(watched)):
                 selectable = watched.get(fd)
                 if selectable is None:
                     # An earlier event has ended it.

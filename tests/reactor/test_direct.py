@@ -196,6 +196,34 @@ class TurnTests(ReactorTestCase):
         noted: list[str] = reactor.noted
         return noted
 
+    def test_no_timeout(self) -> None:
+        """Without delayed calls it waits for an event, with a number as timeout: PyPy's epoll needs one."""
+
+        class Poller:
+            def __init__(self, poller: Any) -> None:
+                self.poller = poller
+                self.timeouts: list[Any] = []
+
+            def __getattr__(self, name: str) -> Any:
+                return getattr(self.poller, name)
+
+            def poll(self, timeout: Any, most: int) -> Any:
+                self.timeouts.append(timeout)
+                return self.poller.poll(timeout, most)
+
+        reactor = self.buildReactor()
+        poller = reactor._poller = Poller(reactor._poller)
+
+        def read(reader: Reader) -> None:
+            reader.send()
+            if reader.count == 3:
+                reactor.stop()
+
+        self.reader(reactor, read).send()
+        reactor.run()
+        self.assertIn(-1, poller.timeouts)
+        self.assertNotIn(None, poller.timeouts)
+
     def test_stop(self) -> None:
         """The reactor stops although its reader always has something to read."""
         self.assertEqual(self.run_with(lambda reactor, _: reactor.stop()), [])
