@@ -138,12 +138,15 @@ def writer_of(text: bytes, value: Any) -> Callable[[Any], bytes] | None:
     """Return the function that serializes a parsed text to the same text: each of its parts serializes to its
     own text, then, and no object in it repeats a member.
 
-    :returns: ``None`` if none is known to do so.
-    :raises TypeError: the value is nested very deep.
+    :returns: ``None`` if none is known to do so, as for a value that is nested very deep.
     """
-    if dumps(value) == text:
-        return dumps
-    return spaced if len(text) <= _MOST_SPACED_BYTES and spaced(value) == text else None
+    try:
+        if dumps(value) == text:
+            return dumps
+        return spaced if len(text) <= _MOST_SPACED_BYTES and spaced(value) == text else None
+    except (TypeError, RecursionError):
+        # orjson's limit of levels, and that of the standard library.
+        return None
 
 
 def spaced(value: Any) -> bytes:

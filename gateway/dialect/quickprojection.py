@@ -49,19 +49,12 @@ def plain_members(document: bytes, names: tuple[tuple[str, bytes], ...]) -> byte
             end = document.index(b'"', at + 1) + 1
         elif kind is dict or kind is list:
             if not searched:
-                text_of, searched = _writer_of(document, value), True
+                text_of, searched = writer_of(document, value), True
             end = at_once(skip(document, at)) if text_of is None else at + len(text_of(value[name]))
         else:
             end = _SIMPLE.match(document, at).end()  # type: ignore[union-attr]
         found.append(b"%b:%b" % (text, document[at:end]))
     return b"{%b}" % b",".join(found) if found else b"null"
-
-
-def _writer_of(document: bytes, value: Any) -> Callable[[Any], bytes] | None:
-    try:
-        return writer_of(document, value)
-    except TypeError:
-        return None
 
 
 def known_part(document: bytes, tree: Mapping[str | int, Any]) -> bytes | None:
@@ -75,7 +68,7 @@ def known_part(document: bytes, tree: Mapping[str | int, Any]) -> bytes | None:
         text_of = writer_of(document, value)
         return None if text_of is None else _part(value, tree, text_of) or b"null"
     except (TypeError, ValueError):
-        # A value of another type than a path expects, or a document that is not JSON, or nested very deep.
+        # A value of another type than a path expects, or a document that is not JSON.
         return None
 
 

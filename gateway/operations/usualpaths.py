@@ -14,8 +14,8 @@ from gateway.operations.subdocuments import LOOKUPS, MUTATIONS, NEEDS_DOCUMENT, 
 __all__ = ["usual_lookup", "usual_mutation"]
 
 
-_UNUSUAL = (AttributeError, LookupError, TypeError, ValueError)
-"""Raised by a member of another type, a missing or an unknown one, or half of a surrogate pair."""
+_UNUSUAL = (AttributeError, LookupError, RecursionError, TypeError, ValueError)
+"""Raised by a member of another type, a missing or unknown one, half of a surrogate pair, or many levels."""
 
 _WITH_VALUE, _WITHOUT_VALUE = itemgetter("operation", "path", "value"), itemgetter("operation", "path")
 _LOOKED_UP = {name: int(form.opcode) for name, form in LOOKUPS.items()}

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from couchbase.protocol.jsontext import at_once
+from gateway.dialect import jsontools
 from gateway.dialect.errors import Refusal
 from gateway.dialect.projection import parse_projection, project, projecting
 from gateway.dialect.quickprojection import known_part
@@ -71,3 +72,13 @@ class SameTests(SynchronousTestCase):
                          b'{"a":{"b":1},"a":{"b":2}}', b"[" * 300 + b"]" * 300):  # fmt: skip
             self.assertIs(known_part(document, tree), None, document)
         self.assertIs(parse_projection("a[0],a[-1]").tree, None)
+
+    def test_levels(self) -> None:
+        """Where a value is nested too deep for a serializer, its parts are searched for."""
+
+        def dumps(value: Any) -> bytes:
+            raise RecursionError
+
+        self.patch(jsontools, "dumps", dumps)
+        self.assertEqual(project(b'{"a":{"b":1}}', parse_projection("a")), b'{"a":{"b":1}}')
+        self.assertEqual(project(b'{"a":{"b":1}}', parse_projection("a.b")), b'{"a":{"b":1}}')
