@@ -76,7 +76,7 @@ _RESOURCE_SEGMENTS = {
     "ValueTooLarge": 4,
     "DurableWriteInProgress": 4,
 }
-_OF_DOCUMENT = 4
+_OF_DOCUMENTS = frozenset(code for code, segments in _RESOURCE_SEGMENTS.items() if segments == 4)
 
 # The same for /buckets/b/designs/d/views/v.
 _VIEW_SEGMENTS = {"DesignDocumentNotFound": 2, "InvalidDesignDocument": 2, "ViewNotFound": 3, "ViewFailed": 3}
@@ -97,13 +97,15 @@ _NOT_BELIEVED = frozenset({"Unauthorized", "InvalidAuth"})
 def resource_of(request: Request, code: str) -> str:
     """Return the resource of an error in the Data API's notation; ``""`` if there is none."""
     parameters = request.parameters
-    segments = _RESOURCE_SEGMENTS.get(code)
-    if segments == _OF_DOCUMENT and len(parameters) == 2 and "key" in parameters and "bucket" in parameters:
+    if code in _OF_DOCUMENTS and len(parameters) == 2:
         # The usual case.
-        return (
-            b"/buckets/%b/scopes/_default/collections/_default/documents/%b"
-            % (parameters["bucket"], parameters["key"])
-        ).decode("utf-8")
+        try:
+            names = parameters["bucket"], parameters["key"]
+        except KeyError:
+            pass
+        else:
+            return (b"/buckets/%b/scopes/_default/collections/_default/documents/%b" % names).decode("utf-8")
+    segments = _RESOURCE_SEGMENTS.get(code)
     if code in _VIEW_SEGMENTS:
         segments = _VIEW_SEGMENTS[code]
         named = [(f"{kind}s", parameters.get(kind)) for kind in ("bucket", "design", "view")]

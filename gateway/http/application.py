@@ -18,7 +18,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.server import Request as TwistedRequest
 
-from gateway.http.encoding import any_json
+from gateway.http.encoding import any_json, dumps
 from gateway.http.endpoints import Endpoint
 from gateway.http.limits import Budget, Limits
 from gateway.http.ports import Guard, Selective
@@ -317,8 +317,10 @@ class Application:
             self.count_operation(request.operation, code, 1)
         resource = refusal.resource
         if resource is None:
-            resource = self.resource_of(request, code)
-        name = any_json(resource) if resource else b'""'
+            # From the path, which is UTF-8.
+            name = dumps(self.resource_of(request, code))
+        else:
+            name = any_json(resource) if resource else b'""'
         id_ = request.given_id or b"%b-%x" % (self.id_prefix, request.number)
         body = b'%b%b,"requestId":"%b"}' % (begun, name, id_)
         self.answered(RenderedResponse(problem.status, block, body), request)

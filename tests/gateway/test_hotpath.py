@@ -7,11 +7,14 @@ lower the limit with every improvement.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from gateway.access.jwks import KeySet, parse_key_set
+from gateway.access.keys import key_line, new_key, read_keys
 from gateway.access.keysource import FileKeys
 from gateway.access.rules import Rule, RuleTable, Wildcard
 from gateway.access.tokens import TokenTerms
-from gateway.access.ways import ByToken
+from gateway.access.ways import ByKey, ByToken
 from tests.gateway.access.ruled import ruled
 from tests.gateway.access.signing import AUDIENCE, ISSUER, NOW, RSA, jwk, jwks, token
 from tests.gateway.hotpath import CLIENT, HotPathCase
@@ -31,6 +34,7 @@ LIMITS = {
     "GET with credentials": (89, 1620),
     # At most a tenth above those of a password.
     "GET with a token": (93, 1650),
+    "GET with an API key": (92, 1675),
     "GET of a known version": (85, 1630),
     "PUT": (93, 1705),
     "PUT with an expiry": (93, 1740),
@@ -78,6 +82,17 @@ class HotPathTests(HotPathCase):
         authorizer = ruled(RuleTable((reads,), {}), [way], now=lambda: NOW)
         headers = {**CLIENT, "Authorization": "Bearer " + token()}
         self.check("GET with a token", raw_request("GET", PATH, headers=headers), authorizer)
+
+    def test_get_with_an_api_key(self) -> None:
+        """A document read by a caller with an API key, as a rule allows."""
+        key = new_key()
+        path = self.mktemp()
+        Path(path).write_text(key_line("ann", key) + "\n", encoding="utf-8")
+        keys = read_keys(path)
+        reads = Rule("r", (("key", Wildcard("ann")),), ("b",), ("*",), ("*",), frozenset({"read"}), None)
+        authorizer = ruled(RuleTable((reads,), {}), [ByKey(lambda: keys, lambda: NOW)], now=lambda: NOW)
+        headers = {**CLIENT, "X-API-Key": key}
+        self.check("GET with an API key", raw_request("GET", PATH, headers=headers), authorizer)
 
     def test_put(self) -> None:
         """A document stored."""

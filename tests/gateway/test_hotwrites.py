@@ -51,16 +51,18 @@ LIMITS = {
     "PUT with If-Match": (104, 1925),
     "PUT with If-Match: *": (92, 1770),
     "PUT with If-None-Match: *": (93, 1780),
-    "412 of a PUT": (97, 1850),
+    "412 of a PUT": (95, 1830),
+    "PUT of text": (90, 1715),
     "durable PUT": (105, 1975),
     "POST": (95, 1730),
-    "409 of a POST": (99, 1820),
+    "409 of a POST": (97, 1800),
     "DELETE": (93, 1615),
     "DELETE with If-Match": (138, 2125),
-    "404 of a DELETE": (100, 1705),
+    "404 of a DELETE": (97, 1695),
     "increment": (109, 1780),
+    "decrement": (109, 1780),
     "increment with a body": (115, 1940),
-    "404 of an increment": (113, 1825),
+    "404 of an increment": (110, 1815),
     "lock": (106, 1730),
     "unlock": (125, 1945),
     "touch": (102, 1775),
@@ -75,6 +77,7 @@ LIMITS = {
     "mutate that may create": (169, 2470),
     "mutate of eight paths": (189, 2630),
     "append": (98, 1810),
+    "prepend": (98, 1810),
     "endure": (315, 4640),
     "observe": (310, 4250),
 }
@@ -91,9 +94,9 @@ class Node(MemoryNode):  # type: ignore[no-untyped-call, misc, unused-ignore]
             return encode_response(opcode, status=Status.KEY_ENOENT, **parts)
         if frame.key == b"there" and opcode == Opcode.ADD:
             return encode_response(opcode, status=Status.KEY_EEXISTS, **parts)
-        if opcode in (Opcode.ADD, Opcode.REPLACE, Opcode.APPEND, Opcode.DELETE):
+        if opcode in (Opcode.ADD, Opcode.REPLACE, Opcode.APPEND, Opcode.PREPEND, Opcode.DELETE):
             return encode_response(opcode, extras=bytes(range(16)), **parts)
-        if opcode == Opcode.INCREMENT:
+        if opcode in (Opcode.INCREMENT, Opcode.DECREMENT):
             return encode_response(opcode, extras=bytes(range(16)), value=bytes(7) + b"\7", **parts)
         if opcode in (Opcode.GAT, Opcode.GET_LOCKED):
             return encode_response(opcode, extras=bytes(4), value=STORED, **parts)
@@ -151,6 +154,7 @@ class HotWritesTests(HotPathCase):
         self.ask("PUT until a date", put, Expires="Wed, 21 Oct 2099 07:28:00 GMT")
         self.ask("PUT with X-CB-TTL", put, X_CB_TTL="3600")
         self.ask("PUT with X-CB-Flags", put, X_CB_Flags="7")
+        self.ask("PUT of text", put, Content_Type="text/plain")
         self.ask("durable PUT", put, X_CB_DurabilityLevel="Majority")
 
     def test_conditions(self) -> None:
@@ -174,6 +178,7 @@ class HotWritesTests(HotPathCase):
         """Counters, with and without a body."""
         self.ask("increment", ("POST", "/increment", b""))
         self.ask("increment with a body", ("POST", "/increment", b'{"delta":2}'))
+        self.ask("decrement", ("POST", "/decrement", b""))
         self.ask("404 of an increment", ("POST", "/v1/buckets/b/documents/none/increment", b""), 404)
 
     def test_locks(self) -> None:
@@ -206,3 +211,4 @@ class HotWritesTests(HotPathCase):
         self.ask("mutate that may create", ("POST", "/mutate", creates))
         self.ask("mutate of eight paths", ("POST", "/mutate", changes(8, "@")))
         self.ask("append", ("POST", "/append", b" "))
+        self.ask("prepend", ("POST", "/prepend", b" "))
