@@ -23,9 +23,8 @@ from couchbase.exceptions import AuthError, BucketNotFoundError, CouchbaseError
 from couchbase.protocol.call import Call
 from couchbase.protocol.clustermap import ClusterMap, NodeAddress, map_of_seed
 from couchbase.protocol.connstr import Seed
-from couchbase.protocol.conversation import refusal
 from couchbase.protocol.dispatch import Dispatcher
-from couchbase.protocol.failures import client_error, seed_error
+from couchbase.protocol.failures import client_error, refusal, seed_error
 from couchbase.protocol.handshake import Credentials, no_map
 from reactor.clock import cancel_timer
 from reactor.kinds import IReactor

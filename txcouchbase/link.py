@@ -13,8 +13,8 @@ from couchbase import exceptions
 from couchbase.exceptions import AuthError, BucketNotFoundError
 from couchbase.protocol.call import Call
 from couchbase.protocol.clustermap import NodeAddress
-from couchbase.protocol.conversation import Conversation, refusal
-from couchbase.protocol.failures import client_error
+from couchbase.protocol.conversation import Conversation
+from couchbase.protocol.failures import client_error, refusal
 from reactor.clock import cancel_timer
 from reactor.kinds import IReactor
 from txcouchbase.causes import cause_text

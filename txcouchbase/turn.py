@@ -118,24 +118,30 @@ class Turn:
         queued = self.queued
         if not queued:
             return
-        calls = queued[:]
-        # Keep the same list: the caller that filled it is about to append to it.
-        queued.clear()
         self._watch()
         now = self._reactor.seconds()
-        send: _Send = self._dispatcher.send_all
-        if self.has_levels:
-            self.has_levels = False
-            send = self._dispatcher.send_in_order
-        if self.limits:
-            touched = self._send_limited(calls, now, send)
+        touched: Sequence[Conversation]
+        if len(queued) == 1 and not self.has_levels and not self.limits:
+            touched = self._dispatcher.send_one(queued.pop(), now + self.timeout)
         else:
-            touched = send(calls, now + self.timeout)
+            calls = queued[:]
+            # Keep the same list: the caller that filled it is about to append to it.
+            queued.clear()
+            touched = self._send(calls, now)
         for conversation in touched:
             if reading is None and not later:
                 conversation.line.flush()
             elif conversation is not reading:
                 conversation.line.schedule()
+
+    def _send(self, calls: Sequence[Call], now: float) -> list[Conversation]:
+        send: _Send = self._dispatcher.send_all
+        if self.has_levels:
+            self.has_levels = False
+            send = self._dispatcher.send_in_order
+        if self.limits:
+            return self._send_limited(calls, now, send)
+        return send(calls, now + self.timeout)
 
     def _send_limited(self, calls: Sequence[Call], now: float, send: _Send) -> list[Conversation]:
         """Send operations of which some have timeouts of their own: those with the same one together."""

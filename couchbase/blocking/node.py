@@ -20,7 +20,8 @@ from couchbase.blocking.question import Question
 from couchbase.blocking.wire import WAIT, Wire
 from couchbase.exceptions import AuthError, BucketNotFoundError, CouchbaseError, error_of
 from couchbase.protocol.call import Call
-from couchbase.protocol.conversation import Conversation, Listener, Phase, Resume, refusal
+from couchbase.protocol.conversation import Conversation, Listener, Phase, Resume
+from couchbase.protocol.failures import refusal
 from couchbase.protocol.plans import Compute, Pause
 from couchbase.protocol.strangers import MAYBE_TLS
 

@@ -28,7 +28,7 @@ from couchbase.protocol.call import Call
 from couchbase.protocol.collections import UNKNOWN_PLACES
 from couchbase.protocol.constants import Feature, Magic, ServerOpcode
 from couchbase.protocol.errormap import ServerStatus
-from couchbase.protocol.failures import PathsRefused, client_error
+from couchbase.protocol.failures import PathsRefused, client_error, too_many
 from couchbase.protocol.frames import Frame, encode_request
 from couchbase.protocol.handshake import HandshakeResult
 from couchbase.protocol.keyspace import DEFAULT_KEYSPACE
@@ -297,8 +297,19 @@ class Conversation:
 
         Afterwards :attr:`fault` is set if the node violated the protocol.
         """
-        reader = self.reader
-        pairs = iter(reader.feed(data, self.pending))
+        reader, pending = self.reader, self.pending
+        if len(pending) == 1:
+            # A program that waits for each answer.
+            (call,) = pending.values()
+            try:
+                result = reader.single(data, call, pending)
+            except Exception as error:  # noqa: BLE001  # the caller handles a transcoder's failure
+                self.undecodable(call, error)
+                return
+            if result is not None:
+                call.succeed(result)
+                return
+        pairs = iter(reader.feed(data, pending))
         for call, result in zip(pairs, pairs):
             if call is None:
                 self._other(result)
@@ -429,16 +440,3 @@ class Conversation:
         for listener in questions.values():
             listener(None)
         self._end_greeting(error)
-
-
-def too_many(call: Call, most: int) -> CouchbaseError:
-    """Return the error for an operation that is refused because too many operations wait for its node."""
-    return client_error(call, exceptions.CLIENT_ETMPFAIL, f"{most} operations wait for this node")
-
-
-def refusal(call: Call, error: BaseException) -> CouchbaseError:
-    """Convert a connection's failure into the failure of one operation that waited for it."""
-    code = error.rc if isinstance(error, CouchbaseError) else exceptions.NETWORK_ERROR
-    refused = client_error(call, code, str(getattr(error, "message", None) or error))
-    refused.inner_cause = error
-    return refused

@@ -26,6 +26,7 @@ from couchbase.protocol.hashing import vbucket_of, vbuckets_of
 from couchbase.protocol.keyspace import DEFAULT_KEYSPACE, Keyspace
 from couchbase.protocol.offers import is_durable
 from couchbase.protocol.order import Order
+from couchbase.protocol.peer import takes_all
 from couchbase.protocol.version import VERSION
 
 MAX_PENDING = 65_536
@@ -38,6 +39,8 @@ _pack = HEADER.pack
 _NOBODY: Any = object()
 _KEYSPACE_OF = attrgetter("keyspace")
 _NUMBER_OF = attrgetter("keyspace.number")
+# Values of which a request is certainly not a large one.
+_SMALL_BYTES = LARGE_BYTES // 2
 
 
 class Dispatcher(Order):
@@ -217,7 +220,7 @@ class Dispatcher(Order):
             return
         servers = self.servers
         self._owners = [servers[row[0]] if row[0] >= 0 else None for row in cluster.rows]
-        conversations = [_takes_all(peer) for peer in servers]
+        conversations = [takes_all(peer) for peer in servers]
         self.route = [conversations[row[0]] if row[0] >= 0 else None for row in cluster.rows]
 
     def refresh(self) -> None:
@@ -312,14 +315,7 @@ class Dispatcher(Order):
         pending: Any = None
         out: Any = None
         opaque = 0
-        pairs: Iterator[tuple[Call, int]]
-        if len(calls) == 1:
-            # If a program waits for each answer, the preparation for many operations would be a tenth of the
-            # cost.
-            (only,) = calls
-            pairs = iter(((only, vbucket_of(only.key_bytes, count)),))
-        else:
-            pairs = zip(calls, vbuckets_of(calls, count))
+        pairs: Iterator[tuple[Call, int]] = zip(calls, vbuckets_of(calls, count))
         for call, vbucket in pairs:
             if call.done:
                 continue
@@ -388,6 +384,27 @@ class Dispatcher(Order):
             conversation.opaque = opaque
         return touched
 
+    def send_one(self, call: Call, deadline: float) -> Sequence[Conversation]:
+        """Do what :meth:`send_all` does for one operation, in fewer steps: programs wait for each answer."""
+        route, keyspace = self.route, call.keyspace
+        if route and not self._parked and not call.done and len(call.value) < _SMALL_BYTES:
+            vbucket = vbucket_of(call.key_bytes, len(route))
+            owner = route[vbucket]
+            if owner is not None and len(owner.pending) < self.most_pending:
+                prefix = owner.prefix
+                if keyspace is not DEFAULT_KEYSPACE:
+                    prefix = prefix and keyspace.prefix
+                if prefix or keyspace is DEFAULT_KEYSPACE:
+                    self._rounds += 1
+                    call.deadline = deadline
+                    out = owner.out
+                    touched = () if out else (owner,)
+                    out.append(call.enter(owner, prefix, vbucket))
+                    if call.value:
+                        out.append(call.value)
+                    return touched
+        return self.send_all((call,), deadline)
+
     def send_in_order(self, calls: Sequence[Call], deadline: float) -> list[Conversation]:
         """Do what :meth:`send_all` does if keys are held, or synchronous writes are among the operations."""
         calls = self.in_order(calls, deadline)
@@ -430,8 +447,3 @@ class Dispatcher(Order):
         peer = self._owners[vbucket_of(call.key_bytes, len(self._owners))] if self._owners else None
         why = f"{peer.name}: {peer.last_error}" if peer is not None and peer.last_error else None
         call.fail(timeout_error(call, why, was_sent))
-
-
-def _takes_all(peer: Any) -> Conversation | None:
-    conversation = None if peer is None else peer.open_conversation
-    return conversation if conversation is not None and conversation.takes_all else None

@@ -160,3 +160,16 @@ def foreign_datatype(request: Request, datatype: int, node: str) -> CouchbaseErr
         # The operation succeeded, whatever the answer's content.
         ambiguous=request.operation.mutates,
     )
+
+
+def too_many(call: Request, most: int) -> CouchbaseError:
+    """Return the error for an operation that is refused because too many operations wait for its node."""
+    return client_error(call, exceptions.CLIENT_ETMPFAIL, f"{most} operations wait for this node")
+
+
+def refusal(call: Request, error: BaseException) -> CouchbaseError:
+    """Convert a connection's failure into the failure of one operation that waited for it."""
+    code = error.rc if isinstance(error, CouchbaseError) else exceptions.NETWORK_ERROR
+    refused = client_error(call, code, str(getattr(error, "message", None) or error))
+    refused.inner_cause = error
+    return refused

@@ -7,7 +7,7 @@ from typing import Protocol
 from couchbase.protocol.call import Call
 from couchbase.protocol.conversation import Conversation
 
-__all__ = ["Peer"]
+__all__ = ["Peer", "takes_all"]
 
 
 class Peer(Protocol):
@@ -33,3 +33,9 @@ class Peer(Protocol):
 
     def take_waiting(self) -> list[Call]:
         """Remove the operations that wait for the connection, and return them."""
+
+
+def takes_all(peer: Peer | None) -> Conversation | None:
+    """Return the conversation of a node if every operation can be sent there as it is."""
+    conversation = None if peer is None else peer.open_conversation
+    return conversation if conversation is not None and conversation.takes_all else None

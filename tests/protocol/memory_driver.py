@@ -16,9 +16,9 @@ from couchbase.protocol.call import Call, Step
 from couchbase.protocol.clustermap import NodeAddress
 from couchbase.protocol.connstr import Seed
 from couchbase.protocol.constants import Feature, Opcode, Status
-from couchbase.protocol.conversation import Conversation, Phase, Resume, refusal
+from couchbase.protocol.conversation import Conversation, Phase, Resume
 from couchbase.protocol.dispatch import Dispatcher
-from couchbase.protocol.failures import client_error
+from couchbase.protocol.failures import client_error, refusal
 from couchbase.protocol.frames import Frame, FrameReader, encode_request, encode_response
 from couchbase.protocol.plans import Compute, Pause
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
+from unittest.mock import patch
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -20,12 +21,14 @@ from couchbase.exceptions import (
     TimeoutError,
 )
 from couchbase.protocol import operations
+from couchbase.protocol.answers import AnswerReader
 from couchbase.protocol.call import Step
 from couchbase.protocol.constants import Opcode, Status
-from couchbase.protocol.conversation import Phase
+from couchbase.protocol.conversation import LARGE_BYTES, Phase
 from couchbase.protocol.dispatch import MAX_PENDING, Dispatcher
 from couchbase.protocol.frames import Frame, encode_response
 from couchbase.protocol.hashing import vbucket_of, vbuckets_of
+from couchbase.protocol.keyspace import DEFAULT_KEYSPACE
 from couchbase.protocol.operations import GET, SET
 from couchbase.protocol.stats import Statistics
 from couchbase.result import MultiResult
@@ -501,6 +504,79 @@ requests = st.builds(
 )
 
 
+ONES = st.tuples(
+    st.sampled_from(
+        ["get", "get", "quiet", "undecodable", "set", "large set", "durable", "named", "unknown", "done"]
+    ),
+    st.sampled_from([b"a", b"b", b"c"]),
+    st.sampled_from(
+        [None, None, None, "silence", "garbage", "push", "twice", "later", *RETRIED, Status.KEY_EEXISTS]
+    ),
+    st.lists(st.integers(1, 60), max_size=3),
+    st.booleans(),
+)
+"""An operation, the answer to it (``None`` for the usual one), where its bytes are cut, and whether they are
+received before the next operation is sent."""
+
+
+def refuse_value(value: bytes, flags: int) -> Any:
+    """Fail, as a transcoder may."""
+    raise ValueError("no value")
+
+
+def one(cluster: MemoryCluster, kind: str, key: bytes) -> Counted:
+    """Return one operation."""
+    stores = kind in ("set", "large set", "durable", "named")
+    call = Counted(SET if stores else GET, key.decode(), key, kind == "quiet")
+    if stores:
+        call.extras, call.value = bytes(8), bytes(LARGE_BYTES if kind == "large set" else 9)
+    if kind == "durable":
+        call.framing = operations.mutation_framing(1, 1000, False)
+    if kind == "undecodable":
+        call.decode_value = refuse_value
+    if kind in ("named", "unknown"):
+        call.keyspace = cluster.collections.keyspace("s", kind)
+        call.keyspace.prefix = b"\x09" if kind == "named" else b""
+    call.done = kind == "done"
+    return call
+
+
+def answering(answer: Any, node: MemoryNode) -> Callable[[Frame], bytes | None]:
+    """Return a script for the kinds of answers in ``ONES``."""
+
+    def script(frame: Frame) -> bytes | None:
+        if frame.opcode not in (Opcode.GET, Opcode.SET) or answer is None:
+            return None
+        node.script = lambda _: None
+        usual = node.answer(frame)
+        node.script = script
+        if isinstance(answer, int):
+            return encode_response(frame.opcode, answer, opaque=frame.opaque)
+        return {
+            "silence": b"",
+            "garbage": b"\x55" * 30,
+            "push": node.push() + usual,
+            "twice": usual + usual,
+            "later": usual + node.push(),
+        }[answer]
+
+    return script
+
+
+def answered(cluster: MemoryCluster, cuts: list[int]) -> list[bytes]:
+    """Carry bytes to the nodes and back once, in pieces; return what was sent."""
+    sent = []
+    cluster.flush()
+    for address, peer in list(cluster.peers.items()):
+        sent.append(b"".join(peer.sent))
+        received, at = cluster.nodes[address].exchange(peer), 0
+        for size in (*cuts, len(received)):
+            piece, at = received[at : at + size], at + size
+            if piece:
+                peer.receive(piece)
+    return sent
+
+
 class ManyTests(SynchronousTestCase):
     """The loop for many operations does what the way of one does."""
 
@@ -509,22 +585,54 @@ class ManyTests(SynchronousTestCase):
     def test_same_bytes(self, given_: list[Any], count: int) -> None:
         """``send_all`` writes what ``submit`` writes for each, and notes the same."""
         seen = []
-        for together in (True, False):
+        for way in ("send_all", "send_one", "submit"):
             cluster, _ = cluster_of(count)
             calls = []
             for key, operation, value, extras, framing, cas in given_:
                 call = step(operation, key, value)
                 call.extras, call.framing, call.cas = extras, framing, cas
                 calls.append(call)
-            if together:
+            if way == "send_all":
                 cluster.send_all(calls, 1.0)
             else:
                 for call in calls:
-                    cluster.submit(call)
+                    cluster.send_one(call, 1.0) if way == "send_one" else cluster.submit(call)
             talks = [peer.talk for peer in cluster.peers.values() if peer.talk is not None]
             noted = [{number: call.key for number, call in talk.pending.items()} for talk in talks]
             numbers = [(call.opaque, call.vbucket) for call in calls]
             seen.append(([b"".join(talk.out) for talk in talks], noted, numbers))
+        self.assertEqual(seen, seen[:1] * 3)
+
+    @settings(max_examples=tries(200), deadline=None)
+    @given(st.lists(ONES, max_size=8), st.booleans())
+    def test_one_at_a_time(self, rounds: list[Any], has_collections: bool) -> None:
+        """In any state, ``send_one`` does what ``send_all`` does for one operation, and a chunk that comes
+        for the only operation that waits ends it as ``feed`` would."""
+        seen = []
+        for alone in (True, False):
+            cluster, nodes = cluster_of(2)
+            if has_collections:
+                for peer in cluster.peers.values():
+                    peer.talk.prefix = DEFAULT_KEYSPACE.prefix  # type: ignore[union-attr]
+            cluster.most_pending = 3
+            noted: list[Any] = []
+            calls: list[Counted] = []
+            for kind, key, answer, cuts, is_read in rounds:
+                call = one(cluster, kind, key)
+                calls.append(call)
+                for node in nodes:
+                    node.script = answering(answer, node)
+                touched = cluster.send_one(call, 7.0) if alone else cluster.send_all((call,), 7.0)
+                noted.append([getattr(call, name, None) for name in ("opaque", "vbucket", "deadline")])
+                noted.append([talk.name for talk in touched])
+                noted.append([peer.talk and peer.talk.has_large for peer in cluster.peers.values()])
+                if not is_read:
+                    continue
+                with patch.object(AnswerReader, "single", AnswerReader.single if alone else lambda *_: None):
+                    noted += answered(cluster, cuts)
+                cluster.advance(0.5)
+            noted += [(call.ends, repr(call.result), repr(call.error), call.done) for call in calls]
+            seen.append(noted)
         self.assertEqual(*seen)
 
     @given(st.lists(keys), st.sampled_from([1, 16, 64, 1024]))
