@@ -262,7 +262,7 @@ WRITES = [
     storing("with X-CB-Timeout", IN_TIME, {"X-CB-Timeout": "2s"}),
     storing(
         "with If-Match",
-        "the version differs each time: it is located in the head and parsed",
+        "one more header, whose value differs each time: it is located in the head and parsed",
         {"If-Match": "{etag}"},
         family="matched",
         opening=raw("GET", document("matched")),
@@ -336,7 +336,12 @@ ACTIONS = [
         '{"expiry":"1h","returnContent":true}',
     ),
     acting("lookup of one path", PLANNED + "; the answer is composed", "lookup", LOOKUP),
-    acting("lookup of three paths", "the answer is composed of three parts", "lookup", LOOKUP_3),
+    acting(
+        "lookup of three paths",
+        "one path is missing, so the answer is no plain success; it is composed of three parts",
+        "lookup",
+        LOOKUP_3,
+    ),
     acting("mutate of one path", "the body is parsed, since values differ each time", "mutate", MUTATE),
     acting("mutate of three paths", "the same, for each path", "mutate", MUTATE_3),
     acting("append", READ_ONCE, "append", " ", family="grown"),
