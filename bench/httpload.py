@@ -68,9 +68,13 @@ class Client(asyncio.Protocol):
         if now < self.until:
             self.send()
         else:
-            self.transport.close()
-            if not self.finished.done():
-                self.finished.set_result(None)
+            self.leave()
+
+    def leave(self) -> None:
+        """Close the connection: everything is done."""
+        self.transport.close()
+        if not self.finished.done():
+            self.finished.set_result(None)
 
     def connection_lost(self, error: Exception | None) -> None:
         """Fail unless everything is done."""

@@ -110,12 +110,6 @@ class Asker(Client):
         else:
             self._turn_over(self, now)
 
-    def leave(self) -> None:
-        """Close the connection."""
-        self.transport.close()
-        if not self.finished.done():
-            self.finished.set_result(None)
-
 
 class Gate:
     """Counts the instructions of a server from one moment at which no request is under way to another one."""
