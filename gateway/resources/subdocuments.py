@@ -125,9 +125,9 @@ class Subdocuments(DocumentResource):
     def mutate_document(self, request: Request) -> Any:
         """Change the document at paths: all of them, or none."""
         body = request.raw_body
-        if not request.body_is_awaited and len(body) <= USUAL_BYTES:
+        if not request.body_is_awaited and len(body) <= USUAL_BYTES and _is_plain(request):
             usual = usual_mutation(body)
-            if usual is not None and _is_plain(request):
+            if usual is not None:
                 headers = read_mutation(request)
                 form = headers.forms.get(_MUTATE) or form_of(_MUTATE, headers, self._now())
                 if form is not None and (usual[1] is _REPLACE or not headers.has_condition):
