@@ -16,8 +16,7 @@ from couchbase.protocol.request import Request
 from couchbase.protocol.statuses import result_code
 
 # magic, (opcode), key length, extras length, datatype, status, body length, opaque, CAS
-_HEADER = Struct(">BxHBBHIIQ")
-_unpack = _HEADER.unpack_from
+_unpack = Struct(">BxHBBHIIQ").unpack_from
 _RESPONSE = int(Magic.RESPONSE)
 # The JSON bit leaves a value unchanged; higher bits do not.
 _JSON = int(Datatype.JSON)
@@ -88,7 +87,7 @@ class AnswerReader:
             self._chunks.clear()
             self._have, self.need = 0, HEADER_BYTES
         done: list[Any] = []
-        add, take, unpack = done.append, pending.pop, _HEADER.unpack_from
+        add, take, unpack = done.append, pending.pop, _unpack
         at, size = 0, len(data)
         last = size - HEADER_BYTES
         need = HEADER_BYTES

@@ -81,7 +81,7 @@ class HotReadsTests(HotPathCase):
         self.read("traceparent", traceparent=TRACE)
 
     def test_binary(self) -> None:
-        """A document that is no JSON."""
+        """A document that is not JSON."""
         self.patch(memory, "LOOKUP", memory.LOOKUP.replace(b"33554432", b"50331648"))
         self.read("binary document")
 
