@@ -218,7 +218,11 @@ class AsyncDriver(Driver[AsyncCall]):
 
         # The caller may drop the connection right after the call: both functions keep it.
         def done(found: Any, kept: object) -> None:
-            outcome = outcome_of(found)
+            try:
+                outcome = outcome_of(found)
+            except Exception:  # noqa: BLE001  # a failure, too: keys of a transcoder may not be hashable
+                failed(Failure(), kept)
+                return
             for key in keys:
                 value = outcome[key]
                 error = value if isinstance(value, CouchbaseError) else None
@@ -373,11 +377,7 @@ class AsyncDriver(Driver[AsyncCall]):
             timer = self.cluster.reactor.callLater(self.timeout, expire, kept)
 
     def extend_items(
-        self,
-        method: Callable[..., Any],
-        items: ItemCollection,
-        options: Mapping[str, Any],
-        before: bool,
+        self, method: Callable[..., Any], items: ItemCollection, options: Mapping[str, Any], before: bool
     ) -> Any:
         """Refuse: there is no callback for the end of all of them."""
         raise NotSupportedError.pyexc("use append_multi or prepend_multi: items are extended by Connection")
@@ -421,11 +421,7 @@ class DeferredDriver(AsyncDriver):
         return answer, group
 
     def extend_items(
-        self,
-        method: Callable[..., Any],
-        items: ItemCollection,
-        options: Mapping[str, Any],
-        before: bool,
+        self, method: Callable[..., Any], items: ItemCollection, options: Mapping[str, Any], before: bool
     ) -> Any:
         """Append (or prepend) to the documents of items with a multi operation, and to the items' values."""
         if not isinstance(items, ItemCollection):

@@ -21,6 +21,7 @@ from couchbase.exceptions import (
     ValueFormatError,
 )
 from couchbase.result import AsyncResult, MultiResult
+from couchbase.transcoder import Transcoder
 from couchbase.user_constants import FMT_BYTES, FMT_PICKLE, FMT_UTF8, OBS_FOUND, OBS_NOTFOUND
 from couchnode.embedded import EmbeddedNode
 from txcouchbase.connection import Connection, TxAsyncConnection
@@ -200,6 +201,19 @@ class DeferredTests(NodeTestCase):
         yield self.assertFailure(connection.endure("nope", 0, 0), NotFoundError)
         error = yield self.assertFailure(connection.endure("k", persist_to=1, timeout=0.03), ArgumentError)
         self.assertEqual(error.rc, exceptions.DURABILITY_ETOOMANY)
+
+    @inlineCallbacks
+    def test_keys_that_cannot_be_hashed(self):
+        """A transcoder may take them; what cannot be answered then fails, so no caller waits in vain."""
+
+        class Joining(Transcoder):
+            def encode_key(self, key):
+                return "/".join(key).encode()
+
+        connection = self.open(transcoder=Joining())
+        yield connection.set(["a", "b"], 1)
+        yield self.assertFailure(connection.endure(["a", "b"], persist_to=0, replicate_to=0), TypeError)
+        yield self.assertFailure(connection.observe(["a", "b"]), TypeError)
 
     @inlineCallbacks
     def test_more_copies_than_the_cluster_has(self):
