@@ -8,13 +8,18 @@ from typing import Any, NoReturn, Protocol, cast
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
-from couchbase.codec import Codec
+from couchbase.arguments import check_cas
+from couchbase.codec import SHORT_KEY, Codec
 from couchbase.commands import Commands
 from couchbase.driver import Driver
-from couchbase.exceptions import NotSupportedError
+from couchbase.exceptions import NotSupportedError, ValueFormatError
 from couchbase.protocol.request import Request
+from couchbase.signatures import Key
+from couchbase.transcoder import RawTranscoder
 from txcouchbase.calls import Call
 from txcouchbase.turn import Turn
+
+__all__ = ["Direct", "DirectCall", "DirectDriver", "PreparedStore", "Receiver", "refuse_more"]
 
 _log = Logger()
 
@@ -105,6 +110,30 @@ class Direct(
         self.default_format = connection.default_format
         self.transcoder = connection.transcoder
         self.data_passthrough = connection.data_passthrough
+        # Every store reads it, so it is an attribute of the instance, not of the class.
+        self._keyspace = self._keyspace
+
+    def store(self, prepared: PreparedStore, key: Key, value: bytes, cas: int = 0) -> DirectCall:
+        """Store bytes unchanged, whatever the transcoder does with values, with arguments that were prepared.
+
+        :param cas: change only this version; 0 for any. An ``add`` has none.
+        :raises ArgumentError: the key or the CAS is not valid.
+        :raises ValueFormatError: the value is not ``bytes``.
+        """
+        if type(key) is bytes and self._key_type is bytes and 0 < len(key) <= SHORT_KEY:
+            # The request that the other branch would make.
+            request = DirectCall(prepared.operation, key, key)
+            request.keyspace = self._keyspace
+        else:
+            request = self._request(prepared.operation, key)
+        if type(value) is not bytes:
+            raise ValueFormatError.pyexc(f"the value must be bytes, not {type(value).__name__}", obj=value)
+        request.value = value
+        request.extras = prepared.extras
+        request.framing = prepared.framing
+        if cas:
+            request.cas = check_cas(cas)
+        return self._driver.submit(request)
 
     def within(self, seconds: float) -> Direct:
         """Return the same operations with another timeout, which starts with each operation.
@@ -212,6 +241,53 @@ class _TimedDriver(DirectDriver):
         turn.limits[request] = self._seconds
         queued.append(request)
         return request
+
+
+class PreparedStore:
+    """The arguments of a store other than key, value and CAS: checked and encoded once for many documents.
+
+    See :meth:`Direct.store`.
+
+    :param method: ``set``, ``add``, ``replace``, ``append`` or ``prepend``.
+    :param options: the method's keyword arguments, without a CAS; ``format`` is the 32 bits of flags.
+    :raises ArgumentError: the expiry is not valid.
+    :raises NotSupportedError: the store waits for copies, or has a durability level.
+    :raises ValueFormatError: the flags are not valid.
+    """
+
+    __slots__ = ("extras", "framing", "method", "operation", "options")
+
+    def __init__(self, method: str, **options: Any) -> None:
+        self.method = method
+        self.options = options
+        # The method itself makes the request.
+        request: DirectCall = getattr(Direct(_raw, _Unsent()), method)(b"-", b"", **options)
+        self.operation = request.operation
+        self.extras = request.extras
+        self.framing = request.framing
+
+
+class _Unsent(DirectDriver):
+    """Returns requests instead of sending them."""
+
+    level_ms = 0
+
+    def __init__(self) -> None:
+        """It has no turn."""
+
+    def submit(self, request: DirectCall, durability: tuple[int, int] | None = None) -> DirectCall:
+        """Return the request."""
+        if durability is not None:
+            refuse_more()
+        return request
+
+    def submit_level(self, request: DirectCall) -> NoReturn:
+        """Refuse."""
+        refuse_more()
+
+
+_raw = Codec()
+_raw.transcoder = RawTranscoder()
 
 
 def refuse_more() -> NoReturn:

@@ -298,11 +298,15 @@ class Documents(DocumentResource):
             request.context = form.asked
             if form.excludes:
                 request.render = self._renderer.created
-        store = getattr(connection.operations, form.method)
-        if form.takes_cas:
-            call = store(key, value, cas=headers.cas, **form.options)
+        cas = headers.cas if form.takes_cas else form.cas
+        prepared = form.prepared
+        if prepared is not None:
+            call = connection.operations.store(prepared, key, value, cas)
         else:
-            call = store(key, value, **form.options)
+            options = form.options
+            if form.takes_cas:
+                options = {**options, "cas": cas}
+            call = getattr(connection.operations, form.method)(key, value, **options)
         # A document that is missing or exists is reported as a result, which costs less than an exception.
         call.quiet = True
         call.receiver = request

@@ -12,6 +12,7 @@ from gateway.operations.documents import waits_of
 from gateway.operations.subdocuments import MUTATE_IN
 from gateway.resources.base import Asked
 from gateway.resources.headers import MutationHeaders
+from txcouchbase.direct import PreparedStore
 
 __all__ = ["StoreForm", "form_of"]
 
@@ -26,6 +27,9 @@ class StoreForm:
     :ivar method: method of the driver: ``set``, ``add``, ``replace``, ``append``, ``prepend`` or
         ``mutate_in``.
     :ivar options: the method's other arguments.
+    :ivar prepared: the same for ``store`` of a connection's operations; ``None`` for ``mutate_in`` and for
+        synchronous writes.
+    :ivar cas: the CAS of all these requests; 0 for none.
     :ivar takes_cas: whether they lack the CAS, which differs from request to request.
     :ivar excludes: whether the document must not exist because of a condition (412, not 409).
     :ivar is_special: whether the operation differs from the unconditional one, or the request has a CAS or
@@ -33,7 +37,7 @@ class StoreForm:
     :ivar asked: what explains failures.
     """
 
-    __slots__ = ("asked", "excludes", "is_special", "method", "options", "takes_cas")
+    __slots__ = ("asked", "cas", "excludes", "is_special", "method", "options", "prepared", "takes_cas")
 
     def __init__(
         self, method: str, options: dict[str, Any], *, is_conditional: bool, excludes: bool, takes_cas: bool
@@ -42,8 +46,13 @@ class StoreForm:
         self.options = options
         self.excludes = excludes
         self.takes_cas = takes_cas
-        self.asked = Asked(excludes or takes_cas or bool(options.get("cas")), "durability_level" in options)
+        self.cas: int = options.get("cas", 0)
+        self.asked = Asked(excludes or takes_cas or bool(self.cas), "durability_level" in options)
         self.is_special = is_conditional or self.asked.durable
+        self.prepared: PreparedStore | None = None
+        if method != MUTATE_IN.name and not self.asked.durable:
+            others = {name: value for name, value in options.items() if name != "cas"}
+            self.prepared = PreparedStore(method, **others)
 
 
 def form_of(name: str, headers: MutationHeaders, now: float) -> StoreForm | None:

@@ -26,6 +26,7 @@ from gateway.cluster.pool import ConnectionPool
 from gateway.http.application import Guard
 from gateway.http.factory import ChannelFactory
 from gateway.limits import Limits
+from txcouchbase.direct import PreparedStore
 from txcouchbase.limited import TimeBudget
 
 SECRET = b"s" * 32
@@ -134,6 +135,12 @@ class ScriptedOperations:
         if name.startswith("_"):
             raise AttributeError(name)
         return lambda *args, **kwargs: ScriptedCall(name, self._connection._answer(name, args, kwargs))
+
+    def store(self, prepared: PreparedStore, key: bytes, value: bytes, cas: int = 0) -> ScriptedCall:
+        """Call the method whose arguments were prepared."""
+        options = prepared.options if prepared.method == "add" else {**prepared.options, "cas": cas}
+        store: ScriptedCall = getattr(self, prepared.method)(key, value, **options)
+        return store
 
 
 class ScriptedTimes:

@@ -31,17 +31,17 @@ LIMITS = {
     "GET": (76, 1490),
     # At most three in a hundred above those of a document without one.
     "GET with an expiry": (76, 1495),
-    "GET with credentials": (89, 1620),
+    "GET with credentials": (88, 1620),
     # At most a tenth above those of a password.
-    "GET with a token": (93, 1650),
-    "GET with an API key": (92, 1675),
-    "GET of a known version": (85, 1630),
-    "PUT": (93, 1705),
-    "PUT with an expiry": (93, 1740),
-    "mutate": (120, 2060),
+    "GET with a token": (92, 1650),
+    "GET with an API key": (92, 1670),
+    "GET of a known version": (85, 1625),
+    "PUT": (85, 1640),
+    "PUT with an expiry": (83, 1650),
+    "mutate": (120, 2050),
     # At most a tenth above those of the default collection.
-    "GET in a collection": (84, 1580),
-    "PUT in a collection": (103, 1805),
+    "GET in a collection": (83, 1580),
+    "PUT in a collection": (91, 1715),
 }
 
 

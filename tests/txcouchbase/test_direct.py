@@ -1,12 +1,19 @@
 """Operations that notify a receiver of their end, against a real embedded node."""
 
+from types import SimpleNamespace
+
+from hypothesis import example, given
+from hypothesis import strategies as st
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.internet.task import deferLater
+from twisted.trial.unittest import SynchronousTestCase
 
+from couchbase.codec import Codec
 from couchbase.exceptions import (
     ArgumentError,
     ClientTemporaryFailError,
+    CouchbaseError,
     KeyExistsError,
     NotFoundError,
     NotSupportedError,
@@ -14,11 +21,15 @@ from couchbase.exceptions import (
     ValueFormatError,
 )
 from couchbase.protocol import operations
+from couchbase.protocol.keyspace import Keyspace
 from couchbase.result import ExpiryResult, OperationResult, ValueResult
 from couchbase.transcoder import RawTranscoder
 from tests.txcouchbase.test_connection import NodeTestCase
+from txcouchbase import direct as direct_module
 from txcouchbase.calls import Call
+from txcouchbase.collection import DirectCollection
 from txcouchbase.connection import Connection, TxAsyncConnection
+from txcouchbase.direct import Direct, PreparedStore
 
 
 class Waiting:
@@ -316,3 +327,71 @@ class DirectTests(NodeTestCase):
             lambda: direct.stats(),
         ):
             self.assertRaises(NotSupportedError, refused)
+
+
+KEYS = st.one_of(st.binary(max_size=300), st.text(max_size=70), st.none())
+FLAGS = st.integers(0, 2**32 - 1)
+EXPIRIES = st.integers(0, 2**32 - 1)
+OPTIONS = {
+    "set": st.fixed_dictionaries({"ttl": EXPIRIES, "format": FLAGS, "preserve_expiry": st.booleans()}),
+    "replace": st.fixed_dictionaries({"ttl": EXPIRIES, "format": FLAGS, "preserve_expiry": st.booleans()}),
+    "add": st.fixed_dictionaries({"ttl": EXPIRIES, "format": FLAGS}),
+    "append": st.just({}),
+    "prepend": st.just({}),
+}
+STORES = st.sampled_from(sorted(OPTIONS)).flatmap(lambda method: st.tuples(st.just(method), OPTIONS[method]))
+VERSIONS = st.one_of(st.just(0), st.integers(-1, 2**64))
+
+
+class PreparedStoreTests(SynchronousTestCase):
+    """Stores whose arguments were prepared."""
+
+    def outcome(self, store):
+        """Return all fields of the request that a store makes, or the type of its error."""
+        try:
+            request = store()
+        except CouchbaseError as error:
+            return type(error)
+        slots = {slot for kind in type(request).__mro__ for slot in getattr(kind, "__slots__", ())}
+        return {slot: getattr(request, slot, None) for slot in slots}
+
+    @given(STORES, KEYS, st.binary(max_size=9), VERSIONS, st.booleans())
+    @example(("set", {"ttl": 0, "format": 7, "preserve_expiry": True}), b"k", b"v", 1, True)
+    @example(("set", {"ttl": 9, "format": 7, "preserve_expiry": False}), b"k" * 62, b"v", 0, False)
+    @example(("add", {"ttl": 0, "format": 0}), b"k" * 63, b"v", 0, False)
+    @example(("append", {}), b"k", b"v", 2**64, True)
+    @example(("replace", {"ttl": 0, "format": 7, "preserve_expiry": False}), b"", b"v", -1, False)
+    @example(("replace", {"ttl": 0, "format": 7, "preserve_expiry": False}), b"k", b"v", -1, False)
+    def test_same_request(self, store, key, value, cas, in_collection):
+        """The request is the one that the method makes, and so is the kind of error."""
+        method, options = store
+        view = Codec()
+        view.transcoder = RawTranscoder()
+        if in_collection:
+            view._keyspace = Keyspace("s", "c")
+            view._driver = SimpleNamespace(direct=lambda together: direct_module._Unsent())
+            direct = DirectCollection(view, 1)
+        else:
+            direct = Direct(view, direct_module._Unsent())
+        version = {} if method == "add" else {"cas": cas}
+        prepared = PreparedStore(method, **options)
+        self.assertEqual(
+            self.outcome(lambda: direct.store(prepared, key, value, version.get("cas", 0))),
+            self.outcome(lambda: getattr(direct, method)(key, value, **version, **options)),
+        )
+
+    def test_any_transcoder(self):
+        """The value is stored as it is, also if the transcoder would convert it; only bytes are accepted."""
+        direct = Direct(Codec(), direct_module._Unsent())
+        request = direct.store(PreparedStore("set", format=7), "k", b"\xff")
+        self.assertEqual((request.key, request.key_bytes, request.value), ("k", b"k", b"\xff"))
+        self.assertEqual(request.extras, operations.store_extras(7, 0))
+        for value in ("text", bytearray(b"v"), None):
+            self.assertRaises(ValueFormatError, direct.store, PreparedStore("set"), "k", value)
+
+    def test_refused(self):
+        """Wrong arguments are refused when they are prepared, as is more than one operation."""
+        self.assertRaises(ArgumentError, PreparedStore, "set", ttl=-1)
+        self.assertRaises(ValueFormatError, PreparedStore, "set", format=-1)
+        for options in ({"persist_to": 1}, {"replicate_to": 1}, {"durability_level": 1}):
+            self.assertRaises(NotSupportedError, PreparedStore, "set", **options)
