@@ -348,7 +348,7 @@ ACTIONS = [
     acting("prepend", READ_ONCE, "prepend", " ", family="grown"),
     acting(
         "endure",
-        "a plan, with a timer and two Deferreds, of any number of questions and rounds",
+        "a question that no other operation shares; a plan, with a timer, only for further rounds",
         "endure",
         '{"persistTo":0,"replicateTo":0}',
         statuses=(204,),

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any, Generic
 
 from couchbase import arguments, exceptions
+from couchbase.codec import SHORT_KEY
 from couchbase.exceptions import ArgumentError, error_of
 from couchbase.items import ItemCollection, ItemTarget
 from couchbase.paths import PathCommands
@@ -377,18 +378,22 @@ class Commands(
         check_removed: bool,
         single: bool,
     ) -> Any:
-        for name, value in (("timeout", timeout), ("interval", interval)):
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
-                raise ArgumentError.pyexc(f"{name} must be a positive number of seconds", obj=value)
-        check_count("persist_to", persist_to)
-        check_count("replicate_to", replicate_to)
+        if not (type(timeout) is type(interval) is float and timeout > 0 < interval):
+            _check_seconds("timeout", timeout)
+            _check_seconds("interval", interval)
+        if not type(persist_to) is type(replicate_to) is int:
+            check_count("persist_to", persist_to)
+            check_count("replicate_to", replicate_to)
         return self._driver.submit_endure(
             documents, persist_to, replicate_to, timeout, interval, bool(check_removed), single
         )
 
     def _watched(self, operation: Operation, key: Key | ItemTarget, cas: object = 0) -> Request:
         """Return the document to ask nodes about."""
-        document = Request(operation, key, self._encode_key(key.key if type(key) is ItemTarget else key))
+        encoded: Any = key
+        if not (type(key) is self._key_type is bytes and 0 < len(key) <= SHORT_KEY):
+            encoded = self._encode_key(key.key if type(key) is ItemTarget else key)
+        document: Request = self._request_type(operation, key, encoded)
         document.keyspace, document.cas = self._keyspace, arguments.check_cas(cas)
         return document
 
@@ -412,6 +417,11 @@ class Commands(
                 raise ArgumentError.pyexc("the name of a group of statistics must be a str", obj=group)
             names.append(group.decode() if isinstance(group, bytes) else group)
         return self._driver.submit_stats(names)
+
+
+def _check_seconds(name: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
+        raise ArgumentError.pyexc(f"{name} must be a positive number of seconds", obj=value)
 
 
 def _own_or_common_ttl(options: dict[str, Any], common: int) -> int:

@@ -107,7 +107,7 @@ class ClusterClient(Dispatcher):
         self._poll: Any = None
         self._attempt: Deferred[Any] | None = None
         self._stream: ConfigStream | None = None
-        self.turn = Turn(reactor, self, self._watch_time)
+        self.turn = Turn(reactor, self, self.watch_time)
 
     @property
     def causes(self) -> list[Cause]:
@@ -351,7 +351,7 @@ class ClusterClient(Dispatcher):
 
     def submit(self, call: Call) -> None:
         """Send an operation to the node that owns its key, now or as soon as possible."""
-        self._watch_time()
+        self.watch_time()
         super().submit(call)
 
     def unrouted(self, call: Call) -> None:
@@ -381,7 +381,8 @@ class ClusterClient(Dispatcher):
 
     # ---- time ------------------------------------------------------------------------------------
 
-    def _watch_time(self) -> None:
+    def watch_time(self) -> None:
+        """Check timeouts, and keep the owner alive, as long as anything waits."""
         if self._sweep is None and not self.closed:
             self._kept = self.owner()
             self._sweep = self.reactor.callLater(SWEEP_SECONDS, self._sweep_now)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn, Protocol, cast
 
 from twisted.internet.interfaces import IReactorTime
@@ -17,6 +17,8 @@ from couchbase.protocol.request import Request
 from couchbase.signatures import Key
 from couchbase.transcoder import RawTranscoder
 from txcouchbase.calls import Call
+from txcouchbase.cluster import ClusterClient
+from txcouchbase.endurance import Waiting
 from txcouchbase.turn import Turn
 
 __all__ = ["Direct", "DirectCall", "DirectDriver", "PreparedStore", "Receiver", "refuse_more"]
@@ -95,7 +97,7 @@ class Direct(
 
     Wrong arguments raise exceptions. Operations started before the connection is up wait for it. The settings
     (``quiet``, ``transcoder`` ...) are this object's own, copied from the connection when it was created;
-    only the timeout is always the connection's. Multi operations, replicas and waiting for copies
+    only the timeout is always the connection's. Multi operations, replicas and mutations that wait for copies
     (``persist_to``, ``replicate_to``, a durability context) are for the connection alone: NotSupportedError.
     """
 
@@ -151,10 +153,18 @@ class Direct(
 class DirectDriver(Driver[DirectCall]):
     """Operations that report their outcome to a receiver."""
 
-    def __init__(self, turn: Turn, together: int) -> None:
-        # The settings are those of the connection.
+    # The settings are those of the connection.
+    def __init__(
+        self,
+        turn: Turn,
+        together: int,
+        cluster: ClusterClient,
+        wait: Callable[[Call, Waiting], None],
+    ) -> None:
         self._turn = turn
         self._together = together
+        self._cluster = cluster
+        self._wait = wait
 
     @property
     def timeout(self) -> float:
@@ -188,7 +198,7 @@ class DirectDriver(Driver[DirectCall]):
 
     def within(self, seconds: float) -> DirectDriver:
         """Return a driver of operations whose timeout differs from the connection's."""
-        return _TimedDriver(self._turn, self._together, seconds)
+        return _TimedDriver(self, seconds)
 
     def submit_to_replica(self, request: DirectCall) -> NoReturn:
         """Refuse."""
@@ -202,9 +212,24 @@ class DirectDriver(Driver[DirectCall]):
         """Refuse."""
         refuse_more()
 
-    def submit_endure(self, documents: Sequence[Request], *options: object) -> NoReturn:
-        """Refuse."""
-        refuse_more()
+    def submit_endure(
+        self,
+        documents: Sequence[Request],
+        persist_to: int,
+        replicate_to: int,
+        timeout: float,
+        interval: float,
+        check_removed: bool,
+        single: bool,
+    ) -> DirectCall:
+        """Wait until enough nodes hold a document."""
+        if not single:
+            refuse_more()
+        call: Any = documents[0]
+        wanted = persist_to, replicate_to
+        waiting = Waiting(self._cluster, documents, wanted, timeout, interval, check_removed)
+        waiting.begin(call, self._wait)
+        return call
 
     def submit_stats(self, groups: Sequence[str]) -> NoReturn:
         """Refuse."""
@@ -214,8 +239,8 @@ class DirectDriver(Driver[DirectCall]):
 class _TimedDriver(DirectDriver):
     """Operations that have a timeout of their own."""
 
-    def __init__(self, turn: Turn, together: int, seconds: float) -> None:
-        super().__init__(turn, together)
+    def __init__(self, usual: DirectDriver, seconds: float) -> None:
+        super().__init__(usual._turn, usual._together, usual._cluster, usual._wait)
         self._seconds = seconds
 
     @property

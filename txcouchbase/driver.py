@@ -12,7 +12,7 @@ from twisted.python.failure import Failure
 from couchbase import exceptions
 from couchbase.driver import Driver
 from couchbase.exceptions import ArgumentError, CouchbaseError, NotSupportedError, error_of
-from couchbase.items import ItemCollection, ItemTarget, extend_values, fill
+from couchbase.items import ItemCollection, extend_values
 from couchbase.protocol import durability, observation, operations
 from couchbase.protocol.failures import client_error, failed_result, no_such_replica
 from couchbase.protocol.request import Operation, Request
@@ -22,7 +22,7 @@ from txcouchbase.calls import AsyncCall, Call, DeferredCall, Group, GroupCall, c
 from txcouchbase.causes import network_error
 from txcouchbase.cluster import ClusterClient
 from txcouchbase.direct import DirectDriver
-from txcouchbase.endurance import Endurance
+from txcouchbase.endurance import Endurance, Waiting
 from txcouchbase.events import ConnectionEvents
 from txcouchbase.scan import DeferredScan
 from txcouchbase.turn import MAX_QUEUED
@@ -165,7 +165,7 @@ class AsyncDriver(Driver[AsyncCall]):
 
     def direct(self, together: int) -> DirectDriver:
         """Return the driver of operations that report to a receiver: see :mod:`txcouchbase.direct`."""
-        return DirectDriver(self.turn, together)
+        return DirectDriver(self.turn, together, self.cluster, self.wait)
 
     @inlineCallbacks
     def _any_replica(self, call: Call) -> Generator[Any, Any, None]:
@@ -206,18 +206,19 @@ class AsyncDriver(Driver[AsyncCall]):
         plan_of: Callable[[], Generator[Any, Any, Any]],
         outcome_of: Callable[[Any], dict[Any, Any]],
         keys: Sequence[Any],
-        single: bool,
+        end: Call | Group,
         what: Operation,
-    ) -> Any:
-        """Answer an operation on many nodes: run the plan of ``plan_of`` once there is a map, and convert its
-        result with ``outcome_of`` to key -> result or exception."""
-        if not self.is_up:
-            raise _not_up()
-        end: Any  # a call, or a group
-        answer, end = self._new_call(what, keys[0]) if single else self._new_group(len(keys))
+    ) -> None:
+        """End an operation on many nodes: run the plan of ``plan_of`` once there is a map, and convert its
+        result with ``outcome_of`` to key -> result or exception.
+
+        :param end: the call of a single operation, or the group of a multi operation.
+        """
 
         # The caller may drop the connection right after the call: both functions keep it.
         def done(found: Any, kept: object) -> None:
+            if isinstance(end, Call):
+                end.ended = None
             try:
                 outcome = outcome_of(found)
             except Exception:  # noqa: BLE001  # a failure, too: keys of a transcoder may not be hashable
@@ -226,7 +227,7 @@ class AsyncDriver(Driver[AsyncCall]):
             for key in keys:
                 value = outcome[key]
                 error = value if isinstance(value, CouchbaseError) else None
-                if not single:
+                if isinstance(end, Group):
                     end.add(key, value if error is None else error.result, error)
                 elif error is None:
                     end.succeed(value)
@@ -236,11 +237,11 @@ class AsyncDriver(Driver[AsyncCall]):
         def failed(failure: Failure, kept: object) -> None:
             reason: Any = failure.value
             for key in keys:
-                if single:
-                    end.fail(reason)
-                else:
+                if isinstance(end, Group):
                     result = failed_result(Call(what, key, b""), getattr(reason, "rc", exceptions.ERROR))
                     end.add(key, result, reason)
+                else:
+                    end.fail(reason)
 
         def run(_: None = None) -> Deferred[Any]:
             return self.cluster.run(plan_of())
@@ -248,7 +249,16 @@ class AsyncDriver(Driver[AsyncCall]):
         kept = (self.cluster.owner(),)
         worked = maybeDeferred(run) if self.cluster.map is not None else self.ready().addCallback(run)
         worked.addCallbacks(done, failed, callbackArgs=kept, errbackArgs=kept)
-        return answer
+        if isinstance(end, Call):
+            # A call that is cancelled asks no more.
+            end.ended = lambda _: worked.cancel()
+
+    def _new_end(self, operation: Operation, keys: Sequence[Any], single: bool) -> tuple[Any, Any]:
+        """Return the object for the caller of an operation on many nodes, and the call or group that ends
+        it."""
+        if not self.is_up:
+            raise _not_up()
+        return self._new_call(operation, keys[0]) if single else self._new_group(len(keys))
 
     def _new_call(self, operation: Operation, key: object) -> tuple[Any, Call]:
         call = AsyncCall(operation, key, b"")
@@ -274,7 +284,9 @@ class AsyncDriver(Driver[AsyncCall]):
             return outcome
 
         keys = [document.key for document in documents]
-        return self._finish_with(plan_of, outcome_of, keys, single, operations.OBSERVE)
+        answer, end = self._new_end(operations.OBSERVE, keys, single)
+        self._finish_with(plan_of, outcome_of, keys, end, operations.OBSERVE)
+        return answer
 
     def submit_endure(
         self,
@@ -287,40 +299,18 @@ class AsyncDriver(Driver[AsyncCall]):
         single: bool,
     ) -> Any:
         """Wait until enough nodes hold documents."""
-        cluster = self.cluster
-        keys = [document.key for document in documents]
-        items = [key.item if type(key) is ItemTarget else None for key in keys]
-        names = [key if item is None else key.key for key, item in zip(keys, items, strict=True)]
-        requirement = durability.Requirement(0, 0)
+        wanted = persist_to, replicate_to
+        waiting = Waiting(self.cluster, documents, wanted, timeout, interval, check_removed)
+        answer, end = self._new_end(operations.ENDURE, waiting.names, single)
+        if single:
+            waiting.begin(end, self.wait)
+        else:
+            self.wait(end, waiting)
+        return answer
 
-        def plan_of() -> Generator[Any, Any, Any]:
-            nonlocal requirement
-            requirement = durability.check_requirement(cluster.current_map(), persist_to, replicate_to)
-            return durability.endure_plan(
-                cluster.current_map,
-                cluster.seconds,
-                {document.key_bytes: document.cas for document in documents},
-                requirement,
-                timeout=timeout,
-                interval=interval,
-                check_removed=check_removed,
-                keyspace=documents[0].keyspace,
-            )
-
-        def outcome_of(codes: Any) -> dict[Any, Any]:
-            outcome: dict[Any, Any] = {}
-            for document, key, item in zip(documents, names, items, strict=True):
-                code = codes[document.key_bytes]
-                result: Any = failed_result(Call(operations.ENDURE, key, document.key_bytes), code)
-                if item is not None:
-                    fill(item, result)
-                    result = item
-                if code:
-                    result = durability.endure_error(key, code, requirement, "endure", result)
-                outcome[key] = result
-            return outcome
-
-        return self._finish_with(plan_of, outcome_of, names, single, operations.ENDURE)
+    def wait(self, end: Call | Group, waiting: Waiting) -> None:
+        """Run the plan that waits for documents, and end a call or a group."""
+        self._finish_with(waiting.plan, waiting.outcome, waiting.names, end, operations.ENDURE)
 
     def submit_stats(self, groups: Sequence[str]) -> Any:
         """Ask every node for statistics."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
 from twisted.internet.defer import Deferred
@@ -10,9 +10,11 @@ from twisted.internet.defer import Deferred
 from couchbase.protocol.operations import PRESERVE_EXPIRY_FRAMING
 from couchbase.protocol.request import Request
 from txcouchbase.calls import Call, DeferredCall
+from txcouchbase.cluster import ClusterClient
 from txcouchbase.connection import Connection
 from txcouchbase.direct import DirectCall, DirectDriver, refuse_more
 from txcouchbase.driver import DeferredDriver
+from txcouchbase.endurance import Waiting
 from txcouchbase.turn import Turn
 
 __all__ = ["TimeBudget", "limited", "with_headers"]
@@ -127,14 +129,21 @@ class _LimitedDriver(DeferredDriver):
 
     def direct(self, together: int) -> DirectDriver:
         """Return the driver of operations that report to a receiver."""
-        return _LimitedDirectDriver(self.turn, together, self._budget)
+        return _LimitedDirectDriver(self.turn, together, self.cluster, self.wait, self._budget)
 
 
 class _LimitedDirectDriver(DirectDriver):
     """Operations that report their outcome to a receiver, with the timeouts of a request."""
 
-    def __init__(self, turn: Turn, together: int, budget: TimeBudget) -> None:
-        super().__init__(turn, together)
+    def __init__(
+        self,
+        turn: Turn,
+        together: int,
+        cluster: ClusterClient,
+        wait: Callable[[Call, Waiting], None],
+        budget: TimeBudget,
+    ) -> None:
+        super().__init__(turn, together, cluster, wait)
         self._budget = budget
 
     @property

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any, Callable
 
 from couchbase.protocol.constants import Magic
-from couchbase.protocol.frames import HEADER
+from couchbase.protocol.frames import HEADER, Frame
 from couchbase.protocol.keyspace import DEFAULT_KEYSPACE
 from couchbase.protocol.request import Operation, Request
 
@@ -48,6 +48,8 @@ class Call(Request):
     following: Callable[[Call, Any], bool] | None
     """Hook between the answer and the caller (to wait for copies): called with the call and its result;
     returns true if it takes over the call. For drivers that wait in callbacks."""
+    takes_frames = False
+    """Whether :meth:`take` handles every answer except plain successes."""
     ended: Callable[[Call], None] | None
     """Notified when the call is over, however it ends."""
 
@@ -83,6 +85,10 @@ class Call(Request):
         self.done = True
         if self.ended is not None:
             self.ended(self)
+
+    def take(self, frame: Frame) -> None:
+        """Handle an answer that is no plain success; see :attr:`takes_frames`."""
+        raise NotImplementedError
 
     def enter(self, conversation: Any, prefix: bytes, vbucket: int) -> bytes:
         """Join the operations of a conversation that wait for answers, with the next number.

@@ -334,7 +334,7 @@ class Conversation:
         call = self.pending.pop(frame.opaque, None)
         if call is not None:
             call.pending = None
-            self.answered(call, frame)
+            call.take(frame) if call.takes_frames else self.answered(call, frame)
             return
         listener = self._questions.pop(frame.opaque, None)
         if listener is not None and listener(frame):

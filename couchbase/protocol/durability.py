@@ -63,16 +63,15 @@ def check_requirement(cluster: ClusterMap, persist_to: int, replicate_to: int) -
     replicas = cluster.usable_replicas
     persist_to = replicas + 1 if persist_to < 0 else persist_to
     replicate_to = replicas if replicate_to < 0 else replicate_to
-    for name, wanted, most in (
-        ("persist_to", persist_to, replicas + 1),
-        ("replicate_to", replicate_to, replicas),
-    ):
-        if wanted > most:
-            raise _impossible(
-                f"{name}={wanted}, but the cluster allows at most {most} "
-                f"({cluster.data_nodes} nodes, {cluster.replicas} replicas)"
-            )
-    return Requirement(persist_to, replicate_to)
+    if persist_to <= replicas + 1 and replicate_to <= replicas:
+        return Requirement(persist_to, replicate_to)
+    name, wanted, most = "persist_to", persist_to, replicas + 1
+    if wanted <= most:
+        name, wanted, most = "replicate_to", replicate_to, replicas
+    raise _impossible(
+        f"{name}={wanted}, but the cluster allows at most {most} "
+        f"({cluster.data_nodes} nodes, {cluster.replicas} replicas)"
+    )
 
 
 def _impossible(message: str) -> CouchbaseError:
@@ -98,6 +97,7 @@ def endure_plan(
     check_removed: bool = False,
     after_mutation: bool = False,
     keyspace: Keyspace = DEFAULT_KEYSPACE,
+    begun: bool = False,
 ) -> Generator[Any, Any, dict[bytes, int]]:
     """Plan that waits until every key's version has the required copies.
 
@@ -111,6 +111,7 @@ def endure_plan(
     :param after_mutation: whether the version was just written, so that another client must have removed or
         replaced it if the active node lacks it.
     :param keyspace: the collection that the keys are in.
+    :param begun: whether the first round was asked already, and did not decide.
     :returns: key -> result code: 0, KEY_EEXISTS (the document has another version), KEY_ENOENT (not on the
         active node), ETIMEDOUT.
     """
@@ -118,14 +119,16 @@ def endure_plan(
     waiting = dict(cas_of)
     outcome: dict[bytes, int] = {}
     while True:
-        cluster = current_map()
-        views = (yield from poll(cluster, list(waiting), requirement.active_only, keyspace)).views
-        for key, cas in list(waiting.items()):
-            active = cluster.active(cluster.vbucket(key))
-            verdict = _judge(views.get(key, {}), active, cas, requirement, check_removed, after_mutation)
-            if verdict is not None:
-                outcome[key] = verdict
-                del waiting[key]
+        if not begun:
+            cluster = current_map()
+            views = (yield from poll(cluster, list(waiting), requirement.active_only, keyspace)).views
+            for key, cas in list(waiting.items()):
+                active = cluster.active(cluster.vbucket(key))
+                verdict = judge(views.get(key, {}), active, cas, requirement, check_removed, after_mutation)
+                if verdict is not None:
+                    outcome[key] = verdict
+                    del waiting[key]
+        begun = False
         remaining = deadline - clock()
         if not waiting or remaining <= 0:
             outcome.update(dict.fromkeys(waiting, exceptions.ETIMEDOUT))
@@ -133,7 +136,7 @@ def endure_plan(
         yield Pause(min(interval, remaining))
 
 
-def _judge(
+def judge(
     view: dict[int, Observation],
     active: int,
     cas: int,

@@ -23,8 +23,10 @@ from couchbase.result import ObserveInfo, ValueResult
 MAX_KEYS_PER_OBSERVE = 500
 """Largest number of keys in one frame, which stays under 128 KiB even with the longest keys."""
 
-_ENTRY_HEAD = Struct(">HH")
-_ENTRY_TAIL = Struct(">BQ")
+ENTRY_HEAD = Struct(">HH")
+"""The vbucket, and the length of the key behind it: an entry of a question or an answer begins with them."""
+ENTRY_TAIL = Struct(">BQ")
+"""State and CAS, which follow the key in an answer."""
 
 
 class Observation(NamedTuple):
@@ -41,7 +43,7 @@ def observe_value(entries: Sequence[tuple[int, bytes]], prefix: bytes = b"") -> 
     :param prefix: prefix of the keys on the wire.
     """
     return b"".join(
-        _ENTRY_HEAD.pack(vbucket, len(prefix) + len(key)) + prefix + key for vbucket, key in entries
+        ENTRY_HEAD.pack(vbucket, len(prefix) + len(key)) + prefix + key for vbucket, key in entries
     )
 
 
@@ -53,15 +55,15 @@ def parse_observe(value: bytes) -> list[Observation]:
     found = []
     at, end = 0, len(value)
     while at < end:
-        if at + _ENTRY_HEAD.size > end:
+        if at + ENTRY_HEAD.size > end:
             raise _malformed()
-        _, size = _ENTRY_HEAD.unpack_from(value, at)
-        at += _ENTRY_HEAD.size
-        if at + size + _ENTRY_TAIL.size > end:
+        _, size = ENTRY_HEAD.unpack_from(value, at)
+        at += ENTRY_HEAD.size
+        if at + size + ENTRY_TAIL.size > end:
             raise _malformed()
-        state, cas = _ENTRY_TAIL.unpack_from(value, at + size)
+        state, cas = ENTRY_TAIL.unpack_from(value, at + size)
         found.append(Observation(value[at : at + size], state, cas))
-        at += size + _ENTRY_TAIL.size
+        at += size + ENTRY_TAIL.size
     return found
 
 
@@ -73,7 +75,7 @@ def observe_questions(
     for key in keys:
         vbucket = cluster.vbucket(key)
         row = cluster.rows[vbucket]
-        for server in _holders(row, active_only):
+        for server in holders(row, active_only):
             by_node.setdefault(server, []).append((vbucket, key))
     questions = []
     for server, entries in by_node.items():
@@ -132,7 +134,7 @@ def observe_plan(
     for key in keys:
         vbucket = cluster.vbucket(key)
         active, view = cluster.active(vbucket), round_.views.get(key, {})
-        asked = _holders(cluster.rows[vbucket], master_only)
+        asked = holders(cluster.rows[vbucket], master_only)
         found[key] = Copies(
             [
                 ObserveInfo(view[server].state, server == active, view[server].cas)
@@ -165,7 +167,11 @@ def _name_of(cluster: ClusterMap, server: int) -> str:
     return f"{node.host}:{node.kv or node.kv_tls}"
 
 
-def _holders(row: Sequence[int], active_only: bool) -> list[int]:
+def holders(row: Sequence[int], active_only: bool) -> list[int]:
+    """Return the indexes of the nodes that hold a vbucket, the active one first.
+
+    :param row: the vbucket's row in the map.
+    """
     return [server for server in dict.fromkeys(row[:1] if active_only else row) if server >= 0]
 
 
@@ -197,17 +203,40 @@ def poll(
     for (server, _, _), answer in zip(questions, answers):
         if answer is None:
             continue
-        status = answer.specific
-        if status == Status.SUCCESS:
-            for key, seen in _by_key(parse_observe(answer.value), keys, keyspace):
-                views.setdefault(key, {})[server] = seen
+        if answer.specific == Status.SUCCESS:
+            add_seen(views, server, answer.value, keys, keyspace)
             continue
-        if status == Status.UNKNOWN_COLLECTION and (manifest_uid(answer) or 0) >= keyspace.manifest:
-            keyspace.forget()
-        if status in _UNKNOWN or status == Status.EACCESS:
-            raise _cannot_observe(_name_of(cluster, server), status)
+        check_refusal(cluster, server, answer, keyspace)
         refused = True
     return Round(views, refused)
+
+
+def add_seen(
+    views: dict[bytes, dict[int, Observation]],
+    server: int,
+    value: bytes,
+    keys: Sequence[bytes],
+    keyspace: Keyspace,
+) -> None:
+    """Add a node's answer to those of the others, by key and server index.
+
+    :param value: the value of a success.
+    :raises CouchbaseError: ProtocolError, it is malformed.
+    """
+    for key, seen in _by_key(parse_observe(value), keys, keyspace):
+        views.setdefault(key, {})[server] = seen
+
+
+def check_refusal(cluster: ClusterMap, server: int, answer: Frame, keyspace: Keyspace) -> None:
+    """Take note of an answer other than a success.
+
+    :raises CouchbaseError: it cannot change in further rounds.
+    """
+    status = answer.specific
+    if status == Status.UNKNOWN_COLLECTION and (manifest_uid(answer) or 0) >= keyspace.manifest:
+        keyspace.forget()
+    if status in _UNKNOWN or status == Status.EACCESS:
+        raise _cannot_observe(_name_of(cluster, server), status)
 
 
 def _by_key(

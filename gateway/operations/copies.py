@@ -66,13 +66,22 @@ class Endure(NamedTuple):
     @property
     def is_single(self) -> bool:
         """See :class:`gateway.operations.kind.Plan`."""
-        return False
+        return True
 
     def start(self, driver: Driver, key: bytes, about: Explained) -> Any:
         """See :class:`gateway.operations.kind.Plan`."""
         if self.cas:
             about.cas_given = True
-        return driver.endure(key, **self._asdict())
+        persist_to, replicate_to, check_removed, timeout, interval, cas = self
+        return driver.endure(
+            key,
+            persist_to=persist_to,
+            replicate_to=replicate_to,
+            cas=cas,
+            check_removed=check_removed,
+            timeout=timeout,
+            interval=interval,
+        )
 
     def shown_by(self, renderer: Renderer) -> Show:
         """See :class:`gateway.operations.kind.Plan`."""

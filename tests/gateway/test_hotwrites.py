@@ -78,8 +78,8 @@ LIMITS = {
     "mutate of eight paths": (183, 2630),
     "append": (89, 1695),
     "prepend": (89, 1695),
-    "endure": (312, 4590),
-    "observe": (307, 4200),
+    "endure": (125, 2385),
+    "observe": (309, 4240),
 }
 
 
@@ -193,7 +193,7 @@ class HotWritesTests(HotPathCase):
         self.check("touch", sent, status=204)
 
     def test_copies(self) -> None:
-        """The state of copies: plans, of one round."""
+        """The state of copies: a first round without a plan, and a plan."""
         sent = raw_request("POST", PATH + "/endure", b'{"persistTo":0,"replicateTo":0}', {**CLIENT, **JSON})
         self.check("endure", sent, status=204)
         self.ask("observe", ("GET", "/observe", b""))

@@ -44,6 +44,9 @@ class Transport:
     def loseConnection(self):
         pass
 
+    def abortConnection(self):
+        pass
+
 
 class MemoryNode:
     """A node without a socket: requests of the client are answered when :meth:`answers` is called.

@@ -314,6 +314,21 @@ class DirectTests(NodeTestCase):
         longest = yield end(direct.set(b"k" * 250, b""))
         self.assertEqual(longest.key, b"k" * 250)
 
+    @inlineCallbacks
+    def test_copies(self):
+        """Waiting for the copies of a document, also before the connection is up, and after it was closed."""
+        connection = self.open()
+        direct = connection.direct()
+        yield self.assertFailure(end(direct.endure("k", 0, 0)), NotFoundError)
+        stored = yield end(direct.set("k", 1))
+        found = yield end(direct.endure("k", 0, 0, cas=stored.cas))
+        self.assertEqual((type(found), found.key, found.cas), (OperationResult, "k", 0))
+        yield self.assertFailure(end(direct.endure("k", 0, 0, cas=7)), KeyExistsError)
+        # An ephemeral bucket has no disk.
+        yield self.assertFailure(end(direct.endure("k", persist_to=1)), ArgumentError)
+        connection._close()
+        yield self.assertFailure(end(direct.endure("k", 0, 0)), ClientTemporaryFailError)
+
     def test_what_only_the_connection_does(self):
         """More than one operation on one document is refused at once."""
         direct = self.open().direct()
@@ -323,7 +338,7 @@ class DirectTests(NodeTestCase):
             lambda: direct.rget("k"),
             lambda: direct.set("k", 1, persist_to=1),
             lambda: direct.observe("k"),
-            lambda: direct.endure("k", persist_to=1),
+            lambda: direct.endure_multi(["k"], persist_to=1),
             lambda: direct.stats(),
         ):
             self.assertRaises(NotSupportedError, refused)
