@@ -5,6 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 
+def canonical_name(name: str) -> str:
+    """Return a header's name as it is usually spelled."""
+    return "-".join([word.capitalize() for word in name.split("-")])
+
+
 class Headers(dict[str, str]):
     """Headers as they were sent; lookups ignore case."""
 

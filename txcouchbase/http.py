@@ -4,36 +4,30 @@ from __future__ import annotations
 
 import random
 from base64 import b64encode
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from copy import copy
 from itertools import count
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred, TimeoutError, inlineCallbacks, succeed
 from twisted.internet.error import DNSLookupError, TCPTimedOutError
-from twisted.internet.interfaces import IConsumer
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
-from twisted.web.client import (
-    Agent,
-    HTTPConnectionPool,
-    RequestNotSent,
-    RequestTransmissionFailed,
-    ResponseDone,
-    ResponseNeverReceived,
-)
+from twisted.web.client import ResponseDone
 from twisted.web.http import PotentialDataLoss
-from twisted.web.http_headers import Headers
-from twisted.web.iweb import IBodyProducer, IResponse
-from zope.interface import implementer
 
 from couchbase import exceptions
 from couchbase.exceptions import CouchbaseError, error_of
 from couchbase.headers import Headers as CaselessHeaders
-from reactor.shutdown import has_ended
+from couchbase.headers import canonical_name
 from txcouchbase.causes import cause_text, network_error
-from txcouchbase.quiet import QuietPool
 from txcouchbase.tls import WebEndpoints
+
+_Client: Any
+try:
+    from txcouchbase.webclient import WebClient as _Client
+except ImportError:  # httptools has no wheels for PyPy
+    from txcouchbase.agentclient import AgentClient as _Client
 
 MANAGEMENT = "management"
 VIEWS = "views"
@@ -41,45 +35,20 @@ _TITLES = {MANAGEMENT: "a cluster manager", VIEWS: "the view engine"}
 CONNECT_TIMEOUT_SECONDS = 5.0
 MAX_ANSWER_BYTES = 64 * 2**20
 """Longest answer in bytes that is collected as a whole, unlike rows of views."""
-POOLED_CONNECTIONS = 32
-"""Number of idle connections to one node that are kept for the next request."""
-
-_NEVER_ANSWERED = (RequestNotSent, RequestTransmissionFailed, ResponseNeverReceived)
 
 
 class HttpHeaders(CaselessHeaders):
     """Headers of an answer; lookup ignores case."""
 
     @classmethod
-    def of(cls, headers: Headers) -> HttpHeaders:
-        """Return the headers that Twisted read."""
-        return cls(
-            (name.decode("ascii", "replace"), values[0].decode("utf-8", "replace"))
-            for name, values in headers.getAllRawHeaders()
-        )
-
-
-@implementer(IBodyProducer)
-class _Body:
-    """A request's body, written at once."""
-
-    def __init__(self, body: bytes) -> None:
-        self._body = body
-        self.length = len(body)
-
-    def startProducing(self, consumer: IConsumer) -> Deferred[None]:
-        """Write the whole body."""
-        consumer.write(self._body)
-        return succeed(None)
-
-    def pauseProducing(self) -> None:
-        """Do nothing: the whole body is written."""
-
-    def resumeProducing(self) -> None:
-        """Do nothing: the whole body is written."""
-
-    def stopProducing(self) -> None:
-        """Do nothing: the whole body is written."""
+    def of(cls, headers: Iterable[tuple[bytes, bytes]]) -> HttpHeaders:
+        """Return the headers of an answer; of several with one name, the first counts."""
+        found: dict[str, str] = {}
+        for name, value in headers:
+            found.setdefault(
+                canonical_name(name.decode("ascii", "replace")), value.strip().decode("utf-8", "replace")
+            )
+        return cls(found)
 
 
 class _Collector(Protocol):
@@ -115,15 +84,15 @@ def abort(transport: object) -> None:
 
     :param transport: of the protocol that the body is delivered to.
     """
-    # Twisted's proxy offers only loseConnection, which under TLS waits for the peer's closing message; with
-    # reading paused that never arrives.
-    target = getattr(transport, "_producer", None)
+    # The proxy of Twisted's client offers only loseConnection, which under TLS waits for the peer's closing
+    # message; with reading paused that never arrives.
+    target = getattr(transport, "_producer", transport)
     end = getattr(target, "abortConnection", None) or getattr(transport, "loseConnection", None)
     if end is not None:
         end()
 
 
-def collect(response: IResponse, limit: int = MAX_ANSWER_BYTES) -> Deferred[bytes]:
+def collect(response: Any, limit: int = MAX_ANSWER_BYTES) -> Deferred[bytes]:
     """Return a Deferred of a response's body. Cancelling it closes the connection.
 
     :raises CouchbaseError: NetworkError, it is longer than ``limit``.
@@ -145,7 +114,7 @@ class HttpService:
         self.client = client
         self.running: set[Any] = set()
         """Open streams; each has a ``closed()`` to call when everything is closed."""
-        self._pool: HTTPConnectionPool | None = None
+        self._web: Any = None
         # Shared by the copies that with_headers() makes.
         self._turns = count(random.randrange(1 << 16))
         self._headers: Mapping[str, str] = {}
@@ -165,7 +134,7 @@ class HttpService:
         """End running requests and close idle connections; fires when they are closed."""
         for stream in list(self.running):
             stream.closed()
-        return succeed(None) if self._pool is None else self._pool.closeCachedConnections()
+        return succeed(None) if self._web is None else self._web.close()
 
     def addresses(self, service: str) -> list[str]:
         """Return the base URL of a service on each node that runs it, starting with another one each time.
@@ -204,43 +173,28 @@ class HttpService:
     def request(
         self, method: str, url: str, body: bytes | None = None, headers: dict[str, str] | None = None
     ) -> Deferred[Any]:
-        """Send one request with the credentials; fires with Twisted's response when its head has arrived.
+        """Send one request with the credentials; fires with its answer when the head has arrived.
 
         If a persistent connection turns out to be closed, the request is sent once more, on a new one. So it
-        must be safe to repeat.
+        must be safe to repeat. See :meth:`txcouchbase.webclient.WebClient.request`.
         """
-        sent = Headers({"Accept": ["application/json"], "User-Agent": [self.client.agent]})
-        for name, value in {**self._headers, **(headers or {})}.items():
-            sent.setRawHeaders(name, [value])
+        sent = {"Accept": "application/json", "User-Agent": self.client.agent, **self._headers}
+        if headers:
+            sent.update(headers)
         credentials = self.client.credentials
         if credentials is not None:
             pair = b64encode(f"{credentials.user}:{credentials.password}".encode()).decode()
-            sent.setRawHeaders("Authorization", [f"Basic {pair}"])
+            sent["Authorization"] = f"Basic {pair}"
+        asked: Deferred[Any] = self._connections().request(method, url, sent, body)
+        return asked
 
-        def send(pool: HTTPConnectionPool) -> Deferred[Any]:
-            producer = None if body is None else _Body(body)
-            return self._agent(pool).request(method.encode(), url.encode(), sent, producer)
-
-        def again(failure: Failure) -> Any:
-            if has_ended(self.client.reactor):
-                return Deferred()  # No listener is left to notify.
-            reasons = getattr(failure.value, "reasons", ())
-            if failure.check(*_NEVER_ANSWERED) and not any(one.check(CancelledError) for one in reasons):
-                return send(QuietPool(self.client.reactor, persistent=False))
-            return failure
-
-        return send(self._connections()).addErrback(again)
-
-    def _connections(self) -> HTTPConnectionPool:
-        if self._pool is None:
-            self._pool = QuietPool(self.client.reactor, persistent=True)
-            self._pool.maxPersistentPerHost = POOLED_CONNECTIONS
-        return self._pool
-
-    def _agent(self, pool: HTTPConnectionPool) -> Agent:
-        client = self.client
-        endpoints = WebEndpoints(client.reactor, client.tls_policy, CONNECT_TIMEOUT_SECONDS)
-        return Agent.usingEndpointFactory(client.reactor, endpoints, pool)
+    def _connections(self) -> Any:
+        web = self._web
+        if web is None:
+            client = self.client
+            endpoints = WebEndpoints(client.reactor, client.tls_policy, CONNECT_TIMEOUT_SECONDS)
+            web = self._web = _Client(client.reactor, endpoints)
+        return web
 
     @inlineCallbacks
     def whole(

@@ -9,7 +9,10 @@ from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.protocol import Factory, Protocol
 from twisted.web.client import HTTPConnectionPool
 
-__all__ = ["QuietPool", "connect_quietly"]
+__all__ = ["POOLED_CONNECTIONS", "QuietPool", "connect_quietly"]
+
+POOLED_CONNECTIONS = 32
+"""Number of idle connections of HTTP to one node that are kept for the next request."""
 
 
 def connect_quietly(endpoint: IStreamClientEndpoint, protocol: Protocol) -> Deferred[Any]:

@@ -12,7 +12,6 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.client import ResponseDone
 from twisted.web.http import PotentialDataLoss
-from twisted.web.iweb import IResponse
 
 from couchbase import exceptions
 from couchbase.asynchronous.view import AsyncViewBase
@@ -28,6 +27,8 @@ _log = Logger()
 # Decoded rows from this number of bytes stay in the processor's cache until on_rows has handled them.
 _PIECE_BYTES = 2**13
 _MAX_REFUSAL_BYTES = 2**20
+# How an answer ends that was not cut off.
+_WHOLE = (ResponseDone, PotentialDataLoss)
 
 
 class ViewStream:
@@ -122,7 +123,7 @@ class ViewStream:
         self._last = failure.value
         self._ask()
 
-    def _answered(self, response: IResponse) -> None:
+    def _answered(self, response: Any) -> None:
         self._asked = None
         view = self._view
         self._progress = self._seconds()
@@ -216,7 +217,7 @@ class ViewStream:
     def _begins_again(self, view: AsyncViewBase) -> bool:
         """Ask the next node if this one's answer was cut off before its first row."""
         ended = self._ended
-        if ended is None or ended.check(ResponseDone, PotentialDataLoss):
+        if ended is None or isinstance(ended.value, _WHOLE):
             return False
         if view.rows_returned or not self._nodes:
             return False
@@ -226,7 +227,7 @@ class ViewStream:
 
     def _conclude(self, view: AsyncViewBase, ended: Failure) -> None:
         self._end()
-        if ended.check(ResponseDone, PotentialDataLoss):
+        if isinstance(ended.value, _WHOLE):
             self._call(view._finished)
         else:
             error = http_error(self._base, _value(ended))

@@ -19,7 +19,7 @@ from couchnode.kv.session import Session
 from gateway.plugins.metrics import Metrics
 from gateway.service import GatewayService
 from gateway.settings import Settings, resolve
-from txcouchbase.http import HttpService
+from txcouchbase.webclient import WebClient
 
 LISTEN = "tcp:0:interface=127.0.0.1"
 
@@ -423,22 +423,15 @@ class AgentTests(GatewayTestCase):
         self.assertGreaterEqual(len(agents), 1)
         self.assertEqual(set(agents), {f"couchgateway/{VERSION}"})
         sent: list[Any] = []
-        agent_of = HttpService._agent
+        request = WebClient.request
 
-        def recording(service: HttpService, pool: Any) -> Any:
-            agent = agent_of(service, pool)
-            request = agent.request
+        def record(client: WebClient, method: str, url: str, headers: Any, body: Any) -> Any:
+            sent.append(headers["User-Agent"])
+            return request(client, method, url, headers, body)
 
-            def record(method: bytes, url: bytes, headers: Any, body: Any) -> Any:
-                sent.append(headers.getRawHeaders("User-Agent"))
-                return request(method, url, headers, body)
-
-            agent.request = record
-            return agent
-
-        self.patch(HttpService, "_agent", recording)
+        self.patch(WebClient, "request", record)
         yield self.ask("GET", "/v1/buckets/default/designs")
-        self.assertEqual(sent, [[f"couchgateway/{VERSION}"]])
+        self.assertEqual(sent, [f"couchgateway/{VERSION}"])
 
 
 class PassthroughTests(GatewayTestCase):

@@ -157,9 +157,9 @@ class StopTests(NodeTestCase):
         connection.registerDeferred("_dtor", gone)
         yield connection.design_create("d", {"views": {"v": {"map": "function (doc) {}"}}}, use_devmode=False)
         yield connection.queryAll("d", "v")
-        pool, client = connection._http._pool, connection._client
-        timers = [*pool._timeouts.values(), client._sweep, client._poll]
-        self.assertTrue(pool._timeouts)
+        web, client = connection._http._web, connection._client
+        timers = [web._timer, client._sweep, client._poll]
+        self.assertTrue(web._timer.active())
         for timer in timers:
             if timer is not None and timer.active():
                 timer.cancel()
@@ -170,5 +170,5 @@ class StopTests(NodeTestCase):
         del connection, client
         gc.collect()
         yield gone
-        self.assertEqual((said, pool._timeouts, pool._connections), ([], {}, {}))
+        self.assertEqual((said, web._timer, web._idle), ([], None, {}))
         self.assertTrue(reactor.running)
