@@ -338,7 +338,7 @@ ACTIONS = [
     acting("lookup of one path", PLANNED + "; the answer is composed", "lookup", LOOKUP),
     acting(
         "lookup of three paths",
-        "one path is missing, so the answer is no plain success; it is composed of three parts",
+        "one path is missing; the answer is composed of three parts",
         "lookup",
         LOOKUP_3,
     ),

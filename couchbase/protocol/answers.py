@@ -14,6 +14,7 @@ from couchbase.protocol.failures import failed_result
 from couchbase.protocol.frames import FrameError, FrameReader
 from couchbase.protocol.request import Request
 from couchbase.protocol.statuses import result_code
+from couchbase.protocol.subdocument import LOOKUP_IN
 
 # magic, (opcode), key length, extras length, datatype, status, body length, opaque, CAS
 _unpack = Struct(">BxHBBHIIQ").unpack_from
@@ -22,7 +23,8 @@ _RESPONSE = int(Magic.RESPONSE)
 _JSON = int(Datatype.JSON)
 _MISSING = int(Status.KEY_ENOENT)
 _EXISTS = int(Status.KEY_EEXISTS)
-_NO_FAILURES = frozenset({_MISSING, _EXISTS})
+_PATHS_FAILED = int(Status.SUBDOC_MULTI_PATH_FAILURE)
+_NO_FAILURES = frozenset({_MISSING, _EXISTS, _PATHS_FAILED})
 _ADD = int(Opcode.ADD)
 
 
@@ -109,19 +111,30 @@ class AnswerReader:
                 if status in _NO_FAILURES and not (
                     magic != _RESPONSE or key_length or end > size or extras_length > body
                 ):
-                    # A missing document, and to an add an existing one, is a result, too, if the caller asked
-                    # for that.
                     call = pending.get(opaque)
-                    if (
-                        call is not None
-                        and call.quiet
-                        and (status == _MISSING) is not (call.operation.opcode == _ADD)
-                    ):
+                    if call is None:
+                        pass
+                    elif status == _PATHS_FAILED:
+                        # A lookup of which some paths are missing: the result says so.
+                        if call.operation is LOOKUP_IN and datatype <= _JSON:
+                            del pending[opaque]
+                            try:
+                                result = call.operation.decode(
+                                    call, cas, data, begin, begin + extras_length, end
+                                )
+                            except Exception as error:  # noqa: BLE001  # as below
+                                done += None, Undecodable(call, error)
+                            else:
+                                done += call, result
+                            at = end
+                            continue
+                    elif call.quiet and (status == _MISSING) is not (call.operation.opcode == _ADD):
+                        # A missing document, and to an add an existing one, is a result, too, if the caller
+                        # asked for that.
                         del pending[opaque]
                         done += call, failed_result(call, result_code(call.operation.name, status))
                         at = end
                         continue
-                    call = None
                 frame = self._other(data, at, end)
                 if frame is None:
                     need = end - at

@@ -39,6 +39,8 @@ LOOKUPS = (
     b'{"operation":"GetCount","path":"c"}]}'
 )
 
+MISSING = LOOKUPS.replace(b"a.b", b"gone")
+
 # Request -> calls, then bytecode instructions on CPython 3.11. A plain GET has 76 and 1490, a plain PUT 85
 # and 1640.
 LIMITS = {
@@ -69,6 +71,7 @@ LIMITS = {
     "touch with content": (111, 1915),
     "lookup": (110, 1935),
     "lookup of three paths": (114, 2035),
+    "lookup of a missing path": (118, 2120),
     "lookup of eight paths": (124, 2280),
     "mutate": (120, 2050),
     "mutate with If-Match": (131, 2230),
@@ -102,6 +105,10 @@ class Node(MemoryNode):  # type: ignore[no-untyped-call, misc, unused-ignore]
             return encode_response(opcode, extras=bytes(4), value=STORED, **parts)
         if opcode == Opcode.SUBDOC_MULTI_LOOKUP and b"$" not in frame.value:
             one = bytes(2) + (2).to_bytes(4, "big") + b"42"
+            if b"gone" in frame.value:
+                missing = b"\0\xc0" + bytes(4)
+                failed = Status.SUBDOC_MULTI_PATH_FAILURE
+                return encode_response(opcode, status=failed, value=one + missing + one, **parts)
             count = 8 if b"m7" in frame.value else 3 if b"a.b" in frame.value else 1
             return encode_response(opcode, value=one * count, **parts)
         if opcode == Opcode.OBSERVE:
@@ -202,6 +209,7 @@ class HotWritesTests(HotPathCase):
         """Paths of documents, and bytes added to them."""
         self.ask("lookup", ("POST", "/lookup", LOOKUP))
         self.ask("lookup of three paths", ("POST", "/lookup", LOOKUPS))
+        self.ask("lookup of a missing path", ("POST", "/lookup", MISSING))
         self.ask("lookup of eight paths", ("POST", "/lookup", EIGHT))
         self.ask("mutate", ("POST", "/mutate", changes(1, '"text"')))
         self.ask("mutate with If-Match", ("POST", "/mutate", changes(1, '"text"')), If_Match=VERSION)

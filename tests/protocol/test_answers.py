@@ -1,6 +1,7 @@
 """Answers cut out of a byte stream, and decoded as they are cut."""
 
 from struct import Struct
+from unittest import mock
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -8,11 +9,23 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from couchbase import exceptions
 from couchbase.exceptions import CouchbaseError, ProtocolError
+from couchbase.protocol import answers as answers_module
 from couchbase.protocol import operations
 from couchbase.protocol.answers import AnswerReader, Undecodable
+from couchbase.protocol.call import Step
 from couchbase.protocol.constants import MAX_FRAME_BYTES, Opcode, Status
-from couchbase.protocol.frames import HEADER, Frame, encode_frame_infos, encode_request, encode_response
+from couchbase.protocol.conversation import Conversation
+from couchbase.protocol.frames import (
+    HEADER,
+    Frame,
+    FrameReader,
+    encode_frame_infos,
+    encode_request,
+    encode_response,
+)
+from couchbase.protocol.pathresults import SubdocResult
 from couchbase.protocol.request import Request
+from couchbase.protocol.subdocument import LOOKUP_IN, MUTATE_IN, Spec, arrange
 from couchbase.result import ExpiryResult
 from couchbase.transcoder import decode_value
 from tests import tries
@@ -196,6 +209,72 @@ class AnswerTests(SynchronousTestCase):
         for found, result in pairs(AnswerReader().feed(data, pending)):
             if found is None:
                 self.assertIsInstance(result, (Frame, Undecodable))
+
+
+entries = st.lists(st.tuples(st.sampled_from([0, 0, 0xC0, 0xC1, 0xC8]), st.binary(max_size=9)), max_size=4)
+looked_up = st.one_of(
+    entries.map(lambda found: b"".join(_ENTRY.pack(status, len(text)) + text for status, text in found)),
+    st.binary(max_size=30),
+)
+path_answers = st.tuples(
+    st.sampled_from([LOOKUP_IN, LOOKUP_IN, LOOKUP_IN, MUTATE_IN, operations.GET_WITH_EXPIRY]),
+    st.sampled_from([0xCC, 0xCC, 0xCC, 0xD3, 0xCD, 0, Status.KEY_ENOENT]),
+    looked_up,
+    st.sampled_from([0, 0, 0, 1, 2, 4]),
+    st.sampled_from([{}, {}, {}, {"key": b"k"}, {"extras": bytes(4)}, {"framing": b"\x02\0\1"}]),
+    st.booleans(),
+)
+
+
+class PathTests(SynchronousTestCase):
+    """Lookups of which some paths are missing."""
+
+    def outcomes(self, answers, cuts):
+        """Return the outcome of each operation, and what is left."""
+        talk = Conversation("n:1", "n", mock.Mock(), mock.Mock(most_pending=100))
+        calls, data = [], b""
+        talk.opaque = len(answers)
+        for opaque, (operation, status, value, datatype, parts, quiet) in enumerate(answers, 1):
+            one = Step(operation, "k", b"k", quiet)
+            one.specs, one.vbucket = arrange([Spec(0xC5, 0, b"a"), Spec(0xC6, 0, b"b")]), 7
+            one.opaque, one.pending = opaque, talk.pending
+            talk.pending[opaque] = one
+            calls.append(one)
+            data += encode_response(
+                operation.opcode, status, opaque=opaque, cas=opaque, value=value, datatype=datatype, **parts
+            )
+        at = 0
+        for cut in [*sorted(cut % (len(data) + 1) for cut in cuts), len(data)]:
+            talk.receive(data[at:cut])
+            at = cut
+        found = []
+        for one in calls:
+            error, result = one.error, one.result
+            if error is not None:
+                told = error.rc, error.message, error.key, error.operation, error.status, error.ambiguous
+                found.append((type(error), told, repr(error.result)))
+            elif result is not None:
+                own = result.answers if isinstance(result, SubdocResult) else None
+                found.append((type(result), result.rc, result.cas, result.key, own, result.mutation_token))
+                found.append(getattr(result, "is_deleted", None))
+            else:
+                found.append(one.opaque)
+        return found, list(talk.pending), talk.opaque, talk.lacking, talk.fault
+
+    @settings(max_examples=tries(300), deadline=None)
+    @given(st.lists(path_answers, min_size=1, max_size=4), st.lists(st.integers(0, 300), max_size=3))
+    def test_directly(self, answers, cuts):
+        """Decoded directly, they have the outcome that they have as frames."""
+        direct = self.outcomes(answers, cuts)
+        with mock.patch.object(answers_module, "_NO_FAILURES", frozenset()):
+            self.assertEqual(direct, self.outcomes(answers, []))
+
+    def test_without_frames(self):
+        """The usual answer makes no frame."""
+        value = _ENTRY.pack(0xC0, 0) + _ENTRY.pack(0, 1) + b"1"
+        with mock.patch.object(FrameReader, "feed", side_effect=AssertionError):
+            found, left, *_ = self.outcomes([(LOOKUP_IN, 0xCC, value, 0, {}, True)], [])
+        self.assertEqual((found[0][:5], left), ((SubdocResult, 0, 1, "k", [(0xC0, b""), (0, b"1")]), []))
 
 
 class LookupTests(SynchronousTestCase):
