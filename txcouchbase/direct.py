@@ -13,6 +13,7 @@ from couchbase.codec import SHORT_KEY, Codec
 from couchbase.commands import Commands
 from couchbase.driver import Driver
 from couchbase.exceptions import NotSupportedError, ValueFormatError
+from couchbase.protocol.operations import mutation_framing
 from couchbase.protocol.request import Request
 from couchbase.signatures import Key
 from couchbase.transcoder import RawTranscoder
@@ -132,9 +133,13 @@ class Direct(
             raise ValueFormatError.pyexc(f"the value must be bytes, not {type(value).__name__}", obj=value)
         request.value = value
         request.extras = prepared.extras
-        request.framing = prepared.framing
         if cas:
             request.cas = check_cas(cas)
+        if prepared.level:
+            driver = self._driver
+            request.framing = mutation_framing(prepared.level, driver.level_ms, prepared.keeps_expiry)
+            return driver.submit_level(request)
+        request.framing = prepared.framing
         return self._driver.submit(request)
 
     def within(self, seconds: float) -> Direct:
@@ -276,11 +281,11 @@ class PreparedStore:
     :param method: ``set``, ``add``, ``replace``, ``append`` or ``prepend``.
     :param options: the method's keyword arguments, without a CAS; ``format`` is the 32 bits of flags.
     :raises ArgumentError: the expiry is not valid.
-    :raises NotSupportedError: the store waits for copies, or has a durability level.
+    :raises NotSupportedError: the store waits for copies.
     :raises ValueFormatError: the flags are not valid.
     """
 
-    __slots__ = ("extras", "framing", "method", "operation", "options")
+    __slots__ = ("extras", "framing", "keeps_expiry", "level", "method", "operation", "options")
 
     def __init__(self, method: str, **options: Any) -> None:
         self.method = method
@@ -290,6 +295,9 @@ class PreparedStore:
         self.operation = request.operation
         self.extras = request.extras
         self.framing = request.framing
+        self.level: int = options.get("durability_level", 0)
+        # Framing extras with a level contain its timeout, which is the connection's.
+        self.keeps_expiry: bool = options.get("preserve_expiry", False)
 
 
 class _Unsent(DirectDriver):
@@ -306,9 +314,9 @@ class _Unsent(DirectDriver):
             refuse_more()
         return request
 
-    def submit_level(self, request: DirectCall) -> NoReturn:
-        """Refuse."""
-        refuse_more()
+    def submit_level(self, request: DirectCall) -> DirectCall:
+        """Return the request."""
+        return request
 
 
 _raw = Codec()

@@ -27,8 +27,7 @@ class StoreForm:
     :ivar method: method of the driver: ``set``, ``add``, ``replace``, ``append``, ``prepend`` or
         ``mutate_in``.
     :ivar options: the method's other arguments.
-    :ivar prepared: the same for ``store`` of a connection's operations; ``None`` for ``mutate_in`` and for
-        synchronous writes.
+    :ivar prepared: the same for ``store`` of a connection's operations; ``None`` for ``mutate_in``.
     :ivar cas: the CAS of all these requests; 0 for none.
     :ivar takes_cas: whether they lack the CAS, which differs from request to request.
     :ivar excludes: whether the document must not exist because of a condition (412, not 409).
@@ -50,7 +49,7 @@ class StoreForm:
         self.asked = Asked(excludes or takes_cas or bool(self.cas), "durability_level" in options)
         self.is_special = is_conditional or self.asked.durable
         self.prepared: PreparedStore | None = None
-        if method != MUTATE_IN.name and not self.asked.durable:
+        if method != MUTATE_IN.name:
             others = {name: value for name, value in options.items() if name != "cas"}
             self.prepared = PreparedStore(method, **others)
 

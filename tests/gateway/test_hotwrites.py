@@ -55,7 +55,7 @@ LIMITS = {
     "PUT with If-None-Match: *": (84, 1680),
     "412 of a PUT": (89, 1750),
     "PUT of text": (85, 1645),
-    "durable PUT": (98, 1930),
+    "durable PUT": (93, 1870),
     "POST": (84, 1630),
     "409 of a POST": (91, 1720),
     "DELETE": (90, 1605),

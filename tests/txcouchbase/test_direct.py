@@ -347,15 +347,28 @@ class DirectTests(NodeTestCase):
 KEYS = st.one_of(st.binary(max_size=300), st.text(max_size=70), st.none())
 FLAGS = st.integers(0, 2**32 - 1)
 EXPIRIES = st.integers(0, 2**32 - 1)
+STORE = {"ttl": EXPIRIES, "format": FLAGS}
+KEPT = {"preserve_expiry": st.booleans()}
+WAITS = {"durability_level": st.integers(0, 3), "persist_to": st.just(0), "replicate_to": st.just(0)}
 OPTIONS = {
-    "set": st.fixed_dictionaries({"ttl": EXPIRIES, "format": FLAGS, "preserve_expiry": st.booleans()}),
-    "replace": st.fixed_dictionaries({"ttl": EXPIRIES, "format": FLAGS, "preserve_expiry": st.booleans()}),
-    "add": st.fixed_dictionaries({"ttl": EXPIRIES, "format": FLAGS}),
-    "append": st.just({}),
-    "prepend": st.just({}),
+    "set": st.fixed_dictionaries({**STORE, **KEPT}, optional=WAITS),
+    "replace": st.fixed_dictionaries({**STORE, **KEPT}, optional=WAITS),
+    "add": st.fixed_dictionaries(STORE, optional=WAITS),
+    "append": st.fixed_dictionaries({}, optional=WAITS),
+    "prepend": st.fixed_dictionaries({}, optional=WAITS),
 }
 STORES = st.sampled_from(sorted(OPTIONS)).flatmap(lambda method: st.tuples(st.just(method), OPTIONS[method]))
 VERSIONS = st.one_of(st.just(0), st.integers(-1, 2**64))
+
+
+class Unsent(direct_module._Unsent):
+    """Notes which requests are synchronous writes."""
+
+    level_ms = 1234
+
+    def submit_level(self, request):
+        request.since = "level"
+        return request
 
 
 class PreparedStoreTests(SynchronousTestCase):
@@ -375,6 +388,10 @@ class PreparedStoreTests(SynchronousTestCase):
     @example(("set", {"ttl": 9, "format": 7, "preserve_expiry": False}), b"k" * 62, b"v", 0, False)
     @example(("add", {"ttl": 0, "format": 0}), b"k" * 63, b"v", 0, False)
     @example(("append", {}), b"k", b"v", 2**64, True)
+    @example(("append", {"durability_level": 1}), b"k", b"v", 0, True)
+    @example(
+        ("set", {"ttl": 0, "format": 7, "preserve_expiry": True, "durability_level": 2}), b"k", b"v", 1, False
+    )
     @example(("replace", {"ttl": 0, "format": 7, "preserve_expiry": False}), b"", b"v", -1, False)
     @example(("replace", {"ttl": 0, "format": 7, "preserve_expiry": False}), b"k", b"v", -1, False)
     def test_same_request(self, store, key, value, cas, in_collection):
@@ -384,10 +401,10 @@ class PreparedStoreTests(SynchronousTestCase):
         view.transcoder = RawTranscoder()
         if in_collection:
             view._keyspace = Keyspace("s", "c")
-            view._driver = SimpleNamespace(direct=lambda together: direct_module._Unsent())
+            view._driver = SimpleNamespace(direct=lambda together: Unsent())
             direct = DirectCollection(view, 1)
         else:
-            direct = Direct(view, direct_module._Unsent())
+            direct = Direct(view, Unsent())
         version = {} if method == "add" else {"cas": cas}
         prepared = PreparedStore(method, **options)
         self.assertEqual(
@@ -408,5 +425,6 @@ class PreparedStoreTests(SynchronousTestCase):
         """Wrong arguments are refused when they are prepared, as is more than one operation."""
         self.assertRaises(ArgumentError, PreparedStore, "set", ttl=-1)
         self.assertRaises(ValueFormatError, PreparedStore, "set", format=-1)
-        for options in ({"persist_to": 1}, {"replicate_to": 1}, {"durability_level": 1}):
+        self.assertRaises(ArgumentError, PreparedStore, "set", durability_level=4)
+        for options in ({"persist_to": 1}, {"replicate_to": 1}):
             self.assertRaises(NotSupportedError, PreparedStore, "set", **options)
