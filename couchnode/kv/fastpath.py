@@ -93,6 +93,9 @@ def quick_answers(
             if framing is None or opcode not in framing[0]:
                 break
             keep_expiry = framing[1]
+            if framing[2] and (bucket.replica_count or vbid in bucket.replicator.streams):
+                # A majority is more than this copy.
+                break
             key_bytes &= 0xFF
             body_at += framed
         else:

@@ -67,6 +67,10 @@ _DISCONNECT_BEFORE_XERROR = frozenset(
 )
 
 
+TAKES_LEVEL = frozenset(
+    map(int, (*(Opcode.SET, Opcode.ADD, Opcode.REPLACE, Opcode.DELETE), Opcode.SUBDOC_MULTI_MUTATION))
+)
+"""Synchronous writes of the fast path."""
 KEEP_EXPIRY = encode_frame_infos([(FrameInfo.PRESERVE_TTL, b"")])
 """The framing extras of a store that keeps the document's expiry."""
 
@@ -121,12 +125,12 @@ class Session:
     ``user`` is ``None`` until authenticated. ``closing`` is set when the connection must end
     after the answers so far. ``limits`` has the user's rights in the bucket in use, ``None`` if all;
     ``quick`` and ``framings`` list what the fast path accepts: opcodes, and (by framing extras) opcodes with
-    whether they keep the expiry.
+    whether they keep the expiry, and whether a majority must have the change.
     """
 
     limits: Limits | None
     quick: frozenset[int]
-    framings: dict[bytes, tuple[frozenset[int], bool]]
+    framings: dict[bytes, tuple[frozenset[int], bool, bool]]
 
     def __init__(self, node: NodeView, peer: str = "", log: SparseLog | None = None) -> None:
         self.node = node
@@ -213,7 +217,7 @@ class Session:
             name = cluster.unauthenticated_bucket
         self.limits = limits_of(cluster.rights(self.user), name)
         self.quick = quick_opcodes(self.limits, xattrs=self.xattrs)
-        self.framings = {KEEP_EXPIRY: (self.quick & KEEPS_EXPIRY, True)}
+        self.framings = {KEEP_EXPIRY: (self.quick & KEEPS_EXPIRY, True, False)}
 
     def limits_for(self, user: str, opcode: int) -> Limits | None:
         """Return the limits, in the bucket in use, of another user for whom this connection acts.
@@ -231,13 +235,18 @@ class Session:
         used = self.bucket
         return limits_of(self.node.cluster.rights(user), None if used is None else used.name)
 
-    def remember(self, framing: bytes, limits: Limits | None, *, keeps_expiry: bool) -> None:
+    def remember(self, framing: bytes, limits: Limits | None, *, keeps_expiry: bool, durable: bool) -> None:
         """Let :mod:`couchnode.kv.fastpath` handle requests with these framing extras, which act for a user
-        with those limits."""
+        with those limits.
+
+        :param durable: whether they ask for a majority of the copies.
+        """
         if len(self.framings) >= MAX_FRAMINGS:
             self.rights_changed()
         quick = quick_opcodes(limits, xattrs=self.xattrs)
-        self.framings[framing] = (quick & KEEPS_EXPIRY if keeps_expiry else quick, keeps_expiry)
+        if durable:
+            quick &= TAKES_LEVEL
+        self.framings[framing] = (quick & KEEPS_EXPIRY if keeps_expiry else quick, keeps_expiry, durable)
 
     def begin_authentication(self) -> None:
         """Begin a login: nothing is allowed until the credentials are confirmed."""

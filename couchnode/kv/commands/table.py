@@ -36,7 +36,7 @@ _U16 = Struct(">H")
 _SNAPPY = int(Datatype.SNAPPY)
 _UNKNOWN = (Status.UNKNOWN_COLLECTION, Status.UNKNOWN_SCOPE)
 _EXTRA_PRIVILEGE, _IMPERSONATE_TOKEN = 6, 7
-_REMEMBERED = frozenset({int(FrameInfo.IMPERSONATE), int(FrameInfo.PRESERVE_TTL)})
+_REMEMBERED = frozenset(map(int, (FrameInfo.IMPERSONATE, FrameInfo.PRESERVE_TTL, FrameInfo.DURABILITY)))
 """Frame infos of which the fast path takes combinations that were accepted once."""
 
 _EXTRA_PRIVILEGES = {name.lower(): privilege for privilege, name in NAMES.items()}
@@ -289,9 +289,11 @@ def _read_frame_infos(request: CommandRequest, row: Command) -> None:
             raise StatusError(Status.UNKNOWN_FRAME_INFO, f"frame info {identifier} is not known")
     if user is not None:
         _act_for(request, user, extra)
-        if not extra and {identifier for identifier, _ in infos} <= _REMEMBERED:
-            framing, keeps = request.frame.framing, request.preserve_expiry
-            request.session.remember(framing, request.limits, keeps_expiry=keeps)
+    if extra or not (user is not None or request.level):
+        return
+    if request.level <= DurabilityLevel.MAJORITY and {identifier for identifier, _ in infos} <= _REMEMBERED:
+        framing, keeps = request.frame.framing, request.preserve_expiry
+        request.session.remember(framing, request.limits, keeps_expiry=keeps, durable=request.level != 0)
 
 
 def _act_for(request: CommandRequest, user: str, extra: int) -> None:

@@ -40,6 +40,18 @@ FRAMINGS = (
     encode_frame_infos([(FrameInfo.DURABILITY, b"\1")]),
     encode_frame_infos([(9, b"")]),
 )
+LEVELS = tuple(
+    encode_frame_infos(infos)
+    for infos in (
+        [(FrameInfo.DURABILITY, b"\1")],
+        [(FrameInfo.DURABILITY, b"\1\1\0")],
+        [(FrameInfo.PRESERVE_TTL, b""), (FrameInfo.DURABILITY, b"\1\1\0")],
+        [(FrameInfo.DURABILITY, b"\2")],
+        [(FrameInfo.DURABILITY, b"\3\0\1")],
+        [(FrameInfo.DURABILITY, b"\1\0\0")],
+        [(FrameInfo.DURABILITY, b"\1"), (FrameInfo.BARRIER, b"")],
+    )
+)
 # In the default collection; in two with ids of one byte, the second with a longest life; in one with an id of
 # two bytes, one that is being dropped, and one that never was.
 KEYS = (b"a", b"b", b"\0a", b"\0b", b"\0", b"\1a", b"", bytes(251))
@@ -310,6 +322,11 @@ class Pair:
                 node.node.cluster.users.put(name, User(False, Account(), {}))
             session.rights_changed()
 
+    def copy(self, count: int) -> None:
+        """Configure so many replicas."""
+        for node in (self._short, self._long):
+            node.bucket.replica_count = count
+
     def advance(self, seconds: float) -> None:
         """Let time pass."""
         for node in (self._short, self._long):
@@ -422,6 +439,30 @@ class SameAnswers(InMemoryCase):
             self.assertEqual(*pair.outcomes(encoded))
         pair.end()
 
+    @settings(max_examples=tries(300), deadline=None)
+    @given(
+        st.booleans(),
+        st.sampled_from((0, 0, 0, 1, 2)),
+        st.lists(
+            st.tuples(
+                st.one_of(usual(), usual(), odd()),
+                st.sampled_from((b"", *LEVELS, *LEVELS[:1] * 4)),
+            ),
+            min_size=1,
+            max_size=12,
+        ),
+    )
+    def test_byte_for_byte_with_levels(
+        self, persistent: bool, replicas: int, requests: list[tuple[dict[str, Any], bytes]]
+    ) -> None:
+        """The same for synchronous writes, with and without other copies."""
+        pair = Pair(frozenset(FEATURES), persistent)
+        encoded = [{**request, "framing": framing} if framing else request for request, framing in requests]
+        for count in (0, replicas, 0):
+            pair.copy(count)
+            self.assertEqual(*pair.outcomes(encoded))
+        pair.end()
+
     def test_each_part_that_may_be_unusual(self) -> None:
         """Each part of each usual request, made invalid or unusual one at a time."""
         for features in (frozenset[Feature](), frozenset({Feature.COLLECTIONS, Feature.MUTATION_SEQNO})):
@@ -468,6 +509,27 @@ class SameAnswers(InMemoryCase):
             parts = {"key": b"\0k", "extras": store_extras(0), "datatype": 3}
             self.assertEqual(self.short_way(encode_request(Opcode.SET, value=COMPRESSED, **parts)), 1)
             self.assertEqual(self.short_way(encode_request(Opcode.SET, value=COMPRESSED[:-1], **parts)), 0)
+
+    def test_levels(self) -> None:
+        """A synchronous write takes the fast path from the second on, unless a majority is more than this
+        copy."""
+        self.connection.session.set_features(frozenset(FEATURES) - {Feature.COLLECTIONS})
+        framing = LEVELS[1]
+        stored = encode_request(Opcode.SET, key=b"k", extras=store_extras(0), framing=framing)
+        removed = encode_request(Opcode.DELETE, key=b"k", framing=framing)
+        self.assertEqual(self.short_way(stored), 0)
+        self.connection.dataReceived(stored)
+        self.assertEqual(self.short_way(stored, stored, removed, stored), 4)
+        self.assertEqual(self.short_way(encode_request(Opcode.GET, key=b"k", framing=framing)), 0)
+        self.bucket.replica_count = 1
+        self.assertEqual(self.short_way(stored), 0)
+        self.bucket.replica_count = 0
+        with patch.dict(self.bucket.replicator.streams, {0: {}}):
+            self.assertEqual(self.short_way(stored), 0)
+        self.assertEqual(self.short_way(stored), 1)
+        waiting = encode_request(Opcode.SET, key=b"k", extras=store_extras(0), framing=LEVELS[4])
+        self.connection.dataReceived(waiting)
+        self.assertEqual(self.short_way(waiting), 0)
 
     def test_what_is_not(self) -> None:
         """A request of another form is left to the general path, and so is everything after it."""
@@ -516,6 +578,7 @@ class Work(InMemoryCase):
         requests = {
             "set": (23, encode_request(Opcode.SET, **parts)),
             "set, keeping the expiry": (24, encode_request(Opcode.SET, framing=KEEP_EXPIRY, **parts)),
+            "synchronous set": (24, encode_request(Opcode.SET, framing=LEVELS[0], **parts)),
             "get": (9, encode_request(Opcode.GET, key=b"k")),
             "lookup": (
                 14,
