@@ -1,9 +1,11 @@
 """Fast path for the usual reads and writes of documents, without frames and the command table.
 
 A few commands make up nearly all traffic: GET, the lookup with which clients read a document and its expiry,
-those of paths, SET, ADD, REPLACE, DELETE, and mutations of paths. They are answered here, straight from the
-bytes received. Any unusual request (a miss, a refusal, rarely used parts) is left unchanged to
-:func:`couchnode.kv.commands.dispatch`, which decides from scratch, so the rules stay in one place.
+those of paths, SET, ADD, REPLACE, mutations of paths, the other changes of one document
+(:mod:`couchnode.kv.quickedits`), and observation. They are answered here, straight from the bytes received,
+and so are a missing document and a refusal without an explanation. Any other request (rarely used parts,
+other refusals) is left unchanged to :func:`couchnode.kv.commands.dispatch`, which decides from scratch, so
+the rules stay in one place.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from couchbase.protocol.constants import (
     Datatype,
     Magic,
     Opcode,
+    Status,
 )
 from couchbase.protocol.frames import HEADER
 from couchbase.protocol.operations import EXPIRY_LOOKUP_VALUE
@@ -24,15 +27,17 @@ from couchnode.data.item import StatusError
 from couchnode.data.keys import DEFAULT_PREFIX, MAX_NAMED_KEY_BYTES
 from couchnode.data.manifest import DEFAULT_ID
 from couchnode.data.storemode import StoreMode
+from couchnode.kv.quickedits import CAS_ONLY, EDITS, FETCHING, OBSERVES, STORING, observation
 from couchnode.kv.quickpaths import MOST_LOOKUP_BYTES, changed, looked_up, lookups_of, mutation_options
 from couchnode.kv.session import Session
 from couchnode.kv.snappy import inflate
 
 _GET, _SET, _ADD, _REPLACE = int(Opcode.GET), int(Opcode.SET), int(Opcode.ADD), int(Opcode.REPLACE)
 _LOOKUP, _MUTATION = int(Opcode.SUBDOC_MULTI_LOOKUP), int(Opcode.SUBDOC_MULTI_MUTATION)
+_DELETE = int(Opcode.DELETE)
 _MUST_EXIST = int(StoreMode.REPLACE)
 _NO_OPTIONS = 0, False
-_READS = frozenset({_GET, _LOOKUP})
+_READS = frozenset({_GET, _LOOKUP}) | OBSERVES
 _MODES = {_SET: int(StoreMode.SET), _ADD: int(StoreMode.ADD), _REPLACE: int(StoreMode.REPLACE)}
 _REQUEST, _ALT_REQUEST, _RESPONSE = int(Magic.REQUEST), int(Magic.ALT_REQUEST), int(Magic.RESPONSE)
 _LOOKUP_BYTES = len(EXPIRY_LOOKUP_VALUE)
@@ -43,7 +48,7 @@ _ENTRY, _STATUS, _LENGTH = Struct(">HI"), Struct(">H"), Struct(">I")
 # With a prefix of one byte; keys in the default collection may be longer, but usually are not.
 _USUAL_KEY_BYTES = 1 + MAX_NAMED_KEY_BYTES
 _FLAGS_BYTES, _TOKEN_BYTES, _STORE_EXTRAS_BYTES = 4, 16, 8
-_JSON = int(Datatype.JSON)
+_JSON, _MISSING = int(Datatype.JSON), int(Status.KEY_ENOENT)
 
 
 def quick_answers(
@@ -81,7 +86,7 @@ def quick_answers(
         if end > size or vbid >= count:
             break
         vbucket = vbuckets[vbid]
-        if vbucket is None or vbucket.state != "active":
+        if (vbucket is None or vbucket.state != "active") and opcode not in OBSERVES:
             break
         if magic == _REQUEST:
             if opcode not in allowed:
@@ -107,6 +112,17 @@ def quick_answers(
             if opcode == _GET:
                 if key_end != end:
                     break
+            elif opcode != _LOOKUP:
+                seen = None
+                if not key_bytes:
+                    seen = observation(bucket, opcode, vbucket, data[body_at:end], prefixed=collections)
+                if seen is None:
+                    break
+                put(pack(_RESPONSE, opcode, 0, 0, 0, 0, len(seen), opaque, 0))
+                put(seen)
+                held += HEADER_BYTES + len(seen)
+                at = end
+                continue
             elif key_end + _LOOKUP_BYTES == end and data.startswith(EXPIRY_LOOKUP_VALUE, key_end):
                 operations = None
             else:
@@ -122,7 +138,15 @@ def quick_answers(
                 break
             item = vbucket.items.get(data[body_at:key_end])
             if item is None or (item.expiry and vbucket.get(item.key) is None):
-                break
+                key = data[body_at:key_end]
+                if not 1 < len(key) <= _USUAL_KEY_BYTES or key[0] not in quick:
+                    break
+                gets += 1
+                bucket.misses += 1
+                put(pack(_RESPONSE, opcode, 0, 0, 0, _MISSING, 0, opaque, 0))
+                held += HEADER_BYTES
+                at = end
+                continue
             gets += 1
             value = item.value
             cas = vbucket.visible_cas(item) if item.lock_until else item.cas
@@ -187,13 +211,47 @@ def quick_answers(
                     )
                     stores += 1
                     tail_bytes = len(tail)
-                else:
+                elif opcode == _DELETE:
                     if extras_bytes or datatype or value_at != end:
                         break
                     item = vbucket.delete(key, cas)
-            except StatusError:
+                else:
+                    if datatype:
+                        break
+                    edited = EDITS[opcode](vbucket, key, data[body_at:key_at], data[value_at:end], cas)
+                    if edited is None:
+                        break
+                    item, tail = edited
+                    tail_bytes = len(tail)
+                    if opcode in STORING:
+                        stores += 1
+                    elif opcode in FETCHING:
+                        gets += 1
+                        value = item.value
+                        kind = item.datatype & mask if mask else 0
+                        body = _FLAGS_BYTES + len(value)
+                        cas, flags = item.cas, item.flags
+                        put(
+                            _FOUND.pack(_RESPONSE, opcode, 0, _FLAGS_BYTES, kind, 0, body, opaque, cas, flags)
+                        )
+                        put(value)
+                        held += HEADER_BYTES + body
+                        at = end
+                        continue
+                    elif opcode in CAS_ONLY:
+                        cas = item.cas if CAS_ONLY[opcode] else 0
+                        put(pack(_RESPONSE, opcode, 0, 0, 0, 0, 0, opaque, cas))
+                        held += HEADER_BYTES
+                        at = end
+                        continue
+            except StatusError as refusal:
                 # Nothing was changed, and the general path will refuse it in the same way.
-                break
+                if refusal.context or opcode == _MUTATION or not session.xerror:
+                    break
+                put(pack(_RESPONSE, opcode, 0, 0, 0, refusal.status, 0, opaque, 0))
+                held += HEADER_BYTES
+                at = end
+                continue
             cas = item.cas
             if tokens:
                 # Not vbucket.uuid, a property: a call of Python code would cost a 50th of a store.

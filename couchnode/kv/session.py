@@ -22,11 +22,11 @@ from couchbase.protocol.constants import (
 )
 from couchbase.protocol.frames import Frame, encode_frame_infos, encode_request, encode_response
 from couchbase.protocol.sasl import ScramServer
-from couchnode.access.rights import DELETE, EVERYTHING, IMPERSONATE, INSERT, READ, UPSERT
+from couchnode.access.rights import EVERYTHING, IMPERSONATE
 from couchnode.data.bucket import NodeBucket
 from couchnode.data.item import StatusError
 from couchnode.kv import snappy
-from couchnode.kv.privileges import Limits, lacks, limits_of
+from couchnode.kv.privileges import NEEDS, Limits, lacks, limits_of
 from couchnode.ports import NodeView
 from reactor.sparselog import SparseLog
 
@@ -78,8 +78,6 @@ MAX_FRAMINGS = 512
 """Most framing extras that one connection remembers: those of the users for whom it acts."""
 
 _EXTERNAL = "^"  # begins the name of a user of another domain
-_READS = frozenset({int(Opcode.GET), int(Opcode.SUBDOC_MULTI_LOOKUP)})
-_PLAIN_READS = frozenset({int(Opcode.GET)})
 KEEPS_EXPIRY = frozenset(map(int, (Opcode.SET, Opcode.REPLACE, Opcode.SUBDOC_MULTI_MUTATION)))
 
 
@@ -90,18 +88,20 @@ def quick_opcodes(limits: Limits | None, *, xattrs: bool) -> frozenset[int]:
     :param xattrs: whether the connection may read attributes, as the lookup of an expiry does.
     """
     mask = EVERYTHING if limits is None else limits.bucket.mask
-    found = (_READS if xattrs else _PLAIN_READS) if mask & READ else frozenset()
-    stores = [opcode for opcode, privileges in _STORES.items() if mask & privileges]
-    return found.union(stores)
+    return frozenset(
+        int(opcode)
+        for opcode in _QUICK
+        if (xattrs or opcode != Opcode.SUBDOC_MULTI_LOOKUP)
+        and any(mask & wanted == wanted for wanted in NEEDS[opcode].one_of)
+    )
 
 
-_STORES = {
-    int(Opcode.SET): UPSERT,
-    int(Opcode.REPLACE): UPSERT,
-    int(Opcode.ADD): INSERT | UPSERT,
-    int(Opcode.DELETE): DELETE,
-    int(Opcode.SUBDOC_MULTI_MUTATION): UPSERT,
-}
+_QUICK = (
+    *(Opcode.GET, Opcode.SUBDOC_MULTI_LOOKUP, Opcode.OBSERVE, Opcode.OBSERVE_SEQNO),
+    *(Opcode.SET, Opcode.ADD, Opcode.REPLACE, Opcode.SUBDOC_MULTI_MUTATION, Opcode.DELETE),
+    *(Opcode.TOUCH, Opcode.GAT, Opcode.GET_LOCKED, Opcode.UNLOCK),
+    *(Opcode.INCREMENT, Opcode.DECREMENT, Opcode.APPEND, Opcode.PREPEND),
+)
 
 
 class Standing(Enum):

@@ -121,7 +121,7 @@ def _request_way(case: HotPathTests, data: bytes, start: bytes, options: dict[st
 
 
 def node_way(opcode: int, **fields: Any) -> Walk:
-    """Return the way of a write through a node, until it is on the disk."""
+    """Return the way of a command through a node, until what it wrote is on the disk."""
     node = Node(frozenset(), persistent=True)
     node.bucket.ledger.quota_bytes = 2**24
     stored = encode_request(Opcode.SET, key=b"k", extras=bytes(8), value=b"{}")
@@ -133,7 +133,7 @@ def node_way(opcode: int, **fields: Any) -> Walk:
     found = walk(lambda: node.connection.dataReceived(data), lambda: node.clock.advance(WRITE_DELAY_SECONDS))
     (answer,) = FrameReader().feed(node.answers())
     if answer.specific:
-        raise RuntimeError(f"status {answer.specific:#x}: this is not the way of a write")
+        raise RuntimeError(f"status {answer.specific:#x}: this is not the way of a success")
     node.connection.connectionLost()
     return found
 
@@ -154,6 +154,7 @@ WAYS: dict[str, Callable[[], Walk]] = {
     "a line with an option": lambda: request_way(b'{"op":"set","key":"k","value":1,"ttl":0}\n', BATCH),
     "SET in the node": lambda: node_way(Opcode.SET, extras=bytes(8), value=b"{}"),
     "APPEND in the node": lambda: node_way(Opcode.APPEND, value=b"x"),
+    "GETK in the node": lambda: node_way(Opcode.GETK),
 }
 
 

@@ -71,7 +71,10 @@ VALUES = (
 )
 STORES = (Opcode.SET, Opcode.ADD, Opcode.REPLACE)
 LOCKS = (Opcode.GET_LOCKED, Opcode.UNLOCK)
-OTHERS = (Opcode.GETQ, Opcode.SETQ, Opcode.TOUCH, Opcode.APPEND, Opcode.INCREMENT, Opcode.NOOP, Opcode.STAT)
+CONCATS, COUNTERS = (Opcode.APPEND, Opcode.PREPEND), (Opcode.INCREMENT, Opcode.DECREMENT)
+TOUCHES, OBSERVES = (Opcode.TOUCH, Opcode.GAT), (Opcode.OBSERVE, Opcode.OBSERVE_SEQNO)
+OTHERS = (Opcode.GETQ, Opcode.SETQ, Opcode.GATQ, Opcode.INCREMENTQ, Opcode.NOOP, Opcode.STAT)
+OTHERS += (*CONCATS, *COUNTERS, *TOUCHES, *OBSERVES)
 FEATURES = (Feature.MUTATION_SEQNO, Feature.XATTR, Feature.XERROR, Feature.JSON, Feature.COLLECTIONS)
 NEGOTIATED = (*FEATURES, Feature.SNAPPY)
 EXPIRIES = (0, 0, 0, 1, 3, 100, 1_800_000_002, 5)
@@ -155,7 +158,8 @@ def odd() -> st.SearchStrategy[dict[str, Any]]:
             "key": st.sampled_from(KEYS),
             "vbucket": st.sampled_from((0, 1, 2, 3, 4, 65535)),
             "extras": st.one_of(
-                st.sampled_from(EXPIRIES).map(store_extras), st.sampled_from((b"", b"\0", b"\4", bytes(4)))
+                st.sampled_from(EXPIRIES).map(store_extras),
+                st.sampled_from((b"", b"\0", b"\4", bytes(4), b"\0\0\0\5", pack(">QQI", 1, 2, 3))),
             ),
             "value": st.sampled_from(VALUES),
             "datatype": st.sampled_from((0, 1, 2, 3, 4)),
@@ -163,6 +167,72 @@ def odd() -> st.SearchStrategy[dict[str, Any]]:
             "framing": st.sampled_from((b"", *FRAMINGS)),
             "magic": st.sampled_from((None, None, Magic.ALT_REQUEST, Magic.CLIENT_RESPONSE)),
         }
+    )
+
+
+def observed(*keys: tuple[int, bytes]) -> bytes:
+    """Return the value of an OBSERVE of these keys, each with its vbucket."""
+    return b"".join(pack(">HH", vbid, len(key)) + key for vbid, key in keys)
+
+
+def edits() -> st.SearchStrategy[dict[str, Any]]:
+    """The other changes of one document, and observation, as clients send them, and nearly so."""
+    where = {
+        "key": st.sampled_from((USUAL_KEY, USUAL_KEY, b"b", b"\0counter", b"\x08a")),
+        "vbucket": st.sampled_from((0, 0, 0, 1, 2)),
+    }
+    seldom = {"cas": st.sampled_from((0, 0, 0, CURRENT, 1))}
+    keys = st.tuples(st.sampled_from((0, 0, 0, 1, 2, 3, 4)), st.sampled_from((b"a", b"\0a", b"b", *KEYS)))
+    return st.one_of(
+        st.fixed_dictionaries(
+            {
+                "opcode": st.sampled_from((*TOUCHES, Opcode.GET_LOCKED)),
+                "extras": st.sampled_from(EXPIRIES).map(functools.partial(pack, ">I")),
+                **where,
+            }
+        ),
+        st.fixed_dictionaries({"opcode": st.sampled_from((*LOCKS, Opcode.DELETE)), **where, **seldom}),
+        st.fixed_dictionaries(
+            {
+                "opcode": st.sampled_from(COUNTERS),
+                "extras": st.builds(
+                    functools.partial(pack, ">QQI"),
+                    st.sampled_from((0, 1, 2**64 - 1)),
+                    st.sampled_from((0, 5)),
+                    st.sampled_from((0, 100, 2**32 - 1)),
+                ),
+                **where,
+            }
+        ),
+        st.fixed_dictionaries(
+            {
+                "opcode": st.sampled_from(CONCATS),
+                "value": st.sampled_from(VALUES),
+                "datatype": st.sampled_from((0, 0, 0, 1, 3)),
+                **where,
+                **seldom,
+            }
+        ),
+        st.fixed_dictionaries(
+            {
+                "opcode": st.just(Opcode.OBSERVE),
+                "key": st.sampled_from((b"", b"", b"", b"\0a")),
+                "vbucket": st.sampled_from((0, 0, 2, 3, 4)),
+                "value": st.one_of(
+                    st.lists(keys, max_size=3).map(lambda listed: observed(*listed)),
+                    keys.map(lambda one: observed(one)[:-1]),
+                ),
+            }
+        ),
+        st.fixed_dictionaries(
+            {
+                "opcode": st.just(Opcode.OBSERVE_SEQNO),
+                "key": st.sampled_from((b"", b"", b"", b"\0a")),
+                "vbucket": st.sampled_from((0, 0, 2, 3, 4)),
+                "value": st.sampled_from((pack(">Q", 7), pack(">Q", 7), pack(">Q", 8), b"7")),
+                "cas": st.sampled_from((0, 0, 1)),
+            }
+        ),
     )
 
 
@@ -176,12 +246,19 @@ FORMS = (
     _request(opcode=Opcode.SUBDOC_MULTI_MUTATION, key=USUAL_KEY, value=UPSERT_PATH),
     _request(opcode=Opcode.SUBDOC_MULTI_MUTATION, key=USUAL_KEY, value=UPSERT_PATH, framing=KEEP_EXPIRY),
     _request(opcode=Opcode.DELETE, key=USUAL_KEY),
+    *(_request(opcode=opcode, key=USUAL_KEY, extras=pack(">I", 5)) for opcode in (*TOUCHES, LOCKS[0])),
+    _request(opcode=Opcode.GET_LOCKED, key=USUAL_KEY),
+    _request(opcode=Opcode.UNLOCK, key=USUAL_KEY, cas=1),
+    *(_request(opcode=opcode, key=b"\x09a", extras=pack(">QQI", 1, 2, 3)) for opcode in COUNTERS),
+    *(_request(opcode=opcode, key=USUAL_KEY, value=b"1") for opcode in CONCATS),
+    _request(opcode=Opcode.OBSERVE, key=b"", value=observed((0, b"\0a"), (2, b"\x08a"))),
+    _request(opcode=Opcode.OBSERVE_SEQNO, key=b"", value=pack(">Q", 7)),
 )
 UNUSUAL = {
     "opcode": (Opcode.GETQ, Opcode.SETQ, Opcode.INCREMENT, Opcode.TOUCH, Opcode.GETK, Opcode.SUBDOC_GET),
     "key": (*KEYS, b"new", b"\0new", bytes(250)),
     "vbucket": (1, 2, 3, 4, 65535),
-    "extras": (b"", b"\0", b"\4", bytes(4), bytes(8), bytes(9), store_extras(1_800_000_000)),
+    "extras": (b"", b"\0", b"\4", bytes(4), bytes(8), bytes(9), bytes(20), store_extras(1_800_000_000)),
     "value": VALUES,
     "datatype": (1, 2, 3, 4),
     "cas": (1, CURRENT, 2**64 - 1),
@@ -365,7 +442,9 @@ class SameAnswers(InMemoryCase):
         st.booleans(),
         st.lists(
             st.tuples(
-                st.lists(st.one_of(usual(), usual(), usual(), odd()), min_size=1, max_size=8),
+                st.lists(
+                    st.one_of(usual(), usual(), usual(), edits(), edits(), odd()), min_size=1, max_size=8
+                ),
                 st.integers(0, 2000),
                 st.sampled_from((0, 0, 0.5, 1, 2, 20)),
                 st.sampled_from(("ready", "ready", "ready", "warmup")),
@@ -413,7 +492,7 @@ class SameAnswers(InMemoryCase):
         st.booleans(),
         st.lists(
             st.tuples(
-                st.one_of(usual(), usual(), odd()),
+                st.one_of(usual(), usual(), edits(), odd()),
                 st.sampled_from((b"", b"", *[acting_for(user) for user in ("ann", "bob", "nobody")],
                                  acting_for("ann", (FrameInfo.PRESERVE_TTL, b"")),
                                  acting_for("bob", (FrameInfo.PRESERVE_TTL, b"")),
@@ -465,7 +544,7 @@ class SameAnswers(InMemoryCase):
 
     def test_each_part_that_may_be_unusual(self) -> None:
         """Each part of each usual request, made invalid or unusual one at a time."""
-        for features in (frozenset[Feature](), frozenset({Feature.COLLECTIONS, Feature.MUTATION_SEQNO})):
+        for features in (frozenset[Feature](), frozenset(FEATURES)):
             for form in FORMS:
                 for part, values in UNUSUAL.items():
                     for value in values:
@@ -498,7 +577,20 @@ class SameAnswers(InMemoryCase):
             encode_request(Opcode.SET, key=b"k", extras=store_extras(100), value=b""),
             encode_request(Opcode.GET, **key),
             encode_request(Opcode.SUBDOC_MULTI_LOOKUP, value=EXPIRY_LOOKUP_VALUE, **key),
-            encode_request(Opcode.DELETE, **key),
+            *(encode_request(opcode, extras=pack(">I", 5), **key) for opcode in TOUCHES),
+            *(encode_request(opcode, value=b"1", **key) for opcode in CONCATS),
+            *(encode_request(opcode, extras=pack(">QQI", 1, 2, 3), **key) for opcode in COUNTERS),
+            encode_request(Opcode.OBSERVE, value=observed((0, b"k"))),
+            encode_request(Opcode.OBSERVE_SEQNO, value=pack(">Q", self.bucket.vbuckets[0].uuid)),
+            # Refused, and not there.
+            encode_request(Opcode.ADD, **stored),
+            encode_request(Opcode.SET, cas=1, **stored),
+            encode_request(Opcode.UNLOCK, cas=1, **key),
+            encode_request(Opcode.GET_LOCKED, **key),
+            encode_request(Opcode.SET, **stored),
+            encode_request(Opcode.DELETE, key=b"j"),
+            encode_request(Opcode.GET, key=b"j"),
+            encode_request(Opcode.SUBDOC_MULTI_LOOKUP, key=b"j", value=EXPIRY_LOOKUP_VALUE),
         ]
         self.assertEqual(self.short_way(*requests), len(requests))
         self.connection.session.set_features(frozenset(FEATURES))
@@ -536,9 +628,10 @@ class SameAnswers(InMemoryCase):
         stored = encode_request(Opcode.SET, key=b"k", extras=store_extras(0))
         get = encode_request(Opcode.GET, key=b"k")
         for other in (
-            encode_request(Opcode.GET, key=b"missing"),
+            encode_request(Opcode.GET, key=b"k" * 251),
             encode_request(Opcode.GETQ, key=b"k"),
-            encode_request(Opcode.ADD, key=b"k", extras=store_extras(0)),
+            encode_request(Opcode.SUBDOC_MULTI_MUTATION, key=b"k", value=UPSERT_PATH),
+            encode_request(Opcode.UNLOCK, key=b"k"),
             encode_request(Opcode.SET, key=b"k", extras=store_extras(0), framing=FRAMINGS[3]),
             encode_request(Opcode.GET, key=b"k", vbucket=4),
             encode_request(Opcode.NOOP),

@@ -383,18 +383,22 @@ class CollectionTests(PrivilegeCase):
 
     def test_fast_path_is_for_rights_on_all(self) -> None:
         """What the fast path may answer is what the user may do in every collection."""
-        reads = {Opcode.GET, Opcode.SUBDOC_MULTI_LOOKUP}
-        upserts = {Opcode.SET, Opcode.REPLACE, Opcode.ADD, Opcode.SUBDOC_MULTI_MUTATION}
+        seen = {Opcode.OBSERVE}
+        reads = {Opcode.GET, Opcode.SUBDOC_MULTI_LOOKUP, Opcode.GET_LOCKED, Opcode.UNLOCK, *seen}
+        reads.add(Opcode.OBSERVE_SEQNO)
+        upserts = {Opcode.SET, Opcode.REPLACE, Opcode.ADD, Opcode.SUBDOC_MULTI_MUTATION, Opcode.TOUCH, *seen}
+        upserts |= {Opcode.APPEND, Opcode.PREPEND}
         stores = {*upserts, Opcode.DELETE}
+        both = {*reads, *stores, Opcode.GAT, Opcode.INCREMENT, Opcode.DECREMENT}
         for roles, expected in {
             "data_reader[default]": reads,
             "data_writer[*]": stores,
-            "query_insert[default]": {Opcode.ADD},
+            "query_insert[default]": {Opcode.ADD, *seen},
             "query_update[default]": upserts,
-            "bucket_full_access[default]": reads | stores,
-            "admin": reads | stores,
+            "bucket_full_access[default]": both,
+            "admin": both,
             "data_reader[default:s]": set(),
-            "ro_admin": set(),
+            "ro_admin": seen,
         }.items():
             self.give(roles)
             self.assertEqual(self.session.quick, expected, roles)
