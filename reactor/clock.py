@@ -22,7 +22,9 @@ def use_monotonic_clock(reactor: IReactorTime) -> None:
     if not hasattr(clock, "unix_time"):
         ahead = clock.seconds() - time.monotonic()
         clock.unix_time = time.time
-        clock.seconds = lambda: time.monotonic() + ahead
+        # It is called several times for each request, so without a lookup in a module.
+        monotonic = time.monotonic
+        clock.seconds = lambda: monotonic() + ahead
 
 
 def unix_time_of(clock: IReactorTime) -> Callable[[], float]:

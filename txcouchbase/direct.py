@@ -8,7 +8,7 @@ from typing import Any, NoReturn, Protocol, cast
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
-from couchbase.arguments import check_cas
+from couchbase.arguments import MAX_U64, check_cas
 from couchbase.codec import SHORT_KEY, Codec
 from couchbase.commands import Commands
 from couchbase.driver import Driver
@@ -134,7 +134,7 @@ class Direct(
         request.value = value
         request.extras = prepared.extras
         if cas:
-            request.cas = check_cas(cas)
+            request.cas = cas if type(cas) is int and 0 < cas <= MAX_U64 else check_cas(cas)
         if prepared.level:
             driver = self._driver
             request.framing = mutation_framing(prepared.level, driver.level_ms, prepared.keeps_expiry)

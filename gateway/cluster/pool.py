@@ -53,6 +53,13 @@ class _Entry:
         self.last_used = now
         self.verified_until = verified_until
 
+    def recognises(self, digest: bytes) -> bool:
+        """Return whether a digest equals that of the connection, which it then replaces."""
+        is_equal = compare_digest(self.digest, digest)
+        if is_equal:
+            self.digest = digest
+        return is_equal
+
 
 class ConnectionPool:
     """Hands out connections, opens them, and closes unused ones.
@@ -129,9 +136,7 @@ class ConnectionPool:
         """
         entry = self._entries.get((bucket, caller.user))
         # The same object needs no comparison: an earlier request of this caller stored it here.
-        if entry is not None and (
-            entry.digest is caller.digest or compare_digest(entry.digest, caller.digest)
-        ):
+        if entry is not None and (entry.digest is caller.digest or entry.recognises(caller.digest)):
             now = self._seconds()
             if now < entry.verified_until and not entry.connection.closed:
                 entry.last_used = now

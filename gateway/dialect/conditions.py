@@ -76,6 +76,7 @@ class Selective:
     """The headers of :data:`SELECTIVE` that requests with the same head have, and what was read from them.
 
     :ivar names: their names, in lower case.
+    :ivar taken_by: see :class:`gateway.http.ports.Selective`.
     :ivar varying: those of them whose values differ among these requests.
     :ivar has_condition: whether there is a condition.
     :ivar has_limit: whether there is a time limit.
@@ -85,7 +86,7 @@ class Selective:
         :func:`gateway.resources.headers.read_mutation`.
     """
 
-    __slots__ = ("has_condition", "has_limit", "limits", "mutation", "names", "varying")
+    __slots__ = ("has_condition", "has_limit", "limits", "mutation", "names", "taken_by", "varying")
 
     def __init__(self, names: frozenset[bytes], varying: frozenset[bytes]) -> None:
         self.names = names
@@ -93,6 +94,7 @@ class Selective:
         self.has_condition = not names.isdisjoint(_CONDITIONS)
         self.has_limit = not names.isdisjoint(_LIMITS)
         self.limits: Any = None
+        self.taken_by: Any = None
         self.mutation: Any = None
 
 

@@ -175,23 +175,28 @@ class Application:
             if selective is not None:
                 if selective is NOT_READ:
                     selective = request.selective = self.select(request.headers)
-                endpoint = request.endpoint
-                if selective is not None and endpoint is not None and not endpoint.takes >= selective.names:
-                    self.check_headers(request)
+                if selective is not None and selective.taken_by is not request.endpoint:
+                    self._check_taken(selective, request)
             result = request.handler(request)  # type: ignore[misc]  # dispatch() has set it
         except Exception as error:  # noqa: BLE001  # the one place where every failure becomes an answer
             self.failed(error, request)
             return
         kind = type(result)
-        if kind is Response or kind is RenderedResponse:
-            self.succeeded(result, request)
-            return
-        if kind is Deferred:
-            self.wait_for(result, request)
-        elif hasattr(kind, "abandon"):
+        if hasattr(kind, "abandon"):
+            # The usual case: a running operation.
             request.under_way = result
+        elif kind is Response or kind is RenderedResponse:
+            self.succeeded(result, request)
+        elif kind is Deferred:
+            self.wait_for(result, request)
         else:
             self._resolve(result, request)
+
+    def _check_taken(self, selective: Selective, request: Request) -> None:
+        """Check that an endpoint takes the headers, for all requests with this head; raises Refusal."""
+        if request.endpoint is not None and not request.endpoint.takes >= selective.names:
+            self.check_headers(request)
+        selective.taken_by = request.endpoint
 
     def wait_for(self, result: Deferred[Any], request: Request) -> None:
         """Answer with the result of a Deferred; it is cancelled if the client leaves."""
@@ -259,10 +264,7 @@ class Application:
             except Refusal as refusal:
                 self.failed(refusal, request)
                 return
-        operation = request.operation
-        if operation and request.stream is None:
-            self.count_operation(operation, "ok", 1)
-        self.answered(response, request)
+        self.answered(response, request, "ok" if request.stream is None else "")
 
     def encoded(self, response: Response, request: Request) -> Response:
         """Return the answer in a coding that ``Accept-Encoding`` prefers; raises Refusal.
@@ -295,14 +297,13 @@ class Application:
                 method=request.method,
                 path=request.path,
             )
-        if request.endpoint is not None and request.operation:
-            self.count_operation(request.operation, problem.code, 1)
         headers = explained.headers
         if problem.status == 503:
             headers = (*headers, _RETRY_AFTER)
         block = _headers_of_failure(headers) if headers else _ONLY_JSON
         body = any_json({**explained.members, "requestId": request.id})
-        self.answered(RenderedResponse(problem.status, block, body), request)
+        outcome = problem.code if request.endpoint else ""
+        self.answered(RenderedResponse(problem.status, block, body), request, outcome)
 
     def refused(self, refusal: FixedRefusal, request: Request) -> None:
         """Do the same as :meth:`failed`, in fewer steps."""
@@ -313,8 +314,6 @@ class Application:
             prepared = refusal.prepared = _headers_of_failure(refusal.headers), members[: -len(b'""}')]
         block, begun = prepared
         code = request.failure_code = problem.code
-        if request.endpoint is not None and request.operation:
-            self.count_operation(request.operation, code, 1)
         resource = refusal.resource
         if resource is None:
             # From the path, which is UTF-8.
@@ -323,7 +322,8 @@ class Application:
             name = any_json(resource) if resource else b'""'
         id_ = request.given_id or b"%b-%x" % (self.id_prefix, request.number)
         body = b'%b%b,"requestId":"%b"}' % (begun, name, id_)
-        self.answered(RenderedResponse(problem.status, block, body), request)
+        counted_as = code if request.endpoint else ""
+        self.answered(RenderedResponse(problem.status, block, body), request, counted_as)
 
     def members_of(self, refusal: Refusal) -> dict[str, object]:
         """Return the members of the answer to a refusal, but ``resource`` and the request's id."""
@@ -381,8 +381,18 @@ class Application:
     def check_headers(self, request: Request) -> None:
         """Refuse the headers of :meth:`select` that the request's endpoint does not take; raises Refusal."""
 
-    def answered(self, response: Response, request: Request) -> None:
-        """Show an answer to the plugins, and pass it to the request, which calls :meth:`ended` later."""
+    def answered(self, response: Response, request: Request, outcome: str = "") -> None:
+        """Show an answer to the plugins, and pass it to the request, which calls :meth:`ended` later.
+
+        :param outcome: with which the request's operation is counted, if it is one.
+        """
+        operation = request.operation
+        if operation and outcome:  # as count_operation() does
+            for hook in self._operation_hooks:
+                try:
+                    hook(operation, outcome, 1)
+                except Exception:  # noqa: BLE001  # a plugin's fault must not cost the answer
+                    self.log.failure("a plugin's on_operation failed for {operation}", operation=operation)
         if request.is_inner:
             request.respond(response)
             return

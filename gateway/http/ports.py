@@ -76,6 +76,9 @@ class Guard(Protocol):
 class Selective(Protocol):
     """The headers of a request that must not be ignored."""
 
+    taken_by: Any
+    """The endpoint of the last request with them, if it takes them all; ``None`` before the first."""
+
     @property
     def names(self) -> frozenset[bytes]:
         """Their names, in lower case."""

@@ -172,7 +172,8 @@ class BucketResource:
             # The handler will be called again, from its beginning.
             request.operation = operation
             raise
-        connection = self._pool.connection(bucket_name(request), caller)
+        bucket = _known_names.get(request.parameters["bucket"]) or bucket_name(request)
+        connection = self._pool.connection(bucket, caller)
         if request.selective is not None and request.selective.has_limit:
             connection = within_limits(connection, request)
         if type(connection) is Deferred:

@@ -9,6 +9,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from couchbase import exceptions
+from gateway.cluster import pool as pool_module
 from gateway.cluster.credentials import CallerCredentials
 from gateway.cluster.pool import FAILURES_KEPT, ConnectionPool
 from gateway.dialect.errors import Refusal
@@ -62,6 +63,21 @@ class PoolTests(SynchronousTestCase):
         self.assertIs(pool.connection("b", caller()), connection)
         self.assertEqual(self.made[0].credentials, ("b", "ann", "right"))
         self.assertEqual(len(self.made), 1)
+
+    def test_digest_is_compared_once(self) -> None:
+        """The same object is not compared again; another password still gets no connection."""
+        pool = self.make()
+        connection = self.open(pool)
+        known = caller()
+        compared: list[bytes] = []
+        compare = pool_module.compare_digest
+        self.patch(pool_module, "compare_digest", lambda *both: compared.append(both[1]) or compare(*both))
+        for _ in range(3):
+            self.assertIs(pool.connection("b", known), connection)
+        self.assertEqual(compared, [known.digest])
+        self.assertNoResult(pool.connection("b", caller(password="wrong")))
+        self.assertIs(pool.connection("b", known), connection)
+        self.assertEqual(len(compared), 2)
 
     def test_buckets_and_users_are_apart(self) -> None:
         """Each pair has its own connection."""

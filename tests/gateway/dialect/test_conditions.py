@@ -107,6 +107,14 @@ class EveryResourceTests(SynchronousTestCase):
                             self.assertEqual(listed, taken.lower().encode() in declared.takes, where)
         self.assertGreater(seen, 200)
 
+    def test_refused_each_time(self) -> None:
+        """Also if the last request with the same head was for a resource that takes the header, or was
+        refused."""
+        document, observed = "/v1/buckets/b/documents/k", "/v1/buckets/b/documents/k/observe"
+        for path in (document, observed, observed, document, document, observed):
+            reply = self.site.request("GET", path, headers={"If-None-Match": "*"})
+            self.assertEqual(reply.status, 304 if path == document else 400)
+
     def test_read_where_it_is_taken(self) -> None:
         """An endpoint that takes a header reads it: an invalid value is 400 with the header's name."""
         seen = 0
