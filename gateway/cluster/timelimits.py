@@ -7,7 +7,7 @@ the connection as a :class:`TimedConnection`, which starts each operation with t
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cached_property, partial
 from typing import Any, NamedTuple
 
@@ -22,6 +22,7 @@ from gateway.dialect.errors import Refusal, bad_request
 from gateway.dialect.expiry import parse_duration
 from gateway.http.known import Known
 from gateway.http.request import Request
+from txcouchbase.direct import PreparedStore
 from txcouchbase.limited import TimeBudget
 
 __all__ = [
@@ -187,16 +188,21 @@ class TimedConnection(TimeBudget):
 
     # ---- calls -----------------------------------------------------------------------------------
 
-    def start(self, method: Callable[..., Any], *args: object, **options: object) -> Any:
-        """Call a method of the connection, and watch the Deferred that it returns.
-
-        :raises Refusal: 400, the limit is too long for a durability level.
-        """
+    def check_level(self, options: Mapping[str, object]) -> None:
+        """Check the limit for an operation with these arguments; raises Refusal (400) if it is too long for a
+        durability level."""
         waits = self._limits.durability
         if waits is not None and waits > MAX_LEVEL_SECONDS and options.get("durability_level"):
             raise bad_request(
                 f"X-CB-DurabilityTimeout: with a level it may be {MAX_LEVEL_SECONDS:g}s at most"
             )
+
+    def start(self, method: Callable[..., Any], *args: object, **options: object) -> Any:
+        """Call a method of the connection, and watch the Deferred that it returns.
+
+        :raises Refusal: 400, the limit is too long for a durability level.
+        """
+        self.check_level(options)
         started = method(*args, **options)
         if self._deadline is not None and isinstance(started, Deferred) and not started.called:
             # For operations that have no limit in the driver, or a separate one for each step.
@@ -213,6 +219,14 @@ class _Operations:
 
     def __init__(self, timed: TimedConnection) -> None:
         self._timed = timed
+
+    def store(self, prepared: PreparedStore, *arguments: Any) -> Any:
+        """See :meth:`txcouchbase.direct.Direct.store`.
+
+        :raises Refusal: 400, the limit is too long for a durability level.
+        """
+        self._timed.check_level(prepared.options)
+        return self._timed.start(self._timed.connection.operations.store, prepared, *arguments)
 
     def __getattr__(self, name: str) -> Any:
         return partial(self._timed.start, getattr(self._timed.connection.operations, name))
