@@ -13,6 +13,7 @@ from weakref import WeakValueDictionary
 from couchbase import arguments
 from couchbase.exceptions import ArgumentError, CouchbaseError, ValueFormatError
 from couchbase.items import ItemTarget, filling
+from couchbase.protocol.constants import MAX_COLLECTION_KEY_BYTES
 from couchbase.protocol.keyspace import DEFAULT_KEYSPACE
 from couchbase.protocol.request import Operation, Request
 from couchbase.signatures import Format
@@ -26,8 +27,9 @@ from couchbase.transcoder import (
 )
 from couchbase.user_constants import FMT_AUTO, FMT_BYTES, FMT_JSON
 
-SHORT_KEY = 62
-"""Strings of up to this number of characters fit into a key, however many bytes each character takes."""
+SHORT_KEY = MAX_COLLECTION_KEY_BYTES // 4
+"""Strings of up to this number of characters fit into a key, however many bytes each character takes; also in
+a named collection."""
 
 
 class Codec:
@@ -55,6 +57,8 @@ class Codec:
     _encode_value: Any = staticmethod(encode_value)
     # Type of keys whose encoding is known, so that only their length has to be checked.
     _key_type: type[Any] | None = str
+    # The same, if it is ``str``.
+    _text_type: type[Any] | None = str
     _keys_as_given = True
 
     # ---- settings --------------------------------------------------------------------------------
@@ -129,7 +133,8 @@ class Codec:
         transcoder = self._transcoder
         # Every operation reads these, so they are attributes of the instance, not of the class.
         self._request_type = type(self)._request_type
-        self._key_type = None
+        self._keyspace = self._keyspace
+        self._key_type = self._text_type = None
         self._keys_as_given = False
         if type(transcoder) is RawTranscoder:
             self._key_type, self._keys_as_given = bytes, True
@@ -137,7 +142,8 @@ class Codec:
         elif transcoder is None:
             self._encode_value = encode_value
             if not self._data_passthrough:
-                self._key_type, self._keys_as_given = str, True
+                self._key_type = self._text_type = str
+                self._keys_as_given = True
         else:
             self._encode_value = _TranscoderEncoder(transcoder)
         if self._data_passthrough or type(transcoder) is RawTranscoder:

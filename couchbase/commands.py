@@ -34,6 +34,8 @@ from couchbase.signatures import (
     VersionKeys,
 )
 
+_GET = operations.GET
+
 
 class Commands(
     PathCommands[OperationT, OperationsT, SubdocT, SubdocsT],
@@ -61,6 +63,17 @@ class Commands(
         :returns: ValueResult.
         :raises NotFoundError: no such document.
         """
+        silent = self._quiet if quiet is None else bool(quiet)
+        decoder = self._bytes_decoder if no_format else self._decoder
+        if not ttl and not replica and type(key) is self._text_type and key and len(key) <= SHORT_KEY:
+            try:
+                # _request is inlined: nearly every read begins here.
+                encoded = key.encode()  # type: ignore[union-attr]  # it is a str
+            except UnicodeEncodeError:
+                pass  # Refused below, with the SDK's error.
+            else:
+                request = self._request_type(_GET, key, encoded, silent, decoder, self._keyspace)
+                return self._driver.submit(request)
         if ttl or replica:
             if replica:
                 if ttl:
@@ -69,9 +82,8 @@ class Commands(
             request = self._request(operations.GET_AND_TOUCH, key)
             request.extras = operations.expiry_extras(arguments.check_ttl(ttl))
         else:
-            request = self._request(operations.GET, key)
-        request.quiet = self._quiet if quiet is None else bool(quiet)
-        request.decode_value = self._bytes_decoder if no_format else self._decoder
+            request = self._request(_GET, key)
+        request.quiet, request.decode_value = silent, decoder
         return self._driver.submit(request)
 
     def get_multi(

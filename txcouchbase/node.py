@@ -147,28 +147,11 @@ class NodeProtocol(Protocol):
 
     def dataReceived(self, data: bytes) -> None:
         """Complete the operations whose answers arrived, then send the operations that these started."""
-        reader = self.conversation.reader
-        if reader.need < LARGE_BYTES and self._joined is None:
-            self._received(data)
-        elif self._joined is not None:
-            # Reading is paused, but a transport may still hand over what it has decrypted.
-            self._joined += data
-        else:
-            self._joined = reader.joined(data)
-            if self._joined is not None:
-                # The receiver's work comes in a turn of its own, as both take milliseconds.
-                self.transport.pauseProducing()  # type: ignore[union-attr]
-                self._joining = self._reactor.callLater(0, self._after_join)
-
-    def _after_join(self) -> None:
-        self._joining = None
-        data, self._joined = self._joined, None
-        assert data is not None
-        self.transport.resumeProducing()  # type: ignore[union-attr]
-        self._received(data)
-
-    def _received(self, data: bytes) -> None:
         conversation, turn = self.conversation, self._turn
+        reader = conversation.reader
+        if reader.need >= LARGE_BYTES or self._joined is not None:
+            self._received_large(data)
+            return
         self._reading = turn.is_delivering = True
         try:
             conversation.receive(data)
@@ -177,12 +160,31 @@ class NodeProtocol(Protocol):
             turn.drain(conversation)
             self._reading = False
             self.flush()
-        need = conversation.reader.need
+        need = reader.need
         if need >= LARGE_BYTES:
             # All waiting operations come behind it, so their timeouts are extended by its time.
             more = turn.more_for(need)
             for call in conversation.pending.values():
                 call.deadline += more
+
+    def _received_large(self, data: bytes) -> None:
+        """Take a piece of a large answer."""
+        if self._joined is not None:
+            # Reading is paused, but a transport may still hand over what it has decrypted.
+            self._joined += data
+            return
+        self._joined = self.conversation.reader.joined(data)
+        if self._joined is not None:
+            # The receiver's work comes in a turn of its own, as both take milliseconds.
+            self.transport.pauseProducing()  # type: ignore[union-attr]
+            self._joining = self._reactor.callLater(0, self._after_join)
+
+    def _after_join(self) -> None:
+        self._joining = None
+        data, self._joined = self._joined, None
+        assert data is not None
+        self.transport.resumeProducing()  # type: ignore[union-attr]
+        self.dataReceived(data)
 
     def leave(self) -> None:
         """Accept no more operations, and close: the conversation has ended."""

@@ -77,11 +77,12 @@ class Turn:
 
     def wake(self) -> None:
         """Make sure that the operations are sent by the end of this turn; immediately, if there are many."""
-        if len(self.queued) >= MAX_QUEUED:
+        queued = self.queued
+        if queued and len(queued) >= MAX_QUEUED:
             self.drain()
         # Callers may drop the connection right after starting operations: the timeout sweep keeps it alive.
         self._watch()
-        if self._timer is None and not self.is_delivering and type(self.queued) is not _Unqueued:
+        if not self.is_delivering and self._timer is None and type(queued) is not _Unqueued:
             self._timer = self._reactor.callLater(0, self._end)
 
     def queue_all(self, calls: Sequence[Call]) -> None:
@@ -118,7 +119,6 @@ class Turn:
         queued = self.queued
         if not queued:
             return
-        self._watch()
         now = self._reactor.seconds()
         touched: Sequence[Conversation]
         if len(queued) == 1 and not self.has_levels and not self.limits:

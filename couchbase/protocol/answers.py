@@ -16,8 +16,10 @@ from couchbase.protocol.request import Request
 from couchbase.protocol.statuses import result_code
 from couchbase.protocol.subdocument import LOOKUP_IN
 
-# magic, (opcode), key length, extras length, datatype, status, body length, opaque, CAS
-_unpack = Struct(">BxHBBHIIQ").unpack_from
+# magic to status as one number, body length, opaque, CAS
+_unpack = Struct(">QIIQ").unpack_from
+# What that number consists of: magic, (opcode), key length, extras length, datatype, status
+_fields_of = Struct(">BxHBBH").unpack
 _RESPONSE = int(Magic.RESPONSE)
 # The JSON bit leaves a value unchanged; higher bits do not.
 _JSON = int(Datatype.JSON)
@@ -26,6 +28,38 @@ _EXISTS = int(Status.KEY_EEXISTS)
 _PATHS_FAILED = int(Status.SUBDOC_MULTI_PATH_FAILURE)
 _NO_FAILURES = frozenset({_MISSING, _EXISTS, _PATHS_FAILED})
 _ADD = int(Opcode.ADD)
+
+
+MOST_HEADS = 4096
+"""Largest number of different beginnings of headers that are remembered; servers send a few dozen."""
+# Above the length of any body.
+_UNUSUAL = 1 << 32
+ABSENT = _UNUSUAL + 1
+"""What :class:`Heads` has for a plain answer that a document, or a path, is missing, or that a document
+exists."""
+
+
+class Heads(dict[int, int]):
+    """The first eight bytes of a header, as a number -> the length of the extras of a plain success.
+
+    For all others, a number above the length of any body. One look-up replaces the comparison of five fields.
+    """
+
+    def __missing__(self, head: int) -> int:
+        magic, key_length, kind, datatype, status = _fields_of(head.to_bytes(8, "big"))
+        if magic != _RESPONSE or key_length:
+            kind = _UNUSUAL
+        elif status:
+            is_known = status in _NO_FAILURES and not (status == _PATHS_FAILED and datatype > _JSON)
+            kind = ABSENT if is_known and not kind else _UNUSUAL
+        elif datatype > _JSON:
+            kind = _UNUSUAL
+        if len(self) < MOST_HEADS:
+            self[head] = kind
+        return int(kind)
+
+
+_HEADS = Heads()
 
 
 class Undecodable(NamedTuple):
@@ -89,39 +123,31 @@ class AnswerReader:
             self._chunks.clear()
             self._have, self.need = 0, HEADER_BYTES
         done: list[Any] = []
-        add, take, unpack = done.append, pending.pop, _unpack
+        add, take, unpack, heads = done.append, pending.pop, _unpack, _HEADS
         at, size = 0, len(data)
         last = size - HEADER_BYTES
         need = HEADER_BYTES
         while at <= last:
-            magic, key_length, extras_length, datatype, status, body, opaque, cas = unpack(data, at)
+            head, body, opaque, cas = unpack(data, at)
             begin = at + HEADER_BYTES
             end = begin + body
-            call = None
-            if not (
-                status
-                or datatype > _JSON
-                or magic != _RESPONSE
-                or key_length
-                or end > size
-                or extras_length > body
-            ):
+            extras_length = heads[head]
+            if extras_length > body or end > size:
+                call = None
+            else:
                 call = take(opaque, None)
             if call is None:
-                if status in _NO_FAILURES and not (
-                    magic != _RESPONSE or key_length or end > size or extras_length > body
-                ):
+                if extras_length == ABSENT and end <= size:
                     call = pending.get(opaque)
+                    status = head & 0xFFFF
                     if call is None:
                         pass
                     elif status == _PATHS_FAILED:
                         # A lookup of which some paths are missing: the result says so.
-                        if call.operation is LOOKUP_IN and datatype <= _JSON:
+                        if call.operation is LOOKUP_IN:
                             del pending[opaque]
                             try:
-                                result = call.operation.decode(
-                                    call, cas, data, begin, begin + extras_length, end
-                                )
+                                result = call.operation.decode(call, cas, data, begin, begin, end)
                             except Exception as error:  # noqa: BLE001  # as below
                                 done += None, Undecodable(call, error)
                             else:
@@ -173,16 +199,9 @@ class AnswerReader:
         size = len(data)
         if size < HEADER_BYTES or self._have:
             return None
-        magic, key_length, extras_length, datatype, status, body, opaque, cas = _unpack(data)
-        if (
-            status
-            or HEADER_BYTES + body != size
-            or datatype > _JSON
-            or magic != _RESPONSE
-            or key_length
-            or extras_length > body
-            or pending.get(opaque) is not call
-        ):
+        head, body, opaque, cas = _unpack(data)
+        extras_length = _HEADS[head]
+        if extras_length > body or HEADER_BYTES + body != size or pending.get(opaque) is not call:
             return None
         del pending[opaque]
         return call.operation.decode(call, cas, data, HEADER_BYTES, HEADER_BYTES + extras_length, size)

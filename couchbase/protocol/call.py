@@ -9,7 +9,7 @@ from typing import Any, Callable
 
 from couchbase.protocol.constants import Magic
 from couchbase.protocol.frames import HEADER, Frame
-from couchbase.protocol.keyspace import DEFAULT_KEYSPACE
+from couchbase.protocol.keyspace import DEFAULT_KEYSPACE, Keyspace
 from couchbase.protocol.request import Operation, Request
 
 _REQUEST = int(Magic.REQUEST)
@@ -60,12 +60,13 @@ class Call(Request):
         key_bytes: bytes,
         quiet: bool = False,
         decode_value: Callable[[bytes, int], Any] | None = None,
+        keyspace: Keyspace = DEFAULT_KEYSPACE,
     ) -> None:
         # Request.__init__ is inlined: every operation is created here, and the call would double the cost.
         self.operation = operation
         self.key = key
         self.key_bytes = key_bytes
-        self.keyspace = DEFAULT_KEYSPACE
+        self.keyspace = keyspace
         self.extras = self.value = self.framing = b""
         self.cas = self.attempts = self.last_status = 0
         self.quiet = quiet
@@ -101,15 +102,15 @@ class Call(Request):
         self.pending = pending = conversation.pending
         pending[opaque] = self
         self.vbucket = vbucket
-        magic, key, extras, framing = _REQUEST, prefix + self.key_bytes, self.extras, self.framing
+        key, extras, framing, code = prefix + self.key_bytes, self.extras, self.framing, self.operation.opcode
         size, more = len(key), len(extras)
-        body = more + size + len(self.value)
-        if framing:
-            magic, extras = _ALT_REQUEST, framing + extras
-            size |= len(framing) << 8
-            body += len(framing)
-        head = _pack(magic, self.operation.opcode, size, more, 0, vbucket, body, opaque, self.cas)
-        return head + extras + key
+        body = size + more + len(self.value)
+        if not framing:
+            return _pack(_REQUEST, code, size, more, 0, vbucket, body, opaque, self.cas) + extras + key
+        size |= len(framing) << 8
+        body += len(framing)
+        head = _pack(_ALT_REQUEST, code, size, more, 0, vbucket, body, opaque, self.cas)
+        return head + framing + extras + key
 
     def leave(self) -> None:
         """Remove the call from its conversation's table; its answer is ignored from then on."""
@@ -167,8 +168,9 @@ class Step(Call):
         key_bytes: bytes,
         quiet: bool = False,
         decode_value: Callable[[bytes, int], Any] | None = None,
+        keyspace: Keyspace = DEFAULT_KEYSPACE,
     ) -> None:
-        super().__init__(operation, key, key_bytes, quiet, decode_value)
+        super().__init__(operation, key, key_bytes, quiet, decode_value, keyspace)
         self.result = self.error = None
 
     def succeed(self, result: object) -> None:

@@ -298,8 +298,7 @@ class Dispatcher(Order):
                 return self._send_sorted(calls, deadline)
             keyspace = DEFAULT_KEYSPACE
         touched: list[Conversation] = []
-        route = self.route
-        count = len(route)
+        route, count = self.route, len(self.route)
         if not count:
             for call in calls:
                 if not call.done:
@@ -386,22 +385,21 @@ class Dispatcher(Order):
 
     def send_one(self, call: Call, deadline: float) -> Sequence[Conversation]:
         """Do what :meth:`send_all` does for one operation, in fewer steps: programs wait for each answer."""
-        route, keyspace = self.route, call.keyspace
-        if route and not self._parked and not call.done and len(call.value) < _SMALL_BYTES:
+        route, value = self.route, call.value
+        if route and not self._parked and not call.done and (not value or len(value) < _SMALL_BYTES):
             vbucket = vbucket_of(call.key_bytes, len(route))
             owner = route[vbucket]
             if owner is not None and len(owner.pending) < self.most_pending:
-                prefix = owner.prefix
-                if keyspace is not DEFAULT_KEYSPACE:
-                    prefix = prefix and keyspace.prefix
-                if prefix or keyspace is DEFAULT_KEYSPACE:
+                # The default collection's prefix is the owner's, if that has one.
+                prefix = owner.prefix and call.keyspace.prefix
+                if prefix or call.keyspace is DEFAULT_KEYSPACE:
                     self._rounds += 1
                     call.deadline = deadline
                     out = owner.out
                     touched = () if out else (owner,)
                     out.append(call.enter(owner, prefix, vbucket))
-                    if call.value:
-                        out.append(call.value)
+                    if value:
+                        out.append(value)
                     return touched
         return self.send_all((call,), deadline)
 

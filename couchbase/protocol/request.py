@@ -94,6 +94,7 @@ class Request:
         key_bytes: bytes,
         quiet: bool = False,
         decode_value: Callable[[bytes, int], Any] | None = None,
+        keyspace: Keyspace = DEFAULT_KEYSPACE,
     ) -> None:
         self.operation = operation
         self.key = key
@@ -102,7 +103,7 @@ class Request:
         self.cas = 0
         self.quiet = quiet
         self.replica = None
-        self.keyspace = DEFAULT_KEYSPACE
+        self.keyspace = keyspace
         self.decode_value = decode_value
 
     @property

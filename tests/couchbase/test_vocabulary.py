@@ -3,11 +3,13 @@
 import json
 import pickle
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from couchbase import exceptions, transcoder
+from couchbase.collection import InCollection
+from couchbase.commands import Commands
 from couchbase.exceptions import (
     ArgumentError,
     CouchbaseDataError,
@@ -19,8 +21,11 @@ from couchbase.exceptions import (
     TimeoutError,
     ValueFormatError,
 )
+from couchbase.protocol import operations
+from couchbase.protocol.keyspace import Keyspace
 from couchbase.result import MultiResult, ObserveInfo, OperationResult, Result, ValueResult
 from couchbase.user_constants import FMT_AUTO, FMT_BYTES, FMT_JSON, FMT_PICKLE, FMT_UTF8
+from tests import tries
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**80), 2**80) | st.floats(allow_nan=False) | st.text(),
@@ -176,3 +181,57 @@ class FormatTests(SynchronousTestCase):
             self.assertRaises(ArgumentError, transcoder.encode_key, key)
         for key in (b"k", None, 5, "\ud800"):
             self.assertRaises(ValueFormatError, transcoder.encode_key, key)
+
+
+class Taking:
+    """A driver that returns requests."""
+
+    def submit(self, request):
+        return request
+
+
+class InNamed(InCollection, Commands):
+    """The key-value methods of a collection."""
+
+
+TEXTS = st.text("k\u00e9\u20ac\U0001f600", max_size=66)
+KEYS = st.one_of(
+    *(TEXTS, TEXTS, st.integers(60, 64).map("\U0001f600".__mul__), st.just("k\ud800")),
+    *(st.binary(max_size=4), st.none()),
+)
+
+
+class ReadTests(SynchronousTestCase):
+    """The requests of reads."""
+
+    @settings(max_examples=tries(300), deadline=None)
+    @given(
+        *(st.lists(KEYS, min_size=8), st.sampled_from([None, True, False, 1]), st.booleans(), st.booleans()),
+        *(st.integers(0, 4), st.sampled_from([None, transcoder.Transcoder(), transcoder.RawTranscoder()])),
+    )
+    def test_the_same(self, keys, quiet, no_format, is_quiet, passes, transcodes):
+        """``get`` makes the request, or raises the error, that it would make from an encoded key."""
+        for reads in (Commands(), InNamed()):
+            reads._driver, reads.quiet = Taking(), is_quiet
+            reads._enter(Keyspace("s", "c")) if isinstance(reads, InNamed) else None
+            reads.data_passthrough = not passes
+            self.check(reads, keys, quiet, no_format)
+            reads.transcoder = transcodes
+            self.check(reads, keys, quiet, no_format)
+
+    def check(self, reads, keys, quiet, no_format):
+        """Compare the requests with those of the general way."""
+        text_type = reads._text_type
+        for key in keys:
+            seen = []
+            for reads._text_type in (text_type, None):
+                try:
+                    request = reads.get(key, quiet=quiet, no_format=no_format)
+                except CouchbaseError as error:
+                    seen.append((type(error), str(error)))
+                    continue
+                seen.append([getattr(request, name, None) for name in request.__slots__])
+                self.assertIs(request.operation, operations.GET)
+                self.assertIs(request.keyspace, reads._keyspace)
+            self.assertEqual(seen[0], seen[1])
+        reads._text_type = text_type

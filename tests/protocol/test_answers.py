@@ -11,7 +11,7 @@ from couchbase import exceptions
 from couchbase.exceptions import CouchbaseError, ProtocolError
 from couchbase.protocol import answers as answers_module
 from couchbase.protocol import operations
-from couchbase.protocol.answers import AnswerReader, Undecodable
+from couchbase.protocol.answers import ABSENT, MOST_HEADS, AnswerReader, Heads, Undecodable
 from couchbase.protocol.call import Step
 from couchbase.protocol.constants import MAX_FRAME_BYTES, Opcode, Status
 from couchbase.protocol.conversation import Conversation
@@ -199,6 +199,30 @@ class AnswerTests(SynchronousTestCase):
             self.assertEqual(reader.feed(before, pending), [])
             self.assertEqual(list(pending), [2])
 
+    @settings(max_examples=tries(300), deadline=None)
+    @given(
+        *(st.sampled_from([0x81, 0x81, 0x80, 0x18]), st.sampled_from([0, 0, 1, 0x100])),
+        *(st.sampled_from([0, 0, 4, 255]), st.integers(0, 5)),
+        *(st.sampled_from([0, 0, 1, 2, 3, 0xCC, 0xCC]), st.sampled_from([Opcode.GET, Opcode.ADD])),
+    )
+    def test_kinds_of_headers(self, magic, key_length, extras_length, datatype, status, opcode):
+        """What a header's first fields say is found by one look-up, also after many other headers."""
+        head = HEADER.pack(magic, opcode, key_length, extras_length, datatype, status, 0, 0, 0)[:8]
+        is_simple = magic == 0x81 and key_length == 0
+        full = Heads(dict.fromkeys(range(MOST_HEADS), 0))
+        for heads in (Heads(), full):
+            size = len(heads)
+            for _ in range(2):
+                found = heads[int.from_bytes(head, "big")]
+                if is_simple and status == 0 and datatype <= 1:
+                    self.assertEqual(found, extras_length)
+                else:
+                    self.assertGreater(found, 0xFFFF_FFFF)
+                    is_known = status in (1, 2) or (status == 0xCC and datatype <= 1)
+                    is_absent = is_simple and is_known and extras_length == 0
+                    self.assertEqual(found == ABSENT, is_absent)
+            self.assertEqual(len(heads), min(size + 1, MOST_HEADS))
+
     @settings(max_examples=tries(200), deadline=None)
     @given(st.binary(max_size=200), st.booleans())
     def test_any_bytes(self, data, plausible):
@@ -266,7 +290,8 @@ class PathTests(SynchronousTestCase):
     def test_directly(self, answers, cuts):
         """Decoded directly, they have the outcome that they have as frames."""
         direct = self.outcomes(answers, cuts)
-        with mock.patch.object(answers_module, "_NO_FAILURES", frozenset()):
+        fields = {"_NO_FAILURES": frozenset(), "_HEADS": Heads()}
+        with mock.patch.multiple(answers_module, **fields):
             self.assertEqual(direct, self.outcomes(answers, []))
 
     def test_without_frames(self):

@@ -27,7 +27,7 @@ from couchbase.protocol.constants import Opcode, Status
 from couchbase.protocol.conversation import LARGE_BYTES, Phase
 from couchbase.protocol.dispatch import MAX_PENDING, Dispatcher
 from couchbase.protocol.frames import Frame, encode_response
-from couchbase.protocol.hashing import vbucket_of, vbuckets_of
+from couchbase.protocol.hashing import vbucket_of
 from couchbase.protocol.keyspace import DEFAULT_KEYSPACE
 from couchbase.protocol.operations import GET, SET
 from couchbase.protocol.stats import Statistics
@@ -635,12 +635,14 @@ class ManyTests(SynchronousTestCase):
             seen.append(noted)
         self.assertEqual(*seen)
 
-    @given(st.lists(keys), st.sampled_from([1, 16, 64, 1024]))
+    @given(st.lists(keys), st.sampled_from([1, 3, 16, 64, 1024]))
     def test_vbuckets(self, some: list[bytes], count: int) -> None:
-        """The vbuckets of many keys are those of each."""
-        self.assertEqual(
-            vbuckets_of([step(GET, key) for key in some], count), [vbucket_of(key, count) for key in some]
-        )
+        """Operations that are sent together have the vbuckets of their keys."""
+        cluster, _ = cluster_of(1)
+        cluster.route = cluster.route[:1] * count
+        calls = [step(GET, key) for key in some]
+        cluster.send_all(calls, 7.0)
+        self.assertEqual([call.vbucket for call in calls], [vbucket_of(key, count) for key in some])
 
     def test_without_a_map(self) -> None:
         """Operations that cannot be routed are handed to the driver one by one."""

@@ -9,6 +9,7 @@ from couchbase.protocol.constants import Opcode
 from couchbase.protocol.dispatch import Dispatcher
 from couchbase.protocol.hashing import vbucket_of
 from tests.txcouchbase.memory import VBUCKETS, MemoryTestCase
+from txcouchbase.cluster import SWEEP_SECONDS
 from txcouchbase.connection import Connection, TxAsyncConnection
 from txcouchbase.turn import MAX_QUEUED
 
@@ -52,6 +53,25 @@ class TurnTests(MemoryTestCase):
         self.carry_out()
         self.assertEqual([frame.value for frame in self.node.seen[:3]], [b"1", b"2", b"3"])
         connection._close()
+
+    def test_timeouts_are_checked_while_operations_are_queued(self):
+        """The last check of timeouts finds only an operation that is not sent yet, and is not the last."""
+        connection = self.connect(Connection)
+        self.clock.advance(1)
+        started = []
+        self.clock.callLater(SWEEP_SECONDS, lambda: started.append(connection.get("k")))
+        # It begins to check timeouts.
+        self.successResultOf(self.carried_out(connection.get("k")))
+        self.clock.advance(SWEEP_SECONDS)
+        self.assertEqual(len(self.node.transport.writes), 1)
+        # No answer comes.
+        self.clock.pump([SWEEP_SECONDS] * 60)
+        self.failureResultOf(*started, TimeoutError)
+
+    def carried_out(self, deferred):
+        """Return a Deferred after a turn."""
+        self.carry_out()
+        return deferred
 
     def test_answers_are_followed_by_one_write(self):
         """Operations that callbacks start are sent at the end of the answers; those for other nodes in the
