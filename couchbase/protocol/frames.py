@@ -71,7 +71,7 @@ class FrameReader:
         magics: Iterable[int] = REQUEST_MAGICS | RESPONSE_MAGICS,
     ) -> None:
         self._max_body = max_frame_bytes - HEADER_BYTES
-        self._magics = frozenset(int(magic) for magic in magics)
+        self._magics = frozenset(map(int, magics))
         self._chunks: list[bytes] = []
         self._have = 0
         # Number of bytes that another attempt needs. Without it, a large value that arrives in small pieces

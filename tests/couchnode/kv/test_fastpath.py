@@ -256,7 +256,7 @@ FORMS = (
 )
 UNUSUAL = {
     "opcode": (Opcode.GETQ, Opcode.SETQ, Opcode.INCREMENT, Opcode.TOUCH, Opcode.GETK, Opcode.SUBDOC_GET),
-    "key": (*KEYS, b"new", b"\0new", bytes(250)),
+    "key": (*KEYS, b"new", b"\0new", bytes(250), pack(">HH", 0, 2) + b"\0a"),
     "vbucket": (1, 2, 3, 4, 65535),
     "extras": (b"", b"\0", b"\4", bytes(4), bytes(8), bytes(9), bytes(20), store_extras(1_800_000_000)),
     "value": VALUES,
