@@ -408,7 +408,7 @@ STREAMS = [
     ),
     reading(
         "listing, a page of 10",
-        "range scans of the first vbuckets, and a stream",
+        "a range scan: its creation between two HELLOs, then its rows",
         None,
         path=f"{BUCKET}/documents?limit=10",
     ),

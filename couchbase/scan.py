@@ -87,6 +87,8 @@ def selection_of(what: Any) -> Selection:
     """
     if what is None:
         return Selection()
+    if isinstance(what, Selection):
+        return what
     if isinstance(what, PrefixScan):
         return keys_with(_key("prefix", what.prefix))
     if isinstance(what, SamplingScan):

@@ -63,6 +63,13 @@ class Window:
         finally:
             self._is_calling = False
 
+    def take(self, size: int) -> bool:
+        """Reserve room for an operation, if it may begin now; returns whether it may."""
+        if self._line or self.used >= self.limit:
+            return False
+        self.used += size
+        return True
+
     def enter(self, size: int, seconds: float | None) -> Deferred[None]:
         """Wait for room for an operation, and reserve it; release it with :meth:`adjust`.
 
@@ -71,8 +78,7 @@ class Window:
         :returns: fires when it may begin; fails with the exception of ``too_late`` if that took too long.
             Nothing is reserved then, or after a cancellation.
         """
-        if self.has_room:
-            self.used += size
+        if self.take(size):
             return succeed(None)
         entered: Deferred[None] = Deferred(lambda _: give_up())
 

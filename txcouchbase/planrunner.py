@@ -60,6 +60,7 @@ class _Running:
         self._servers = servers
         self._timeout = timeout
         self._plan = plan
+        # The timer of a pause, or of a step; it is kept for the next step.
         self._timer: Any = None
         # The answers of the present step, how many are to come, and what they are awaited from.
         self._frames: list[Frame | None] = []
@@ -73,7 +74,8 @@ class _Running:
             while True:
                 step = self._plan.send(result)
                 if isinstance(step, Pause):
-                    self._timer = self._reactor.callLater(step.seconds, self.go_on, None)
+                    cancel_timer(self._timer)
+                    self._timer = self._reactor.callLater(step.seconds, self._paused)
                     return
                 if not isinstance(step, Ask):
                     raise TypeError(f"the cluster cannot perform {step!r}")
@@ -82,10 +84,14 @@ class _Running:
                     return
                 if self._open:
                     # One timer for all questions: a scan has many.
-                    self._timer = self._reactor.callLater(self._timeout, self._end_step)
+                    if self._timer is not None and self._timer.active():
+                        self._timer.reset(self._timeout)
+                    else:
+                        self._timer = self._reactor.callLater(self._timeout, self._end_step)
                     return
                 result = self._frames
         except StopIteration as ended:
+            cancel_timer(self._timer)
             self.done.callback(ended.value)
         except Exception:  # noqa: BLE001  # the outcome of the plan
             self._fail(Failure())
@@ -134,10 +140,11 @@ class _Running:
         """Go on with the answers that have come; those that have not are ``None``."""
         if self._open:
             self._forget()
-        elif self._timer is not None:
-            cancel_timer(self._timer)
-        self._timer = None
         self.go_on(self._frames)
+
+    def _paused(self) -> None:
+        self._timer = None
+        self.go_on(None)
 
     def _forget(self) -> None:
         """Take no more answers to the questions of this step."""

@@ -49,5 +49,9 @@ class DeferredScan(Scan):
 
     def _run(self, plan: Any) -> Deferred[Any]:
         driver = self._driver
-        running: Deferred[Any] = driver.ready()
-        return running.addCallback(lambda _: driver.cluster.run(plan))
+        running: Deferred[Any]
+        if driver.cluster.map is not None:
+            running = driver.cluster.run(plan)
+        else:
+            running = driver.ready().addCallback(lambda _: driver.cluster.run(plan))
+        return running

@@ -93,7 +93,7 @@ class Loop:
         open_ = [len(questions)]
         asked: list[Question] = []
 
-        def listener(index: int) -> Callable[[Frame | None], bool]:
+        def listener(index: int) -> Callable[[Frame | None], bool | None]:
             def answered(frame: Frame | None) -> None:
                 answers[index] = frame
                 open_[0] -= 1

@@ -9,9 +9,17 @@ from __future__ import annotations
 from struct import Struct
 from typing import Any, NamedTuple
 
-from couchbase.protocol.constants import HEADER_BYTES, RESPONSE_MAGICS, Datatype, Magic, Opcode, Status
+from couchbase.protocol.constants import (
+    HEADER_BYTES,
+    MAX_FRAME_BYTES,
+    RESPONSE_MAGICS,
+    Datatype,
+    Magic,
+    Opcode,
+    Status,
+)
 from couchbase.protocol.failures import failed_result
-from couchbase.protocol.frames import FrameError, FrameReader
+from couchbase.protocol.frames import HEADER, Frame, FrameError, FrameReader
 from couchbase.protocol.request import Request
 from couchbase.protocol.statuses import result_code
 from couchbase.protocol.subdocument import LOOKUP_IN
@@ -20,7 +28,11 @@ from couchbase.protocol.subdocument import LOOKUP_IN
 _unpack = Struct(">QIIQ").unpack_from
 # What that number consists of: magic, (opcode), key length, extras length, datatype, status
 _fields_of = Struct(">BxHBBH").unpack
+_unpack_all = HEADER.unpack_from
 _RESPONSE = int(Magic.RESPONSE)
+_MAX_BODY = MAX_FRAME_BYTES - HEADER_BYTES
+# Faster than the class: a scan has four such answers, an error one.
+_new_frame: Any = tuple.__new__
 # The JSON bit leaves a value unchanged; higher bits do not.
 _JSON = int(Datatype.JSON)
 _MISSING = int(Status.KEY_ENOENT)
@@ -216,5 +228,12 @@ class AnswerReader:
             if not reader.feed(data[at : at + HEADER_BYTES]) and reader.violation is None:
                 self._frames = FrameReader(magics=RESPONSE_MAGICS)
             return None
+        magic, opcode, key_length, extras_length, datatype, status, body, opaque, cas = _unpack_all(data, at)
+        begin = at + HEADER_BYTES
+        key_at = begin + extras_length
+        value_at = key_at + key_length
+        if magic == _RESPONSE and value_at <= end and body <= _MAX_BODY:
+            parts = (b"", data[begin:key_at], data[key_at:value_at], data[value_at:end])
+            return _new_frame(Frame, (magic, opcode, status, datatype, opaque, cas, *parts))
         found = reader.feed(data[at:end])
         return found[0] if found else None

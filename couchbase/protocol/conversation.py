@@ -43,7 +43,7 @@ operation's timeout."""
 
 _SERVER_REQUEST = int(Magic.SERVER_REQUEST)
 
-Listener = Callable[["Frame | None"], bool]
+Listener = Callable[["Frame | None"], "bool | None"]
 """Called with each answer to a question (returns true to wait for more), or with ``None`` if the connection
 is lost."""
 

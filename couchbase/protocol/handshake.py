@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Generator, Iterable, Sequence
+from functools import lru_cache
 from struct import Struct
 from typing import Any, NamedTuple
 
@@ -107,7 +108,7 @@ def handshake(
         TemporaryFailError (the node is not ready yet), rc 0x28 (no mechanism in common). For an unknown
         status: the error described by the server's error map, after retries if the map demands them.
     """
-    opening = [hello(agent, features)]
+    opening = [hello(agent, tuple(features))]
     if credentials:
         opening.append((Opcode.SASL_LIST_MECHS, {}))
     granted, *listed = yield RoundTrip(opening)
@@ -126,14 +127,19 @@ def handshake(
         if error.status != Status.NOT_SUPPORTED or Feature.COLLECTIONS not in enabled:
             raise
         # A memcached bucket has no collections, and is not opened for a connection that uses them.
-        (granted,) = yield RoundTrip([hello(agent, [one for one in features if one != Feature.COLLECTIONS])])
+        others = tuple(one for one in features if one != Feature.COLLECTIONS)
+        (granted,) = yield RoundTrip([hello(agent, others)])
         enabled = _enabled(granted)
         config = yield from errors.insist(lambda: _open(bucket, credentials is not None, errors), what)
     return HandshakeResult(enabled, config, errors.map)
 
 
-def hello(agent: str, features: Iterable[int]) -> tuple[int, dict[str, Any]]:
-    """Return the request for a connection's features, which replaces those it had."""
+@lru_cache(32)
+def hello(agent: str, features: tuple[int, ...]) -> tuple[int, dict[str, Any]]:
+    """Return the request for a connection's features, which replaces those it had.
+
+    Every scan sends it, so it is kept; do not change it.
+    """
     codes = b"".join(_U16.pack(code) for code in features)
     return Opcode.HELLO, {"key": json.dumps({"a": agent}).encode()[:250], "value": codes}
 

@@ -38,11 +38,13 @@ class Ask(NamedTuple):
     partial: int | None = None
     """The status of an answer that is a part of one: more follow, and their values are joined."""
 
-    def listener(self, answered: Callable[[Frame | None], None]) -> Callable[[Frame | None], bool]:
+    def listener(self, answered: Callable[[Frame | None], None]) -> Callable[[Frame | None], bool | None]:
         """Return the listener to one question, for :meth:`couchbase.protocol.conversation.Conversation.ask`.
 
         :param answered: called once with the complete answer, or with ``None``.
         """
+        if self.partial is None:
+            return answered
         parts: list[bytes] = []
 
         def take(frame: Frame | None) -> bool:

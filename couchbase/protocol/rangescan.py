@@ -9,8 +9,7 @@ can continue at a :class:`Position`. Older servers list keys in the same order
 
 from __future__ import annotations
 
-import json
-from base64 import b64encode
+from binascii import b2a_base64
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from struct import Struct
@@ -42,6 +41,7 @@ _MOST_RETRY_SECONDS = 0.5
 _CONTINUE = Struct(">16sIII")
 # No key is greater: keys have at most 250 bytes.
 _NO_END = b"\xff" * MAX_KEY_BYTES
+_JSON = int(Datatype.JSON)
 
 
 class Selection(NamedTuple):
@@ -173,20 +173,17 @@ class Scanner:
         self._following = first.vbucket
         self._after_first = first.after
         self._count: int | None = None
-        # The number of vbuckets to scan at a time, and the largest number of rows in each answer, 0 for no
-        # limit.
-        self._ahead, self._most_rows = WINDOW, 0
+        # The largest number of rows in each answer, 0 for no limit; and how many have come, of how many
+        # vbuckets.
+        self._most_rows = self._received = self._started = 0
         self.is_over = selection.is_empty
         """Whether nothing follows."""
 
     def expect(self, rows: int) -> None:
         """Limit the number of further rows, so that servers do not send many more.
 
-        It can be called before each page. The scan begins with few vbuckets at a time, and doubles that with
-        every round.
+        It can be called before each page. As many vbuckets are scanned at a time as probably have these rows.
         """
-        if not self._most_rows:
-            self._ahead = min(max(rows // _ROWS_OF_VBUCKET, 2), WINDOW)
         # One more row shows whether any follow.
         self._most_rows = min(rows + 1, 0xFFFFFFFF)
 
@@ -241,10 +238,25 @@ class Scanner:
                 f"the bucket has {count} vbuckets and had {self._count}: it was recreated during the scan",
                 operation=OPERATION,
             )
-        while len(self._window) < self._ahead and self._following < count:
-            self._window.append(_Vbucket(self._following, self._after_first))
+        window = self._window
+        if window and window[0].rows:
+            return
+        ahead = self._ahead() if self._most_rows else WINDOW
+        while len(window) < ahead and self._following < count:
+            window.append(_Vbucket(self._following, self._after_first))
             self._following += 1
+            self._started += 1
             self._after_first = None
+
+    def _ahead(self) -> int:
+        """Return the number of vbuckets to scan at a time if few rows are expected."""
+        done = self._started - len(self._window)
+        if self._received:
+            ahead = -(-self._most_rows * done // self._received)
+        else:
+            # The first ones, or all of them were empty.
+            ahead = max(self._most_rows // _ROWS_OF_VBUCKET, 4 * done)
+        return min(max(ahead, 1), WINDOW)
 
     def _take(self) -> Page | None:
         """Return the page of the first vbucket in the window, and forget vbuckets that are over."""
@@ -255,6 +267,7 @@ class Scanner:
                 window.popleft()
             if first.rows:
                 rows, first.rows = first.rows, ()
+                self._received += len(rows)
                 return Page(first.number, rows, self._position(first))
             if not first.is_over:
                 return None
@@ -282,22 +295,22 @@ class Scanner:
             if not (yield from self._resolve()):
                 return False
             hungry = [each for each in self._window if not each.is_over and not each.rows]
-            self._ahead = min(2 * self._ahead, WINDOW)
             return (yield from self._lister.read(hungry))
         unopened = [each for each in self._window if each.identifier is None and not each.is_over]
         created = yield from self._create(unopened)
         if self._lister is not None:
             return True
-        hungry = [each for each in self._window if each.identifier is not None and not each.is_over]
-        self._ahead = min(2 * self._ahead, WINDOW)
-        continued = yield from self._continue([each for each in hungry if not each.rows])
+        hungry = [
+            each for each in self._window if each.identifier is not None and not (each.is_over or each.rows)
+        ]
+        continued = yield from self._continue(hungry)
         return created or continued
 
     def _create(self, wanted: Sequence[_Vbucket]) -> Generator[Any, Any, bool]:
         progressed = False
         if not (yield from self._resolve()):
             return False
-        fields = [{"value": self._body(each), "datatype": int(Datatype.JSON)} for each in wanted]
+        fields = [{"value": self._body(each), "datatype": _JSON} for each in wanted]
         answers = yield from self._ask(Opcode.RANGE_SCAN_CREATE, wanted, fields)
         for each, answer in zip(wanted, answers):
             if answer is None:
@@ -367,42 +380,49 @@ class Scanner:
     ) -> Generator[Any, Any, list[Frame | None]]:
         """Ask the active nodes of vbuckets; returns an answer for each, ``None`` for a missing one."""
         rows = self._cluster.current_map().rows
-        asked = [at for at, each in enumerate(wanted) if rows[each.number][0] >= 0]
         found: list[Frame | None] = [None] * len(wanted)
+        asked, questions = [], []
+        for at, each in enumerate(wanted):
+            server = rows[each.number][0]
+            if server >= 0:
+                asked.append(at)
+                questions.append((server, opcode, {"vbucket": each.number, **fields[at]}))
         if not asked:
             return found
-        questions = [
-            (rows[each.number][0], opcode, {"vbucket": each.number, **fields[at]})
-            for at, each in ((at, wanted[at]) for at in asked)
-        ]
-        # Only a connection with the feature JSON may create a scan. The feature is enabled only for this
-        # request, because a server that marks JSON values may have to parse each one that it sends.
-        servers = sorted({server for server, _, _ in questions}) if opcode == Opcode.RANGE_SCAN_CREATE else []
-        before = [(server, *self._cluster.hello(Feature.JSON)) for server in servers]
-        after = [(server, *self._cluster.hello()) for server in servers]
-        answers: Sequence[Frame | None] = yield Ask([*before, *questions, *after], True, partial)
-        for at, answer in zip(asked, answers[len(before) :]):
+        leading = 0
+        if opcode == Opcode.RANGE_SCAN_CREATE:
+            # Only a connection with the feature JSON may create a scan. The feature is enabled only for this
+            # request, because a server that marks JSON values may have to parse each one that it sends.
+            servers = sorted({server for server, _, _ in questions})
+            leading, (begin, end) = len(servers), (self._cluster.hello(Feature.JSON), self._cluster.hello())
+            questions = [*((one, *begin) for one in servers), *questions, *((one, *end) for one in servers)]
+        answers: Sequence[Frame | None] = yield Ask(questions, True, partial)
+        for at, answer in zip(asked, answers[leading:]):
             found[at] = answer
         return found
 
     def _body(self, each: _Vbucket) -> bytes:
         selection = self._selection
-        members: dict[str, Any] = {}
+        # JSON of numbers, booleans and base64: nothing in it has to be escaped.
+        members = []
         if self._keyspace is not DEFAULT_KEYSPACE:
-            members["collection"] = f"{decode_leb128(self._keyspace.prefix)[0]:x}"
+            members.append(b'"collection": "%x"' % decode_leb128(self._keyspace.prefix)[0])
         if self._keys_only:
-            members["key_only"] = True
+            members.append(b'"key_only": true')
         if self._with_attributes:
-            members["include_xattrs"] = True
+            members.append(b'"include_xattrs": true')
         if selection.samples is not None:
-            members["sampling"] = {"samples": selection.samples, "seed": selection.seed}
+            members.append(b'"sampling": {"samples": %d, "seed": %d}' % (selection.samples, selection.seed))
         else:
             start, after = selection.start or b"", selection.after_start
             if each.after is not None:
                 start, after = each.after, True
             end = _NO_END if selection.end is None else selection.end
-            members["range"] = {
-                "excl_start" if after else "start": b64encode(start).decode(),
-                "excl_end" if selection.before_end else "end": b64encode(end).decode(),
-            }
-        return json.dumps(members).encode()
+            names = (b"excl_" if after else b"", b"excl_" if selection.before_end else b"")
+            bounds = (names[0], _base64(start), names[1], _base64(end))
+            members.append(b'"range": {"%bstart": "%b", "%bend": "%b"}' % bounds)
+        return b"{%b}" % b", ".join(members)
+
+
+def _base64(key: bytes) -> bytes:
+    return b2a_base64(key, newline=False)

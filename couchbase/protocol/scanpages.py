@@ -40,12 +40,11 @@ def unpack_keys(content: bytes) -> list[bytes]:
     keys: list[bytes] = []
     add, at, end = keys.append, 0, len(content)
     while at < end:
-        size = content[at]
-        at += 1
+        size, begin = content[at], at + 1
         if size > 0x7F:
-            size, at = decode_leb128(content, at - 1)
-        add(content[at : at + size])
-        at += size
+            size, begin = decode_leb128(content, at)
+        at = begin + size
+        add(content[begin:at])
     if at != end:
         raise ValueError("a key is cut off")
     return keys

@@ -7,13 +7,13 @@ from base64 import b64encode
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from twisted.internet.defer import CancelledError, Deferred, ensureDeferred
+from twisted.internet.defer import CancelledError, Deferred, ensureDeferred, succeed
 from twisted.python.failure import Failure
 
 from couchbase.protocol.constants import MAX_KEY_BYTES
-from couchbase.protocol.rangescan import PAGE_BYTES, Page, Position, keys_with
+from couchbase.protocol.rangescan import PAGE_BYTES, Page, Position, Selection, keys_with
 from couchbase.protocol.scanpages import Document
-from couchbase.scan import RangeScan, ScanTerm, cursor_of, position_of
+from couchbase.scan import cursor_of, position_of
 from gateway.cluster.bulk import Lane
 from gateway.dialect.contenttypes import FLAGS_BINARY, FLAGS_JSON
 from gateway.dialect.errors import bad_request, describe, public_code
@@ -27,6 +27,8 @@ from gateway.views.forms import Form, streamed
 __all__ = ["PARAMETERS", "ListingAnswer", "ListingParameters", "read_parameters"]
 
 _OF_DOCUMENTS = ("include_xattrs", "verbatim")
+_BOUNDS = ("prefix", "start", "end")
+_EVERYTHING = Selection(b"")
 PARAMETERS = frozenset(
     {"prefix", "start", "end", "limit", "cursor", "cursors", "include_docs", *_OF_DOCUMENTS}
 )
@@ -55,7 +57,7 @@ class ListingParameters(NamedTuple):
     :ivar cursors: return cursors between the rows.
     """
 
-    what: RangeScan
+    what: Selection
     limit: int | None
     position: Position | None
     include_docs: bool
@@ -75,8 +77,9 @@ def read_parameters(query: Mapping[str, str]) -> ListingParameters:
         if not text.isascii() or not text.isdigit():
             raise bad_request(f"limit: {text[:80]!r} is invalid; expected a whole number, 0 or more")
         limit = checked_number(int(text[:20]), "limit", 0, MOST_ROWS)
-    include_docs = _boolean(query, "include_docs")
-    include_xattrs, verbatim = (_boolean(query, name) for name in _OF_DOCUMENTS)
+    include_docs = "include_docs" in query and _boolean(query, "include_docs")
+    include_xattrs = "include_xattrs" in query and _boolean(query, "include_xattrs")
+    verbatim = "verbatim" in query and _boolean(query, "verbatim")
     if (include_xattrs or verbatim) and not include_docs:
         raise bad_request(f"{_OF_DOCUMENTS[verbatim and not include_xattrs]} needs include_docs=true")
     position = None
@@ -85,25 +88,26 @@ def read_parameters(query: Mapping[str, str]) -> ListingParameters:
             position = position_of(query["cursor"])
         except Exception:  # noqa: BLE001  # of the SDK's arguments; it says no more
             raise bad_request("cursor: this is not the cursor of a listing") from None
-    cursors = _boolean(query, "cursors")
+    cursors = "cursors" in query and _boolean(query, "cursors")
     return ListingParameters(_range(query), limit, position, include_docs, include_xattrs, verbatim, cursors)
 
 
 def _boolean(query: Mapping[str, str], name: str) -> bool:
-    given = query.get(name, "false")
+    given = query[name]
     if given not in ("true", "false"):
         raise bad_request(f"{name}: {given[:80]!r} is invalid; expected true or false")
     return given == "true"
 
 
-def _range(query: Mapping[str, str]) -> RangeScan:
+def _range(query: Mapping[str, str]) -> Selection:
+    if query.keys().isdisjoint(_BOUNDS):
+        return _EVERYTHING
     within = keys_with(_key(query, "prefix") or b"")
     start, end = _key(query, "start"), _key(query, "end")
     first = max(start or b"", within.start or b"")
-    last = None if end is None else ScanTerm(end)
     if within.end is not None and (end is None or end >= within.end):
-        last = ScanTerm(within.end, exclusive=True)
-    return RangeScan(first, last)
+        return Selection(first, within.end, before_end=True)
+    return Selection(first, end)
 
 
 def _key(query: Mapping[str, str], name: str) -> bytes | None:
@@ -149,30 +153,36 @@ class ListingAnswer:
         self._count = 0
         self._scan: Any = None
         self._scanned_by: Any = None
-        self._started: Deferred[BodySink] = Deferred()
+        self._first: list[bytes] | None = None
+        """The rows of the first page, until the answer begins."""
         self._sink: BodySink | None = None
         self._resumed: Deferred[None] | None = None
         self._work: Deferred[None] | None = None
 
     def begin(self) -> Deferred[Response]:
         """Get the first page; fires with the response, or fails if the page cannot be read."""
-        first = ensureDeferred(self._first())
-        self._work = None
-        return first
+        if self._left == 0:
+            return succeed(self._response(None))
+        return self._ask().addCallbacks(self._take_first, self._failed)
 
-    async def _first(self) -> Response:
-        try:
-            rows = await self._next()
-        except Exception:
-            self._end(None)
-            raise
-        headers = streamed(self._form)
-        self._work = ensureDeferred(self._send(rows))
-        self._work.addErrback(self._broken)
-        return Response(200, headers, self)
+    def _take_first(self, page: Page | None) -> Any:
+        rows = self._taken(page)
+        if rows is None:
+            return self._response(self._last_cursor())
+        if not self._parameters.include_docs:
+            return self._response(self._with_cursor(key_rows(rows)))
+        rendered = ensureDeferred(self._rendered(rows)).addCallback(self._response)
+        return rendered.addErrback(self._failed)
 
-    async def _send(self, rows: list[bytes] | None) -> None:
-        self._sink = sink = await self._started
+    def _response(self, rows: list[bytes] | None) -> Response:
+        self._first = rows
+        return Response(200, streamed(self._form), self)
+
+    def _failed(self, failure: Failure) -> Failure:
+        self._end(None)
+        return failure
+
+    async def _send(self, sink: BodySink, rows: list[bytes] | None) -> None:
         unsent = self._form.head(None)
         outcome, errors = "ok", []
         try:
@@ -194,9 +204,8 @@ class ListingAnswer:
                 entry["cursor"] = cursor_of(self._position)
             errors.append(entry)
             outcome = public_code(fault.problem)
-        meta = {} if self._position is None or errors else {"cursor": cursor_of(self._position)}
         await self._ready()
-        tail = unsent + self._form.tail(meta, errors, None if errors else self._count)
+        tail = unsent + self._tail(errors)
         if tail:
             sink.write(tail)
         self._work = None
@@ -206,6 +215,20 @@ class ListingAnswer:
         else:
             sink.finish()
 
+    def _tail(self, errors: list[Any]) -> bytes:
+        meta = {} if self._position is None or errors else {"cursor": cursor_of(self._position)}
+        return self._form.tail(meta, errors, None if errors else self._count)
+
+    def _send_whole(self, sink: BodySink, rows: list[bytes] | None) -> None:
+        """Send an answer whose first page is its last: most answers to programs that show pages."""
+        self._close_scan()
+        form = self._form
+        data = form.head(None) + (form.rows(rows) if rows else b"") + self._tail([])
+        if data:
+            sink.write(data)
+        self._end("ok")
+        sink.finish()
+
     async def _ready(self) -> None:
         while self._resumed is not None:
             await self._resumed
@@ -213,17 +236,21 @@ class ListingAnswer:
     async def _next(self) -> list[bytes] | None:
         """Return the next rows, rendered; ``None`` after the last."""
         if self._left == 0:
-            if self._scan is not None:
-                # The answer does not wait until the servers have closed the scan.
-                self._scan.close()
+            self._close_scan()
             return None
         if self._is_over:
             return None
-        page: Page | None = await self._lane.ask(_EXPECTED_BYTES, self._page)
+        rows = self._taken(await self._ask())
+        if rows is None:
+            return self._last_cursor()
+        return await self._rendered(rows)
+
+    def _taken(self, page: Page | None) -> Sequence[Any] | None:
+        """Take a page; return those of its rows that are wanted, ``None`` after the last page."""
         if page is None:
             self._position = None
             self._is_over = True
-            return [b'{"cursor":null}'] if self._parameters.cursors else None
+            return None
         rows: Sequence[Any] = page.rows
         self._position = page.position
         if self._left is not None and len(rows) >= self._left:
@@ -235,10 +262,10 @@ class ListingAnswer:
         if self._left is not None:
             self._left -= len(rows)
         self._count += len(rows)
-        rendered = await self._rendered(rows)
-        if self._parameters.cursors and self._position is not None:
-            rendered.append(b'{"cursor":"%b"}' % cursor_of(self._position).encode())
-        return rendered
+        return rows
+
+    def _ask(self) -> Deferred[Page | None]:
+        return self._lane.ask(_EXPECTED_BYTES, self._page)
 
     def _page(self, bulk: Any) -> Deferred[Page | None]:
         if bulk is not self._scanned_by:
@@ -250,7 +277,7 @@ class ListingAnswer:
 
     async def _rendered(self, rows: Sequence[Any]) -> list[bytes]:
         if not self._parameters.include_docs:
-            return key_rows(rows)
+            return self._with_cursor(key_rows(rows))
         rendered = []
         verbatim = self._parameters.verbatim
         for document in rows:
@@ -265,7 +292,20 @@ class ListingAnswer:
             else:
                 content = await self._steps.run(value_member_steps(VIEW, flags, value))
             rendered.append(document_row(document, content))
-        return rendered
+        return self._with_cursor(rendered)
+
+    def _with_cursor(self, rows: list[bytes]) -> list[bytes]:
+        if self._parameters.cursors and self._position is not None:
+            rows.append(b'{"cursor":"%b"}' % cursor_of(self._position).encode())
+        return rows
+
+    def _last_cursor(self) -> list[bytes] | None:
+        return [b'{"cursor":null}'] if self._parameters.cursors else None
+
+    def _close_scan(self) -> None:
+        if self._scan is not None:
+            # The answer does not wait until the servers have closed the scan.
+            self._scan.close()
 
     def _end(self, outcome: str | None) -> None:
         on_end, self._on_end = self._on_end, None
@@ -283,7 +323,12 @@ class ListingAnswer:
 
     def start(self, sink: BodySink) -> None:
         """Begin to write."""
-        self._started.callback(sink)
+        rows, self._first = self._first, None
+        if self._resumed is None and (self._left == 0 or self._is_over):
+            self._send_whole(sink, rows)
+            return
+        self._sink = sink
+        self._work = ensureDeferred(self._send(sink, rows)).addErrback(self._broken)
 
     def pause(self) -> None:
         """Stop reading pages: the client reads slowly."""
@@ -301,8 +346,8 @@ class ListingAnswer:
         work, self._work = self._work, None
         if work is not None:
             work.cancel()
-        if self._scan is not None:
-            self._scan.close()
+        self._end("RequestCanceled")
+        self._close_scan()
 
 
 def fits_line(value: bytes) -> bool:

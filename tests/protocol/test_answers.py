@@ -13,7 +13,7 @@ from couchbase.protocol import answers as answers_module
 from couchbase.protocol import operations
 from couchbase.protocol.answers import ABSENT, MOST_HEADS, AnswerReader, Heads, Undecodable
 from couchbase.protocol.call import Step
-from couchbase.protocol.constants import MAX_FRAME_BYTES, Opcode, Status
+from couchbase.protocol.constants import MAX_FRAME_BYTES, RESPONSE_MAGICS, Opcode, Status
 from couchbase.protocol.conversation import Conversation
 from couchbase.protocol.frames import (
     HEADER,
@@ -233,6 +233,35 @@ class AnswerTests(SynchronousTestCase):
         for found, result in pairs(AnswerReader().feed(data, pending)):
             if found is None:
                 self.assertIsInstance(result, (Frame, Undecodable))
+
+    @settings(max_examples=tries(200), deadline=None)
+    @given(
+        st.lists(
+            st.tuples(
+                st.sampled_from([0x81, 0x81, 0x18, 0x82, 0x80]),
+                *[st.integers(0, 255)] * 2,
+                st.binary(max_size=9),
+            ),
+            max_size=4,
+        ),
+        st.lists(st.integers(0, 6), min_size=8, max_size=8),
+        st.integers(0, 150),
+    )
+    def test_frames(self, heads, lengths, cut):
+        """Frames are those that the reader of frames finds, and so is the violation, in every split."""
+        data = b""
+        for at, (magic, opcode, status, body) in enumerate(heads):
+            key, extras = lengths[2 * at], lengths[2 * at + 1]
+            data += (
+                HEADER.pack(magic, opcode, key, extras, status % 7, status, len(body), at, 2**40 + at) + body
+            )
+        whole = FrameReader(magics=RESPONSE_MAGICS)
+        expected = whole.feed(data)
+        reader = AnswerReader()
+        found = [result for chunk in (data[:cut], data[cut:]) for _, result in pairs(reader.feed(chunk, {}))]
+        self.assertEqual(found, expected)
+        self.assertTrue(all(type(frame) is Frame for frame in found))
+        self.assertEqual(str(reader.violation), str(whole.violation))
 
 
 entries = st.lists(st.tuples(st.sampled_from([0, 0, 0xC0, 0xC1, 0xC8]), st.binary(max_size=9)), max_size=4)

@@ -1,7 +1,7 @@
 """Range scans: the scanner against a model of servers that lose scans, are busy, and move vbuckets."""
 
 import json
-from base64 import b64decode
+from base64 import b64decode, b64encode
 from struct import Struct
 from unittest import TestCase
 from unittest.mock import patch
@@ -249,12 +249,47 @@ class ScannerTests(TestCase):
         scanner = Scanner(dense, lambda: 0.0, Selection(), keys_only=True)
         scanner.expect(2)
         self.assertEqual(dense.run(scanner.next_page(75)).rows, [b"0-00", b"0-01", b"0-02"])
-        self.assertEqual([count for count in dense.created if count], [2])
+        self.assertEqual([count for count in dense.created if count], [1])
         sparse = Model({VBUCKETS - 1: {b"k"}})
         scanner = Scanner(sparse, lambda: 0.0, Selection(), keys_only=True)
         scanner.expect(10)
         self.assertEqual(list(sparse.run(scanner.next_page(75)).rows), [b"k"])
-        self.assertEqual([count for count in sparse.created if count], [2, 4, 8, 10])
+        self.assertEqual([count for count in sparse.created if count], [1, 4, 16, 3])
+
+    def test_as_many_vbuckets_as_needed(self):
+        """After the first rows, as many more vbuckets as probably have the rest."""
+        keys = {vbucket: {b"%d-%d" % (vbucket, n) for n in range(4)} for vbucket in range(VBUCKETS)}
+        model = Model(keys, page=9)
+        scanner = Scanner(model, lambda: 0.0, Selection(), keys_only=True)
+        for left in (10, 6, 2):
+            scanner.expect(left)
+            self.assertEqual(len(model.run(scanner.next_page(75)).rows), 4)
+        self.assertEqual([count for count in model.created if count], [1, 2])
+
+    def test_bodies(self):
+        """The JSON that creates a scan."""
+        books = Keyspace("shop", "books")
+        books.learn(0x1F, 5)
+        for selection, options, expected in (
+            (Selection(), {}, {"range": {"start": "", "end": b64encode(b"\xff" * 250).decode()}}),
+            (
+                Selection(b"a\xff", b"b", True, True),
+                {"keys_only": True, "keyspace": books},
+                {"collection": "1f", "key_only": True, "range": {"excl_start": "Yf8=", "excl_end": "Yg=="}},
+            ),
+            (
+                Selection(samples=3, seed=4),
+                {"with_attributes": True},
+                {"include_xattrs": True, "sampling": {"samples": 3, "seed": 4}},
+            ),
+        ):
+            scanner = Scanner(Model({}), lambda: 0.0, selection, **options)
+            body = scanner._body(rangescan._Vbucket(0, None))
+            self.assertEqual(body, json.dumps(expected).encode())
+        scanner = Scanner(Model({}), lambda: 0.0, Selection(b"a"), keys_only=True)
+        self.assertEqual(
+            json.loads(scanner._body(rangescan._Vbucket(0, b"c")))["range"]["excl_start"], "Yw=="
+        )
 
     @settings(deadline=None)
     @given(KEYS, st.integers(1, 5))

@@ -105,6 +105,25 @@ class PlanRunnerTests(SynchronousTestCase):
         self.assertEqual(self.successResultOf(running), [[frame, None], None, [last]])
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
+    def test_each_step_has_its_time(self):
+        """The timer of a step that has ended is reset for the next one, and is gone in a pause."""
+        talk = Talk()
+        running = self.run_plan(
+            self.plan(Ask([(0, 1, {})]), Ask([(0, 1, {})]), Pause(9.0), Ask([(0, 1, {})])), Link(talk)
+        )
+        for _ in range(2):
+            self.clock.advance(1.5)
+            talk.answer(None)
+            self.assertEqual(len(self.clock.getDelayedCalls()), 1)
+        self.clock.advance(8.9)
+        self.assertEqual(talk.questions, {})
+        self.clock.advance(0.1)
+        self.clock.advance(1.9)
+        self.assertEqual(len(talk.questions), 1)
+        self.clock.advance(0.1)
+        self.assertEqual(self.successResultOf(running), [[None], [None], None, [None]])
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
     def test_connections_to_come(self):
         """A step may wait for connections: within its time, and not after it."""
         talk = Talk()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from functools import partial
+from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 from urllib.parse import quote
@@ -10,16 +12,20 @@ from urllib.parse import quote
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet import reactor
-from twisted.internet.defer import inlineCallbacks
+from twisted.internet.defer import Deferred, fail, inlineCallbacks, succeed
 from twisted.internet.endpoints import HostnameEndpoint, connectProtocol
+from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from couchbase.protocol.constants import Opcode
+from couchbase.protocol.rangescan import Page, Position
 from couchbase.protocol.scanpages import Document
 from couchnode.kv.commands import table
 from gateway.dialect.errors import Refusal
 from gateway.dialect.values import VIEW, value_member
-from gateway.views.listing import document_row, key_rows, read_parameters, usual_row
+from gateway.fairness.steps import StepRunner
+from gateway.views.forms import form_for
+from gateway.views.listing import ListingAnswer, document_row, key_rows, read_parameters, usual_row
 from tests.gateway.test_behaviour import GatewayTestCase
 from tests.gateway.views.test_behaviour import Client
 
@@ -221,6 +227,78 @@ class WithoutScansTests(GatewayTestCase):
                 self.assertEqual(refused.code(), (501, "NotSupported"))
 
 
+class AnswerTests(SynchronousTestCase):
+    """One answer, with a lane, a scan and a sink of the test."""
+
+    def answer(self, page: Page | None, **query: str) -> ListingAnswer:
+        """Return an answer that has its first page, and closes the scan at its end."""
+        self.outcomes: list[str | None] = []
+        self.closed = 0
+        self.pages = [page]
+        scan = SimpleNamespace(expect=lambda rows: None, next_rows=self._next, close=self._close)
+        lane: Any = SimpleNamespace(ask=lambda size, ask: ask(self))
+        answer = ListingAnswer(
+            form_for(None),
+            read_parameters(query),
+            lane,
+            lambda bulk, position: scan,
+            StepRunner(Clock()),
+            self.outcomes.append,
+            self.fail,
+        )
+        self.begun = answer.begin()
+        self.written: list[bytes] = []
+        finish, abort = partial(self.written.append, b"."), partial(self.written.append, b"!")
+        self.sink: Any = SimpleNamespace(write=self.written.append, finish=finish, abort=abort)
+        return answer
+
+    def _next(self) -> Deferred[Page | None]:
+        return succeed(self.pages.pop(0) if self.pages else None)
+
+    def _close(self) -> None:
+        self.closed += 1
+
+    def test_whole_at_once(self) -> None:
+        """An answer that needs no second page is written in one piece, with the bytes of one in pieces."""
+        page = Page(3, [b"a", b"b", b"c"], Position(3, b"c"))
+        for query in ({"limit": "2"}, {"limit": "2", "cursors": "true"}, {"limit": "0"}, {"cursors": "true"}):
+            texts = []
+            for paused in (False, True):
+                answer = self.answer(None if "limit" not in query else page, **query)
+                self.assertIs(self.successResultOf(self.begun).body, answer)
+                if paused:
+                    answer.pause()
+                answer.start(self.sink)
+                self.assertEqual(not self.written, paused)
+                if paused:
+                    answer.resume()
+                self.assertEqual((self.outcomes, self.written.pop()), (["ok"], b"."))
+                self.assertEqual(len(self.written) > 1, paused and query.get("limit") != "0")
+                self.assertTrue(self.closed or query.get("limit") != "2")
+                texts.append(b"".join(self.written))
+            self.assertEqual(texts[0], texts[1])
+            json.loads(texts[0])
+
+    def test_nobody_reads_it(self) -> None:
+        """HEAD, or a client that is gone: the scan ends, and the request counts as cancelled, once."""
+        for begun in (False, True):
+            answer = self.answer(Page(3, [b"a", b"b", b"c"], Position(3, b"c")), limit="10" if begun else "2")
+            if begun:
+                answer.pause()
+                answer.start(self.sink)
+            answer.cancel()
+            answer.cancel()
+            self.assertEqual((self.outcomes, self.written), (["RequestCanceled"], []))
+            self.assertTrue(self.closed)
+
+    def test_no_first_page(self) -> None:
+        """A failure of the first page is the request's, not the scan's."""
+        self.patch(self, "_next", lambda: fail(ValueError("x")))
+        self.answer(None)
+        self.failureResultOf(self.begun, ValueError)
+        self.assertEqual(self.outcomes, [None])
+
+
 class RowTests(SynchronousTestCase):
     """Rows of keys."""
 
@@ -257,5 +335,5 @@ class RowTests(SynchronousTestCase):
     def test_combined_ranges(self) -> None:
         """A prefix and an end: the smaller one counts."""
         what = read_parameters({"prefix": "b", "start": "a", "end": "z"}).what
-        self.assertEqual((what.start, what.end), (b"b", (b"c", True)))
+        self.assertEqual((what.start, what.end, what.before_end), (b"b", b"c", True))
         self.assertRaises(Refusal, read_parameters, {"limit": "٣"})
