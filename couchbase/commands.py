@@ -402,10 +402,15 @@ class Commands(
 
     def _watched(self, operation: Operation, key: Key | ItemTarget, cas: object = 0) -> Request:
         """Return the document to ask nodes about."""
-        encoded: Any = key
+        item, name, encoded = None, key, key
         if not (type(key) is self._key_type is bytes and 0 < len(key) <= SHORT_KEY):
-            encoded = self._encode_key(key.key if type(key) is ItemTarget else key)
-        document: Request = self._request_type(operation, key, encoded)
+            if type(key) is ItemTarget:
+                item, name = key.item, key.key
+            encoded = self._encode_key(name)
+            if not self._keys_as_given:
+                name = self._result_key(encoded)
+        target = name if item is None else ItemTarget(item, name)
+        document: Request = self._request_type(operation, target, encoded)
         document.keyspace, document.cas = self._keyspace, arguments.check_cas(cas)
         return document
 

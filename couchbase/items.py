@@ -174,13 +174,17 @@ class ItemTarget(NamedTuple):
     """Takes the place of a key: the item that an operation fills."""
 
     item: Item
+    name: Any = None
+    """The key that the result carries; ``None`` for the item's own."""
 
     @property
     def key(self) -> Any:
-        """The item's key.
+        """The key.
 
         :raises ArgumentError: the item has no key.
         """
+        if self.name is not None:
+            return self.name
         try:
             key = _KEY.__get__(self.item)
         except AttributeError:

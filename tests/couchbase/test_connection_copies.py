@@ -1,11 +1,20 @@
 """Observe, durability and replica reads, on a cluster with copies."""
 
 import time
+from unittest import mock
 
 import couchbase.subdocument as SD
 from couchbase import OBS_FOUND, OBS_LOGICALLY_DELETED, OBS_NOTFOUND, OBS_PERSISTED
-from couchbase.exceptions import ArgumentError, CouchbaseError, KeyExistsError, NotFoundError, TimeoutError
+from couchbase.exceptions import (
+    ArgumentError,
+    CouchbaseError,
+    KeyExistsError,
+    NotFoundError,
+    TimeoutError,
+    ValueFormatError,
+)
 from couchbase.result import OperationResult, ValueResult
+from couchbase.transcoder import Transcoder
 from tests.couchbase.support import ConnectionTestCase
 
 
@@ -167,6 +176,33 @@ class CopyTests(ConnectionTestCase):
         with self.assertRaises(NotFoundError) as caught:
             self.cb.endure_multi([keys[0], self.missing()])
         self.assertTrue(caught.exception.all_results[keys[0]].success)
+
+    def test_keys_of_a_transcoder(self):
+        """Results carry what it decodes, as those of all operations do; what cannot be hashed is refused."""
+
+        class Joining(Transcoder):
+            decoded = tuple
+
+            def encode_key(self, key):
+                return "/".join(key).encode()
+
+            def decode_key(self, key):
+                return self.decoded(key.decode().split("/"))
+
+        self.cb.transcoder = Joining()
+        given, key = [self.key(), "a"], (self.key(), "a")
+        self.assertEqual(self.cb.set(given, 1).key, key)
+        for single, multi in (
+            (self.cb.observe, self.cb.observe_multi),
+            (self.cb.endure, self.cb.endure_multi),
+        ):
+            self.assertEqual(single(given).key, key)
+            self.assertEqual({of: result.key for of, result in multi([given]).items()}, {key: key})
+            with mock.patch.object(Joining, "decoded", list):
+                self.assertRaises(ValueFormatError, single, given)
+                self.assertRaises(ValueFormatError, multi, [given, key])
+        self.cb.transcoder, self.cb.data_passthrough = None, True
+        self.assertEqual(self.cb.observe("/".join(key)).key, "/".join(key).encode())
 
     def test_paths_of_replicas(self):
         """Parts of documents are read from the replica that is named, or from any."""

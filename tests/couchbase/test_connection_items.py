@@ -204,6 +204,10 @@ class ItemTests(ConnectionTestCase):
         with self.assertRaises(CouchbaseError) as caught:
             self.cb.endure_multi(item.as_itcoll(), persist_to=0, replicate_to=0)
         self.assertEqual((caught.exception.rc, item.rc), (0x0C, 0x0C))
+        item.cas -= 1
+        self.cb.data_passthrough = True
+        results = self.cb.endure_multi(item.as_itcoll(), persist_to=0, replicate_to=0)
+        self.assertEqual(list(results), [item.key.encode()])
 
     def test_pipeline(self):
         """Items are filled at the end of the block."""

@@ -203,17 +203,33 @@ class DeferredTests(NodeTestCase):
         self.assertEqual(error.rc, exceptions.DURABILITY_ETOOMANY)
 
     @inlineCallbacks
-    def test_keys_that_cannot_be_hashed(self):
-        """A transcoder may take them; what cannot be answered then fails, so no caller waits in vain."""
+    def test_keys_of_a_transcoder(self):
+        """Results of endure and observe carry what it decodes; what cannot be hashed is refused at once."""
 
         class Joining(Transcoder):
+            decoded = tuple
+
             def encode_key(self, key):
                 return "/".join(key).encode()
 
+            def decode_key(self, key):
+                return self.decoded(key.decode().split("/"))
+
         connection = self.open(transcoder=Joining())
-        yield connection.set(["a", "b"], 1)
-        yield self.assertFailure(connection.endure(["a", "b"], persist_to=0, replicate_to=0), TypeError)
-        yield self.assertFailure(connection.observe(["a", "b"]), TypeError)
+        given, key = ["a", "b"], ("a", "b")
+        yield connection.set(given, 1)
+        wanted = {"persist_to": 0, "replicate_to": 0}
+        for single, multi, options in (
+            (connection.observe, connection.observe_multi, {}),
+            (connection.endure, connection.endure_multi, wanted),
+        ):
+            self.assertEqual((yield single(given, **options)).key, key)
+            found = yield multi([given], **options)
+            self.assertEqual({of: result.key for of, result in found.items()}, {key: key})
+            self.patch(Joining, "decoded", list)
+            self.assertRaises(ValueFormatError, single, given, **options)
+            self.assertRaises(ValueFormatError, multi, [given, key], **options)
+            self.patch(Joining, "decoded", tuple)
 
     @inlineCallbacks
     def test_more_copies_than_the_cluster_has(self):
