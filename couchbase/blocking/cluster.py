@@ -105,23 +105,25 @@ class Cluster(Dispatcher, Loop):
 
     def run(self, calls: Sequence[BlockingCall], deadline: float) -> None:
         """Execute operations and return when all are over; their outcomes are in the calls."""
-        group = WaitGroup(len(calls))
-        began = self.seconds()
+        group, began = WaitGroup(len(calls)), self.seconds()
+        interrupts = self.is_interruption(0)
         try:
             self.catch_up()
             for start in range(0, len(calls), EARLY_CALLS):
                 self.start_all(calls[start : start + EARLY_CALLS], group, deadline)
                 # Nodes can start to work while the rest is prepared.
                 self.flush()
-            self._finish(calls, group, began, deadline)
+            self._finish(calls, group, began, deadline, interrupts)
         except BaseException:
             # The interruption may have happened anywhere, so no connection's state is reliable.
             self._abandon(calls)
             raise
         self._turned_at = self.seconds()
 
-    def _finish(self, calls: Sequence[BlockingCall], group: WaitGroup, began: float, deadline: float) -> None:
-        """Turn until all are over."""
+    def _finish(
+        self, calls: Sequence[BlockingCall], group: WaitGroup, began: float, deadline: float, interrupts: bool
+    ) -> None:
+        """Turn until all are over. If they interrupt another call, it wakes up, as it may be over, too."""
         while group.remaining:
             self.turn(deadline)
             if self._lost_all and group.remaining:
@@ -129,6 +131,8 @@ class Cluster(Dispatcher, Loop):
             if group.remaining and self.seconds() >= deadline:
                 self.time_out_all(calls)
                 self._drop_silent(began)
+        if interrupts:
+            self.selector.wake()
 
     def run_one(self, call: BlockingCall, now: float, deadline: float) -> None:
         """Execute one operation.
@@ -155,15 +159,15 @@ class Cluster(Dispatcher, Loop):
             return
         call.group = _NO_GROUP
         try:
-            data = call.enter(talk, prefix, vbucket) + call.value
-            rest = talk.line.exchange(call, data, until - now)
+            rest = talk.line.exchange(call, call.enter(talk, prefix, vbucket) + call.value, until - now)
             if rest is not None:
                 self._rounds += 1
                 call.deadline = deadline
                 call.group = group = WaitGroup(0 if call.done else 1)
                 talk.line.asked_at = now
+                interrupts = self.is_interruption(1)
                 rest()
-                self._finish((call,), group, now, deadline)
+                self._finish((call,), group, now, deadline, interrupts)
         except BaseException:
             self._abandon((call,))
             raise
@@ -175,8 +179,7 @@ class Cluster(Dispatcher, Loop):
         if now - self._turned_at > IDLE_SECONDS and not self.closed:
             self.turn(now)
             self._turned_at = now
-            if self._retired:
-                self._retired = [node for node in self._retired if not node.close_if_spent()]
+            self._retired = [node for node in self._retired if not node.close_if_spent()]
             if self._asked_at and now - self._asked_at > POLL_SECONDS:
                 self.refresh()
 
@@ -232,8 +235,7 @@ class Cluster(Dispatcher, Loop):
         last = self.seconds() + self.bootstrap_timeout
         if self.srv is not None:
             self.seeds = self.srv.seeds() or self.seeds
-        deadline = last if deadline is None else min(deadline, last)
-        seeds = list(self.seeds)
+        deadline, seeds = last if deadline is None else min(deadline, last), list(self.seeds)
         if self.shuffle:
             random.shuffle(seeds)
         error: CouchbaseError = connection_error("any host", OSError("no time left"))
@@ -251,8 +253,7 @@ class Cluster(Dispatcher, Loop):
                         self.note(failure)
                         raise
                     failures.append(failure)
-            if failures:
-                error = seed_error(failures)
+            error = seed_error(failures) if failures else error
             self.note(error)
         raise error
 

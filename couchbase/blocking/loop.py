@@ -18,6 +18,8 @@ class Loop:
     """Waits for sockets and timers; nothing happens outside its methods."""
 
     host_timeout = 2.0
+    peers: dict[tuple[str, int], Any]
+    """The nodes of the map, by host and port."""
     servers: list[Any]
     """The nodes by their index in the map; ``None`` for a node without a key-value port."""
 
@@ -57,6 +59,13 @@ class Loop:
             while timers and timers[0][0] <= now:
                 heapq.heappop(timers)[2]()
 
+    def is_interruption(self, count: int) -> bool:
+        """Return whether more than so many operations wait for answers.
+
+        The others are those of a call that a signal handler has interrupted.
+        """
+        return sum([len(node.pending) for node in self.peers.values()]) > count
+
     def flush(self) -> None:
         """Send pending data."""
         while self.dirty:
@@ -69,6 +78,7 @@ class Loop:
 
     def wait_for(self, done: Callable[[], bool], deadline: float) -> bool:
         """Run turns until a condition is true; return false if the deadline passes first."""
+        interrupts = self.is_interruption(0)
         try:
             while not done():
                 if self.seconds() >= deadline:
@@ -77,6 +87,9 @@ class Loop:
         except BaseException:
             self._abandon(())
             raise
+        finally:
+            if interrupts:
+                self.selector.wake()
         return True
 
     def pause(self, until: float) -> None:

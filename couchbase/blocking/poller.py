@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import select
 import selectors
+import socket
 from selectors import EVENT_READ, EVENT_WRITE
 from typing import Any, Callable
 
@@ -24,6 +25,8 @@ class Poller:
 
     def __init__(self) -> None:
         self._handlers: dict[int, Handler] = {}
+        # Readable until it is handled, to end a wait.
+        self._waker: socket.socket | None = None
         self._poller: Any
         self.poll: Callable[[float], list[tuple[int, int]]]
         """Waits for so many seconds at most, and returns pairs of a socket's number and its events. A
@@ -54,6 +57,8 @@ class Poller:
         """Stop watching all sockets."""
         self._handlers.clear()
         self._poller.close()
+        if self._waker is not None:
+            self._waker.close()
 
     def wait(self, seconds: float) -> None:
         """Wait for an event, no longer than so many seconds, and handle all that there are."""
@@ -64,6 +69,20 @@ class Poller:
                 # Errors and hang-ups are both.
                 events = (EVENT_READ if events & ~_OUT else 0) | (EVENT_WRITE if events & ~_IN else 0)
             function(events)
+
+    def wake(self) -> None:
+        """End the wait that a signal handler has interrupted, once the handler is over."""
+        if self._waker is None:
+            self._waker, other = socket.socketpair()
+            # So that its end can be read.
+            other.close()
+            self.register(self._waker, EVENT_READ, self._woken)
+
+    def _woken(self, events: int) -> None:
+        waker, self._waker = self._waker, None
+        if waker is not None:
+            self.unregister(waker)
+            waker.close()
 
     def _select(self, seconds: float) -> list[tuple[int, int]]:
         return [(key.fd, events) for key, events in self._poller.select(seconds)]
