@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 from base64 import b64encode
 from collections.abc import Generator, Iterable, Iterator, Mapping
-from copy import copy
 from itertools import count
 from typing import Any
 
@@ -20,6 +19,7 @@ from couchbase import exceptions
 from couchbase.exceptions import CouchbaseError, error_of
 from couchbase.headers import Headers as CaselessHeaders
 from couchbase.headers import canonical_name
+from couchbase.protocol.clustermap import ClusterMap
 from txcouchbase.causes import cause_text, network_error
 from txcouchbase.tls import WebEndpoints
 
@@ -102,6 +102,14 @@ def collect(response: Any, limit: int = MAX_ANSWER_BYTES) -> Deferred[bytes]:
     return collector.done
 
 
+class _Known:
+    """Base URLs by service, in the map that was used last."""
+
+    def __init__(self) -> None:
+        self.map: ClusterMap | None = None
+        self.found: dict[str, list[str]] = {}
+
+
 class HttpService:
     """HTTP for one cluster client: addresses, credentials, TLS, and persistent connections.
 
@@ -115,7 +123,8 @@ class HttpService:
         self.running: set[Any] = set()
         """Open streams; each has a ``closed()`` to call when everything is closed."""
         self._web: Any = None
-        # Shared by the copies that with_headers() makes.
+        # These two are shared by the copies that with_headers() makes.
+        self._known = _Known()
         self._turns = count(random.randrange(1 << 16))
         self._headers: Mapping[str, str] = {}
 
@@ -126,7 +135,9 @@ class HttpService:
         Those of a single request take precedence. Close the original only.
         """
         self._connections()
-        other = copy(self)
+        # As copy() does, which takes longer than the rest of a small query's way through here.
+        other = object.__new__(type(self))
+        other.__dict__.update(self.__dict__)
         other._headers = {**self._headers, **headers}
         return other
 
@@ -143,10 +154,23 @@ class HttpService:
             :data:`couchbase.protocol.clustermap.SERVICES`.
         :raises CouchbaseError: no node runs it (rc 0x13), or there is no map yet.
         """
+        current = self.client.current_map()
+        known = self._known
+        if known.map is not current:
+            known.map, known.found = current, {}
+        found = known.found.get(service)
+        if found is None:
+            found = known.found[service] = self._addresses(service, current)
+        if service == VIEWS:
+            first = next(self._turns) % len(found)
+            return found[first:] + found[:first]
+        return found.copy()
+
+    def _addresses(self, service: str, current: ClusterMap) -> list[str]:
         client = self.client
         scheme = "https" if client.tls else "http"
         found = []
-        for node in client.current_map().nodes:
+        for node in current.nodes:
             if service == MANAGEMENT:
                 port = node.management_port(client.tls)
             elif service == VIEWS:
@@ -165,9 +189,6 @@ class HttpService:
                 else ""
             )
             raise error_of(exceptions.NOT_SUPPORTED, f"no node of the cluster offers {what}{secure}{hint}")
-        if service == VIEWS:
-            first = next(self._turns) % len(found)
-            found = found[first:] + found[:first]
         return found
 
     def request(

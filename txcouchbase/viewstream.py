@@ -95,6 +95,8 @@ class ViewStream:
         self._arm(self._timeout)
         if when_ready is None or self._http.client.closed:
             self._fail(_closed())
+        elif self._http.client.map is not None:
+            self._choose(None)
         else:
             when_ready().addCallbacks(self._choose, lambda failure: self._fail(failure.value))
 

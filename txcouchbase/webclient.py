@@ -151,8 +151,11 @@ class _Request:
         self._line = f"{target} HTTP/1.1\r\n"
         fields = {_spelled(name): text for name, text in headers.items()}
         length = "" if body is None and method not in _SENDING else f"Content-Length: {len(body or b'')}\r\n"
-        lines = [f"{name}: {_in_line(text)}\r\n" for name, text in fields.items()]
-        self._fields = f"{length}{''.join(lines)}{_host_field(self._origin)}\r\n"
+        lines = [f"{name}: {text}" for name, text in fields.items()]
+        if not "".join(lines).isprintable():
+            lines = [" ".join(line.splitlines()) for line in lines]
+        lines.append(_host_field(self._origin))
+        self._fields = length + "\r\n".join(lines)
         self._body = body
         self._is_repeatable = body is None and method in _REPEATABLE
         # What is under way: a connection that is made, or that was written to.
@@ -238,16 +241,12 @@ def _spelled(name: str) -> str:
     return canonical_name(name)
 
 
-def _in_line(text: str) -> str:
-    """Return a header's value without line breaks."""
-    return text if text.isprintable() else " ".join(text.splitlines())
-
-
 @lru_cache(maxsize=64)
 def _host_field(origin: str) -> str:
+    """Return the last header of requests to a node, with the end of the head."""
     uri = URI.fromBytes(origin.encode())
     host = uri.host.decode()
     if ":" in host:
         host = f"[{host}]"
     is_default = uri.port == URI.fromBytes(uri.scheme + b"://host").port
-    return f"Host: {host}\r\n" if is_default else f"Host: {host}:{uri.port}\r\n"
+    return f"Host: {host}\r\n\r\n" if is_default else f"Host: {host}:{uri.port}\r\n\r\n"

@@ -12,11 +12,12 @@ from typing import Protocol as Interface
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import ITCPTransport
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from twisted.web.client import ResponseDone, ResponseFailed, ResponseNeverReceived
 from twisted.web.http import PotentialDataLoss
+
+from reactor.writer import send_small_parts, writer_to
 
 __all__ = ["MAX_OVERHEAD_BYTES", "Answer", "Keeper", "Waiting", "WebConnection"]
 
@@ -77,6 +78,11 @@ class Answer:
     def headers(self) -> Iterator[tuple[bytes, bytes]]:
         """The headers of the answer itself, not of its connection, as received."""
         return ((name, value) for name, value in self._fields if name.lower() not in _OF_THE_CONNECTION)
+
+    @property
+    def is_framed(self) -> bool:
+        """Whether the headers say where the body ends."""
+        return any(name.lower() in _FRAMED_BY for name, _ in self._fields)
 
     def deliverBody(self, protocol: Any) -> None:
         """Deliver the body, from its beginning on, to a protocol.
@@ -161,21 +167,20 @@ class WebConnection(Protocol):
         self._fields: list[tuple[bytes, bytes]] = []
         self._body: list[bytes] = []
         self._status = 0
-        self._is_framed = False
         self._is_whole = False
 
     def connectionMade(self) -> None:
-        """Send small requests at once."""
-        if ITCPTransport.providedBy(self.transport):
-            self.transport.setTcpNoDelay(True)
+        """Send requests at once."""
+        send_small_parts(self.transport)
+        self._write = writer_to(self.transport)
 
     def send(self, request: Waiting) -> None:
         """Send a request. The connection must not have another."""
         self._request = request
         self._overhead = 0
-        self._is_framed = self._is_whole = False
+        self._is_whole = False
         self._status = 0
-        self.transport.write(request.data)
+        self._write(request.data)
 
     def cancel(self, reason: Failure) -> None:
         """Give the request up whose answer has not begun, and close the connection at once."""
@@ -258,10 +263,10 @@ class WebConnection(Protocol):
         """Fail the request, or end the answer."""
         if self._keeper is not None:
             self._keeper.lost(self)
-        if self._answer is not None and not self._is_framed:
-            reason = Failure(PotentialDataLoss())
-            answer, self._answer = self._answer, None
-            answer.ended(reason)
+        answer = self._answer
+        if answer is not None and not answer.is_framed:
+            self._answer = None
+            answer.ended(Failure(PotentialDataLoss()))
         else:
             self._fail(reason)
         # It refers to this object.
@@ -302,7 +307,6 @@ class WebConnection(Protocol):
             self._fields.clear()
             return
         self._status = status
-        self._is_framed = any(name.lower() in _FRAMED_BY for name, _ in self._fields)
 
     def on_body(self, data: bytes) -> None:
         """Called by httptools: a part of the body."""

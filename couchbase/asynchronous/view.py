@@ -35,7 +35,7 @@ class AsyncViewBase(View):
         self._streaming = True
         if self.include_docs:
             self.raise_include_docs()
-        self._reader = RowReader(self.row_form)
+        self._reader = RowReader(self.row_form, getattr(self._parent, "_json_loads", None))
         # Rows that are held because they are too few for a call, and the number of answer rows they stand
         # for.
         self._held: list[Any] = []
@@ -155,7 +155,9 @@ class AsyncViewBase(View):
         assert raw is not None
         raw._key, raw._http_status = url, status
         raw._value = {"rows": []}
-        self._reader = RowReader(self.row_form, getattr(self._parent, "_json_loads", None))
+        if not self._reader.is_new:
+            # Another node answers again.
+            self._reader = RowReader(self.row_form, getattr(self._parent, "_json_loads", None))
 
     def _received(self, data: bytes) -> Any:
         """Take bytes of a successful answer; return the result of on_rows.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Callable, Generic, NamedTuple, Protocol
 from urllib.parse import quote
 
@@ -215,7 +216,7 @@ class View(Generic[RowT]):
 
         :param bucket: name of the bucket.
         """
-        path = f"/{quote(bucket, safe='')}/{make_dvpath(self.design, self.view)}"
+        path = _path_of(bucket, self.design, self.view)
         encoded = self._query.encoded
         if len(path) + len(encoded) <= MAX_URI_LENGTH:
             return ViewRequest("GET", path + encoded, None)
@@ -252,6 +253,11 @@ class View(Generic[RowT]):
             f"{type(self).__name__}<Design={self.design}, View={self.view}, Query={self._query!r}, "
             f"Rows Fetched={self.rows_returned}>"
         )
+
+
+@lru_cache(maxsize=128)
+def _path_of(bucket: str, design: str, view: str) -> str:
+    return f"/{quote(bucket, safe='')}/{make_dvpath(design, view)}"
 
 
 def _reduces(query: Query) -> bool:

@@ -285,7 +285,7 @@ class Query:
         :raises ArgumentError: something else, or a wrong option.
         """
         if isinstance(params, Query):
-            return deepcopy(params)
+            return params.__deepcopy__({})
         if isinstance(params, dict):
             return cls(**params)
         if isinstance(params, str):

@@ -25,6 +25,10 @@ _WHITESPACE = re.compile(rb"[ \t\n\r]*")
 # A whole string, or the beginning of one (then the last group is empty), or a bracket.
 _STRUCTURE = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*("?)|([{\[])|([}\]])', re.DOTALL)
 _STRING_REST = re.compile(rb'[^"\\]*(?:\\.[^"\\]*)*("?)', re.DOTALL)
+# How answers usually begin and, after the last row, end; in between each row has a line.
+_USUAL_HEAD = re.compile(rb'\{(?:"total_rows":(0|[1-9][0-9]{0,17}),)?"rows":\[')
+_USUAL_TAIL = re.compile(rb"\}[\r\n]{1,2}\][\r\n]{0,2}\}[\r\n]{0,2}\Z")
+_LONGEST_TAIL = 9
 _SCALAR_END = re.compile(rb"[ \t\n\r,\]}]")
 
 _NOT_STRUCTURE = bytes(code for code in range(256) if code not in b'{}[]"\n')
@@ -106,18 +110,25 @@ class RowReader:
         self._loads = loads
         self._limit = max_value_bytes
         self._buffer = bytearray()
-        self._at = 0
-        self._state = _START
-        self._name = ""
-        self._rows_done = False
-        # Start of the current value, -1 between values; the depth of `_at` in it, and inside of what.
-        self._begin = -1
-        self._depth = 0
-        self._inside = _BRACKETS
-        self._cutting = _UNTRIED
         self._spans: list[tuple[int, int]] = []
-        self._meta_bytes = 0
-        self._error: CouchbaseError | None = None
+
+    # Each reader begins with these.
+    _at = 0
+    _state = _START
+    _name = ""
+    _rows_done = False
+    # Start of the current value, -1 between values; the depth of `_at` in it, and inside of what.
+    _begin = -1
+    _depth = 0
+    _inside = _BRACKETS
+    _cutting = _UNTRIED
+    _meta_bytes = 0
+    _error: CouchbaseError | None = None
+
+    @property
+    def is_new(self) -> bool:
+        """Whether nothing was fed yet."""
+        return self._state == _START and not self._buffer and self._error is None
 
     @property
     def rows_seen(self) -> bool:
@@ -196,7 +207,9 @@ class RowReader:
                 return
             code = buffer[at]
             state = self._state
-            if state in _A_ROW:
+            if state == _START and self._usual_head(at):
+                pass
+            elif state in _A_ROW:
                 if code == _CLOSE_BRACKET and state == _FIRST_ROW:
                     self._end_of_rows(at)
                 elif not (self._cutting == _UNTRIED and code == _OPEN_BRACE and self._block(at, out)):
@@ -219,6 +232,21 @@ class RowReader:
                 self._enter(at, code)
             else:
                 self._punctuation(state, at, code)
+
+    def _usual_head(self, at: int) -> bool:
+        """Take all up to the first row, if it is there and as usual; return whether it is."""
+        head = _USUAL_HEAD.match(self._buffer, at)
+        if head is None:
+            return False
+        total = head[1]
+        size = len(b'"rows"') + (0 if total is None else len(b'"total_rows"') + len(total))
+        if size > self._limit:
+            return False
+        if total is not None:
+            self.meta["total_rows"] = int(total)
+        self._meta_bytes = size
+        self._at, self._state = head.end(), _FIRST_ROW
+        return True
 
     def _punctuation(self, state: int, at: int, code: int) -> None:
         following = {
@@ -258,16 +286,27 @@ class RowReader:
     # ---- many rows at once -----------------------------------------------------------------------
 
     def _block(self, at: int, out: list[Any]) -> bool:
-        """Take all rows up to the last newline that may end a row; return whether that succeeded."""
+        """Take all rows up to the last newline that may end a row, or all of them; return whether it
+        succeeded."""
         self._cutting = _TRIED
         buffer = self._buffer
+        tail = _USUAL_TAIL.search(buffer, max(at, len(buffer) - _LONGEST_TAIL))
+        if tail is not None and self._take(at, tail.start() + 1, out):
+            self._at, self._state, self._rows_done = tail.end(), _END, True
+            return True
         end = buffer.rfind(b"},\r\n", at)
         if end < 0:
             end = buffer.rfind(b"},\n", at)
             if end < 0:
                 return False
-        end += 1
-        with memoryview(buffer) as view:
+        if self._take(at, end + 1, out):
+            return True
+        self._cutting = _GIVEN_UP
+        return False
+
+    def _take(self, at: int, end: int, out: list[Any]) -> bool:
+        """Take a text of rows and commas; return whether it is one."""
+        with memoryview(self._buffer) as view:
             block = bytes(view[at:end])
         if self.form == "rows":
             taken = self._rows_of(block)
@@ -275,7 +314,6 @@ class RowReader:
         else:
             taken, count = self._raw_rows_of(block)
         if taken is None:
-            self._cutting = _GIVEN_UP
             return False
         if self._spans:
             self._flush(out)

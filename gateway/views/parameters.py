@@ -35,6 +35,7 @@ MAX_MILLISECONDS = 2**31 - 1
 
 Schema = Mapping[str, object]
 
+_UNRESERVED = re.compile(r"[A-Za-z0-9_.~-]*")
 _DIGITS = re.compile(r"[0-9]{1,16}")
 
 _SHOWN = 80
@@ -307,7 +308,10 @@ def _resolve(found: dict[str, str]) -> ViewParameters:
     if found.get("on_error") == "continue":
         del found["on_error"]
     try:
-        encoded: dict[str, Any] = {name: quote(text, safe="") for name, text in found.items()}
+        encoded: dict[str, Any] = {
+            name: text if _UNRESERVED.fullmatch(text) else quote(text, safe="")
+            for name, text in found.items()
+        }
     except UnicodeEncodeError:
         raise bad_request("a parameter contains half of a surrogate pair") from None
     size = sum(len(name) + len(text) + 2 for name, text in encoded.items() if name != "keys")
@@ -317,6 +321,10 @@ def _resolve(found: dict[str, str]) -> ViewParameters:
             "without keys"
         )
     return ViewParameters(Query(passthrough=True).update(**encoded), dev, include_docs)
+
+
+def _quoted(text: str) -> str:
+    return text if _UNRESERVED.fullmatch(text) else quote(text, safe="")
 
 
 def _refuse_reducing(found: dict[str, str]) -> None:

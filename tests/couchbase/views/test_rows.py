@@ -58,6 +58,7 @@ def answers(draw):
     # Lone surrogates exist in JSON only as escapes.
     ascii_only = draw(st.booleans()) or "\\ud800" in json.dumps([rows, extra])
     members = [(name, value) for name, value in extra.items()]
+    colon = draw(st.sampled_from([":", " :"]))
     at = draw(st.integers(0, len(members)))
     parts = []
     for index in range(len(members) + 1):
@@ -70,8 +71,9 @@ def answers(draw):
             parts.append('"rows":' + text)
         if index < len(members):
             name, value = members[index]
-            parts.append(json.dumps(name) + " :" + printed(value, style, ascii_only))
-    text = " {" + ",".join(parts) + "}\r\n"
+            parts.append(json.dumps(name) + colon + printed(value, style, ascii_only))
+    begin, end = draw(st.sampled_from([("{", "}"), (" {", "}\r\n"), ("{", "\r\n}\r\n"), ("{", "\n}")]))
+    text = begin + ",".join(parts) + end
     return text.encode(), rows, extra
 
 
@@ -288,6 +290,45 @@ class ParticularAnswersTests(SynchronousTestCase):
         self.assertRaises(
             ProtocolError, self.drive, reader, b'{"a":"' + b"x" * 60 + b'","b":"' + b"x" * 60 + b'"}'
         )
+
+    def test_usual_and_unusual(self):
+        """The usual beginning and end of an answer are read like any other spelling of them."""
+        rows = ['{"id":"a","key":1}', '{"key":{"b":["}\\n]\\n}"]}}', '{"key":[\n{\n}\n]\n}']
+        for total in ("0", "7", "-7", "1.0", "1e3", "07", "9" * 18, "9" * 19, "9" * 40, "true", "null"):
+            for number in range(4):
+                text = ",\n".join(rows[:number])
+                usual = f'{{"total_rows":{total},"rows":[\n{text}\n]\n}}'
+                unusual = f' {{"total_rows" :{total} ,"rows":[\n{text}\n ] }}'
+                for form in ("rows", "lines", "blocks"):
+                    outcomes = [self.outcome(form, [one]) for one in (usual, unusual)]
+                    outcomes += [self.outcome(form, [usual[:at], usual[at:]]) for at in range(len(usual))]
+                    self.assertEqual([one for one in outcomes if one != outcomes[0]], [], (total, number))
+
+    def outcome(self, form, parts):
+        """Return an answer's rows as one text and its other members, or that it was refused."""
+        reader = RowReader(form, fast_loads)
+        out = []
+        try:
+            for part in parts:
+                out += reader.feed(part.encode())
+            reader.finish()
+        except ProtocolError:
+            return "refused"
+        separator = ",\n" if form != "rows" else None
+        text = json.dumps(out) if separator is None else separator.join(one.decode() for one in out)
+        return text, json.dumps(reader.meta), reader.count, reader.rows_seen
+
+    def test_limit_of_the_usual_beginning(self):
+        """It is that of any other spelling."""
+        for limit in range(30):
+            fails = []
+            for text in (b'{"total_rows":12,"rows":[', b'{"total_rows" :12 ,"rows":['):
+                reader = RowReader(max_value_bytes=limit)
+                try:
+                    reader.feed(text)
+                except ProtocolError:
+                    fails.append(text)
+            self.assertIn(len(fails), (0, 2), limit)
 
     def test_wrong_form(self):
         """There are three."""
