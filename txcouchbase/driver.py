@@ -221,7 +221,7 @@ class AsyncDriver(Driver[AsyncCall]):
                 end.ended = None
             try:
                 outcome = outcome_of(found)
-            except Exception:  # noqa: BLE001  # a failure, too: keys of a transcoder may not be hashable
+            except Exception:  # noqa: BLE001  # it ends the operation, too
                 failed(Failure(), kept)
                 return
             for key in keys:

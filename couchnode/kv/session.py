@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from enum import Enum, auto
+from functools import lru_cache
 from struct import Struct
 from typing import Any
 from uuid import uuid4
@@ -87,7 +88,12 @@ def quick_opcodes(limits: Limits | None, *, xattrs: bool) -> frozenset[int]:
 
     :param xattrs: whether the connection may read attributes, as the lookup of an expiry does.
     """
-    mask = EVERYTHING if limits is None else limits.bucket.mask
+    return _quick_of(EVERYTHING if limits is None else limits.bucket.mask, xattrs)
+
+
+# Asked at every HELLO.
+@lru_cache(maxsize=64)
+def _quick_of(mask: int, xattrs: bool) -> frozenset[int]:
     return frozenset(
         int(opcode)
         for opcode in _QUICK
