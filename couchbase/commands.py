@@ -1,7 +1,6 @@
 """SDK 1.2's key-value methods, shared by all drivers.
 
-:class:`Commands` turns calls into checked requests and passes them to its driver; a method returns whatever
-the driver's methods return: a result, a Deferred, an AsyncResult.
+:class:`Commands` turns calls into checked requests; its driver returns results, Deferreds or AsyncResults.
 """
 
 from __future__ import annotations
@@ -402,15 +401,13 @@ class Commands(
 
     def _watched(self, operation: Operation, key: Key | ItemTarget, cas: object = 0) -> Request:
         """Return the document to ask nodes about."""
-        item, name, encoded = None, key, key
+        encoded: Any = key
         if not (type(key) is self._key_type is bytes and 0 < len(key) <= SHORT_KEY):
-            if type(key) is ItemTarget:
-                item, name = key.item, key.key
-            encoded = self._encode_key(name)
+            encoded = self._encode_key(key.key if type(key) is ItemTarget else key)
             if not self._keys_as_given:
                 name = self._result_key(encoded)
-        target = name if item is None else ItemTarget(item, name)
-        document: Request = self._request_type(operation, target, encoded)
+                key = ItemTarget(key.item, name) if type(key) is ItemTarget else name
+        document: Request = self._request_type(operation, key, encoded)
         document.keyspace, document.cas = self._keyspace, arguments.check_cas(cas)
         return document
 

@@ -16,6 +16,7 @@ from typing import Any, Callable, NoReturn
 
 from couchbase import exceptions
 from couchbase.exceptions import ArgumentError, CouchbaseError, error_of
+from couchbase.views.lines import is_object_a_line
 
 FORMS = ("rows", "lines", "blocks")
 MAX_VALUE_BYTES = 64 * 2**20
@@ -31,12 +32,9 @@ _USUAL_TAIL = re.compile(rb"\}[\r\n]{1,2}\][\r\n]{0,2}\}[\r\n]{0,2}\Z")
 _LONGEST_TAIL = 9
 _SCALAR_END = re.compile(rb"[ \t\n\r,\]}]")
 
-_NOT_STRUCTURE = bytes(code for code in range(256) if code not in b'{}[]"\n')
 _DIGITS_TO_ZERO = bytes(0x30 if code in b"0123456789" else code for code in range(256))
 # The shortest run of digits that can be more than 64 bits.
 _LONG_NUMBER = b"0" * 19
-# Most siblings and levels that the proof by lines expands before it gives up on a block.
-_MAX_PASSES = 24
 
 # The element expected next. The first member, or row, follows an opening bracket, and the closing one may
 # follow at once; the others follow a comma.
@@ -346,7 +344,7 @@ class RowReader:
         separator = b",\r\n" if b"\r\n" in block else b",\n"
         count = block.count(b"\n") + 1
         a_line_each = block.count(b"}" + separator + b"{") == count - 1
-        proved = a_line_each and _is_object_a_line(block, count)
+        proved = a_line_each and is_object_a_line(block, count)
         if self.form == "blocks":
             if not proved:
                 # A bracket or a quote in a string hides the structure; parsing shows it.
@@ -432,30 +430,3 @@ class RowReader:
 
     def _fail(self, message: str) -> NoReturn:
         raise error_of(exceptions.PROTOCOL_ERROR, message)
-
-
-def _is_object_a_line(block: bytes, lines: int) -> bool:
-    """Return whether brackets prove that each line is one object. False may be wrong, true is not.
-
-    Valid JSON has no newline in a string, so all newlines are structure.
-    """
-    if b"\\" in block:
-        block = block.replace(b"\\\\", b"").replace(b'\\"', b"")
-    skeleton = block.translate(None, _NOT_STRUCTURE)
-    # Without brackets in strings, quotes come in pairs; a bracket in a string leaves an odd run on each side.
-    if skeleton.count(b'"') != 2 * skeleton.count(b'""'):
-        return False
-    skeleton = skeleton.translate(None, b'"')
-    wanted = 3 * lines - 1
-    for _ in range(_MAX_PASSES):
-        if len(skeleton) == wanted:
-            return skeleton == b"\n".join([b"{}"] * lines)
-        # An empty pair may be removed if a bracket is open around it on its line, so a line's own pair never
-        # is.
-        shorter = (
-            skeleton.replace(b"{[]", b"{").replace(b"{{}", b"{").replace(b"[{}", b"[").replace(b"[[]", b"[")
-        )
-        if len(shorter) == len(skeleton):
-            return False
-        skeleton = shorter
-    return False

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from couchbase.exceptions import ArgumentError, CouchbaseNetworkError, NetworkError, ProtocolError
-from couchbase.views.rows import RowReader, _is_object_a_line
+from couchbase.views.lines import is_object_a_line
+from couchbase.views.rows import RowReader
 from tests import tries
 
 try:
@@ -176,7 +177,7 @@ class AnyAnswerTests(SynchronousTestCase):
         """It holds for objects, one a line, and never for lines that are not that."""
         ascii_only = ascii_only or "\\ud800" in json.dumps(values)
         lines = [printed(value, "compact", ascii_only).encode() for value in values]
-        if _is_object_a_line(b",\r\n".join(lines), len(lines)):
+        if is_object_a_line(b",\r\n".join(lines), len(lines)):
             self.assertTrue(all(line.startswith(b"{") for line in lines))
 
 
