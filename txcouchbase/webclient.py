@@ -57,7 +57,7 @@ class WebClient:
 
         :param url: of ``http`` or ``https``, with a port.
         :param headers: by name, in any case; those of the connection and the body are added.
-        :raises ValueError: the URL, or the method, has characters that HTTP does not allow.
+        :raises ValueError: the URL, the method or a header has characters that HTTP does not allow.
         """
         request = _Request(self, method, url, headers, body)
         request.start()
@@ -148,15 +148,15 @@ class _Request:
         self._origin, path = _parts(url)
         if _TARGET.fullmatch(target := f"{method} {path}") is None:
             raise ValueError(f"not allowed in HTTP: {target!r}")
-        self._line = f"{target} HTTP/1.1\r\n"
+        self._line = f"{target} HTTP/1.1\r\n".encode()
         fields = {_spelled(name): text for name, text in headers.items()}
         length = "" if body is None and method not in _SENDING else f"Content-Length: {len(body or b'')}\r\n"
         lines = [f"{name}: {text}" for name, text in fields.items()]
         if not "".join(lines).isprintable():
             lines = [" ".join(line.splitlines()) for line in lines]
         lines.append(_host_field(self._origin))
-        self._fields = length + "\r\n".join(lines)
-        self._body = body
+        # Encoded here, so that what cannot be encoded is refused here, too.
+        self._rest = (length + "\r\n".join(lines)).encode() + (body or b"")
         self._is_repeatable = body is None and method in _REPEATABLE
         # What is under way: a connection that is made, or that was written to.
         self._connecting: Deferred[WebConnection] | None = None
@@ -189,8 +189,8 @@ class _Request:
 
     def _send(self, connection: WebConnection) -> None:
         self._connection = connection
-        closing = "Connection: close\r\n" if self._is_last else ""
-        self.data = f"{self._line}{closing}{self._fields}".encode() + (self._body or b"")
+        closing = b"Connection: close\r\n" if self._is_last else b""
+        self.data = self._line + closing + self._rest
         connection.send(self)
 
     def answered(self, answer: Answer) -> None:

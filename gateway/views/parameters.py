@@ -308,10 +308,7 @@ def _resolve(found: dict[str, str]) -> ViewParameters:
     if found.get("on_error") == "continue":
         del found["on_error"]
     try:
-        encoded: dict[str, Any] = {
-            name: text if _UNRESERVED.fullmatch(text) else quote(text, safe="")
-            for name, text in found.items()
-        }
+        encoded: dict[str, Any] = {name: _quoted(text) for name, text in found.items()}
     except UnicodeEncodeError:
         raise bad_request("a parameter contains half of a surrogate pair") from None
     size = sum(len(name) + len(text) + 2 for name, text in encoded.items() if name != "keys")

@@ -96,6 +96,7 @@ class BytesTests(ClientTestCase):
             ("GET\r\n", URL, {}),
             ("", URL, {}),
             ("GET", URL, {"X: y\r\nZ": ""}),
+            ("GET", URL, {"X": "\ud800"}),
         ):
             self.assertRaises(ValueError, self.ask, method, url, headers)
         self.assertEqual(self.wires, [])
