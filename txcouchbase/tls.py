@@ -5,8 +5,8 @@ from __future__ import annotations
 import ssl
 from collections.abc import Callable
 from functools import partial
+from typing import TYPE_CHECKING
 
-from cryptography import x509
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import HostnameEndpoint
 from twisted.internet.interfaces import IProtocol, IProtocolFactory, IStreamClientEndpoint
@@ -19,6 +19,9 @@ from couchbase.tlsfiles import TlsFiles, mismatch, read_certificates, read_key
 from reactor.kinds import IReactor
 from reactor.tls.contexts import client_context, reason_of
 from reactor.tls.factory import ClientSide, TlsClientEndpoint
+
+if TYPE_CHECKING:
+    from cryptography import x509
 
 __all__ = ["TlsPolicy", "WebEndpoints", "certificates", "check_pair"]
 
@@ -129,6 +132,9 @@ def certificates(path: str, name: str) -> list[x509.Certificate]:
     :param name: name of the argument, for the message.
     :raises ArgumentError: it is not such a file.
     """
+    # Here, because the driver also runs where cryptography cannot be installed.
+    from cryptography import x509
+
     try:
         return [x509.load_pem_x509_certificate(pem) for pem in read_certificates(path, name)]
     except ValueError as error:

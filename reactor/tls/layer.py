@@ -4,10 +4,12 @@ below."""
 from __future__ import annotations
 
 import ssl
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from cryptography import x509
 from twisted.internet.protocol import Protocol
+
+if TYPE_CHECKING:
+    from cryptography import x509
 
 __all__ = ["TlsLayer", "peer_certificate"]
 
@@ -21,7 +23,12 @@ def peer_certificate(transport: object) -> x509.Certificate | None:
     """
     get = getattr(transport, "getPeerCertificate", None)
     certificate: Any = get() if get is not None else None
-    if certificate is None or isinstance(certificate, x509.Certificate):
+    if certificate is None:
+        return None
+    # Here, because the driver also runs where cryptography cannot be installed.
+    from cryptography import x509
+
+    if isinstance(certificate, x509.Certificate):
         return certificate
     found: x509.Certificate = certificate.to_cryptography()
     return found
@@ -44,7 +51,11 @@ class TlsLayer(Protocol):
         except ValueError:
             # The handshake is not done.
             return None
-        return None if der is None else x509.load_der_x509_certificate(der)
+        if der is None:
+            return None
+        from cryptography import x509
+
+        return x509.load_der_x509_certificate(der)
 
     @property
     def negotiatedProtocol(self) -> bytes | None:
