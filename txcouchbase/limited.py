@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
 from twisted.internet.defer import Deferred
@@ -10,12 +10,9 @@ from twisted.internet.defer import Deferred
 from couchbase.protocol.operations import PRESERVE_EXPIRY_FRAMING
 from couchbase.protocol.request import Request
 from txcouchbase.calls import Call, DeferredCall
-from txcouchbase.cluster import ClusterClient
 from txcouchbase.connection import Connection
 from txcouchbase.direct import DirectCall, DirectDriver, refuse_more
 from txcouchbase.driver import DeferredDriver
-from txcouchbase.endurance import Waiting
-from txcouchbase.turn import Turn
 
 __all__ = ["TimeBudget", "limited", "with_headers"]
 
@@ -129,27 +126,20 @@ class _LimitedDriver(DeferredDriver):
 
     def direct(self, together: int) -> DirectDriver:
         """Return the driver of operations that report to a receiver."""
-        return _LimitedDirectDriver(self.turn, together, self.cluster, self.wait, self._budget)
+        driver = _LimitedDirectDriver(self.turn, together, self.cluster, self.wait)
+        driver.budget = self._budget
+        return driver
 
 
 class _LimitedDirectDriver(DirectDriver):
     """Operations that report their outcome to a receiver, with the timeouts of a request."""
 
-    def __init__(
-        self,
-        turn: Turn,
-        together: int,
-        cluster: ClusterClient,
-        wait: Callable[[Call, Waiting], None],
-        budget: TimeBudget,
-    ) -> None:
-        super().__init__(turn, together, cluster, wait)
-        self._budget = budget
+    budget: TimeBudget
 
     @property
     def timeout(self) -> float:
         """Timeout of an operation that begins now, in seconds."""
-        return self._budget.seconds(self._turn.timeout)
+        return self.budget.seconds(self._turn.timeout)
 
     @timeout.setter
     def timeout(self, seconds: float) -> None:
@@ -158,7 +148,7 @@ class _LimitedDirectDriver(DirectDriver):
     @property
     def level_ms(self) -> int:
         """Milliseconds that the cluster has for a durability level that begins now."""
-        return self._budget.level_ms(int(self._turn.timeout * 900))
+        return self.budget.level_ms(int(self._turn.timeout * 900))
 
     def submit(self, request: DirectCall, durability: tuple[int, int] | None = None) -> DirectCall:
         """Send one request separately."""
@@ -169,5 +159,5 @@ class _LimitedDirectDriver(DirectDriver):
 
     def submit_level(self, request: DirectCall) -> DirectCall:
         """Send a synchronous write."""
-        self._turn.submit_now(request, self._budget.write_seconds(self._turn.timeout))
+        self._turn.submit_now(request, self.budget.write_seconds(self._turn.timeout))
         return request
