@@ -41,8 +41,8 @@ class AsyncDriver(Driver[AsyncCall]):
     cluster: ClusterClient
 
     waits = False
-    scan_type = DeferredScan
     """Whether operations may be started before the connection is up."""
+    scan_type = DeferredScan
 
     def __init__(self, cluster: ClusterClient, events: ConnectionEvents) -> None:
         self.cluster = cluster

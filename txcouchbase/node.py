@@ -36,8 +36,8 @@ class NodeProtocol(Protocol):
     """The client's end of a connection to the key-value service of a node, which carries its conversation.
 
     :param reactor: provides time.
-    :param host: the node's host,
-    :param port: and the port of its key-value service.
+    :param host: the node's host.
+    :param port: the port of its key-value service.
     :param home: the owner of all conversations with the cluster.
     :param writable: called with (protocol, bool) when the peer stops or resumes reading.
     :param turn: collects operations started while answers are delivered.

@@ -28,7 +28,7 @@ __all__ = ["IDLE_SECONDS", "WebClient"]
 IDLE_SECONDS = 240.0
 """Seconds after which an idle connection is closed."""
 
-# They may be repeated; with a body they are not, as before.
+# They may be repeated, unless they have a body: Twisted's client has the same rule.
 _REPEATABLE = ("GET", "HEAD", "OPTIONS", "DELETE", "TRACE")
 # They say how long their body is, even if there is none.
 _SENDING = ("POST", "PUT")

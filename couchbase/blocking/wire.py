@@ -30,8 +30,9 @@ class Wire:
 
     def __init__(self, owner: Any) -> None:
         self.asked_at = 0.0
-        """Times of the last send and the last receive."""
+        """Time of the last send."""
         self.heard_at = 0.0
+        """Time of the last receive."""
         self.readable: list[tuple[int, int]] | None = None
         """What the selector returns if the socket has only become readable; ``None`` while bytes wait to be
         sent."""

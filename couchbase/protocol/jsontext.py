@@ -89,7 +89,7 @@ _MORE_DIGITS = re.compile(rb"([0-9]{2})[0-9]+")
 _LONGEST_SHAPE = 64
 _WORDS = {0x74: b"true", 0x66: b"false", 0x6E: b"null"}
 
-_QUOTE, _COMMA, _COLON_SIGN, _BACKSLASH = b'",:\\'
+_QUOTE, _COMMA, _COLON_SIGN = b'",:'
 _OPEN_OBJECT, _CLOSE_OBJECT, _OPEN_ARRAY, _CLOSE_ARRAY = b"{}[]"
 _NUMBER_STARTS = frozenset(b"-0123456789")
 
@@ -170,7 +170,7 @@ class Checker:
                 if text[at] != _QUOTE:
                     if _ESCAPE_BEGUN.match(text, at):
                         return at
-                    self._fail(text, at)
+                    self._fail(at)
                 at += 1
                 self._state = _COLON if state == _IN_NAME else _AFTER
                 continue
@@ -179,7 +179,7 @@ class Checker:
                 # Two digits of each run are kept: the grammar needs no more.
                 self._shape = _MORE_DIGITS.sub(rb"\1", self._shape + text[at:signs])
                 if len(self._shape) > _LONGEST_SHAPE:
-                    self._fail(text, at)
+                    self._fail(at)
                 at = signs
                 if at == end:
                     return at
@@ -191,7 +191,7 @@ class Checker:
             sign = text[at]
             if state == _AFTER:
                 if not self._open or sign not in b",]}":
-                    self._fail(text, at)
+                    self._fail(at)
                 if sign == _COMMA:
                     self._state = _NAME if self._open[-1] == _OPEN_OBJECT else _VALUE
                     at = self._many(text, at + 1, end)
@@ -199,7 +199,7 @@ class Checker:
                     at = self._close(text, at)
             elif state == _COLON:
                 if sign != _COLON_SIGN:
-                    self._fail(text, at)
+                    self._fail(at)
                 self._state = _VALUE
                 at += 1
             elif state in (_NAME, _FIRST_NAME):
@@ -209,7 +209,7 @@ class Checker:
                 elif sign == _CLOSE_OBJECT and state == _FIRST_NAME:
                     at = self._close(text, at)
                 else:
-                    self._fail(text, at)
+                    self._fail(at)
             else:
                 at = self._value(text, at, end, sign)
                 if at < 0:
@@ -233,13 +233,13 @@ class Checker:
             return self._close(text, at)
         word = _WORDS.get(sign)
         if word is None:
-            self._fail(text, at)
+            self._fail(at)
         found = text[at : at + len(word)]
         if found == word:
             self._state = _AFTER
             return at + len(word)
         if at + len(found) != end or not word.startswith(found):
-            self._fail(text, at)
+            self._fail(at)
         return ~at
 
     def _many(self, text: bytes, at: int, end: int) -> int:
@@ -288,7 +288,7 @@ class Checker:
 
     def _close(self, text: bytes, at: int) -> int:
         if not self._open or self._open[-1] + 2 != text[at]:
-            self._fail(text, at)
+            self._fail(at)
         self._open.pop()
         self._state = _AFTER
         return at + 1
@@ -298,7 +298,7 @@ class Checker:
             raise NotJson(_EXPECTED[_IN_NUMBER], at)
         self._state = _AFTER
 
-    def _fail(self, text: bytes, at: int) -> NoReturn:
+    def _fail(self, at: int) -> NoReturn:
         if self._state == _AFTER and not self._open:
             raise NotJson("there is text after the value", at)
         raise NotJson(_EXPECTED[self._state], at)

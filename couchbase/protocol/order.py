@@ -39,8 +39,9 @@ class Order:
         self._parked: dict[Any, deque[Call]] = {}
         # How often a key was held so far.
         self._holds = 0
-        # Key -> the last operation in flight, with its round of sending.
+        # How often operations were sent so far.
         self._rounds = 0
+        # Key -> the operation that was sent last; an index, made when _rounds was _indexed.
         self._last_sent: dict[Any, Call] = {}
         self._indexed = -1
 
@@ -96,7 +97,6 @@ class Order:
             if waiting is not None:
                 # Another operation on this key is being retried or has no answer yet. This one was sent at
                 # the same time, so it goes before those that were never sent.
-                at = 0
                 if call.last_status:
                     at = next((n for n, other in enumerate(waiting) if not other.last_status), len(waiting))
                 else:

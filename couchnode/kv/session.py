@@ -145,7 +145,6 @@ class Session:
         self.agent = ""
         self.user: str | None = None
         self.scram: ScramServer | None = None
-        self.scram_mechanism = ""
         self.closing = False
         self.known_config: tuple[str | None, tuple[int, int]] | None = None
         self._bucket: NodeBucket | None = None

@@ -137,15 +137,6 @@ class KeyEncoder:
             # Lone surrogates, which JavaScript prints as escapes, or nesting beyond what parsers take.
             return self._scan(text if isinstance(text, str) else text.decode())
 
-    def group_key(self, value: Any, level: int) -> bytes:
-        """Return the common beginning of the sort keys in the group of ``value``, which no others have.
-
-        :param level: as ``group_level``, at least 1: array keys are cut to their first ``level`` elements;
-            other keys, and shorter arrays, are groups of their own. Negative: every key is (``group=true``).
-        """
-        key = self.sort_key(value)
-        return key[: group_length(key, level)]
-
     def _string(self, text: str) -> bytes:
         key: bytes = _STRING + self._icu_sort_key(text)
         if len(text) <= _MEMO_LENGTH:
@@ -198,7 +189,8 @@ def group_length(key: bytes, level: int) -> int:
     The group is the range from ``key[:length]`` up to ``key[:length] + GROUP_END``.
 
     :param key: a whole sort key.
-    :param level: as for :meth:`KeyEncoder.group_key`.
+    :param level: as ``group_level``, at least 1: array keys are cut to their first ``level`` elements; other
+        keys, and shorter arrays, are groups of their own. Negative: every key is (``group=true``).
     """
     if level < 1 or key[0] != _ARRAY_KIND:
         return len(key)

@@ -31,7 +31,6 @@ __all__ = [
     "Wildcard",
     "WrongRules",
     "filled",
-    "placeholders",
     "read_rules",
 ]
 
@@ -167,15 +166,6 @@ def filled(patterns: Iterable[str], values: Mapping[str, str]) -> list[str]:
         if all(_PLAIN_NAME.fullmatch(values.get(name, "")) for name in names):
             found.append(_PLACEHOLDER.sub(lambda match: values[match[1]], pattern))
     return found
-
-
-def placeholders(rule: Rule) -> set[str]:
-    """Return the names of the claims that a rule's places use as placeholders."""
-    return {
-        name
-        for pattern in (*rule.buckets, *rule.scopes, *rule.collections)
-        for name in _PLACEHOLDER.findall(pattern)
-    }
 
 
 # ---- reading -------------------------------------------------------------------------------------

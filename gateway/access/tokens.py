@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from base64 import urlsafe_b64decode
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jwt
@@ -216,8 +216,3 @@ def _leaves(value: Any, path: str) -> Iterator[tuple[str, str]]:
         yield path, str(value).lower()
     elif isinstance(value, (str, int)):
         yield path, str(value)
-
-
-def audiences_of(given: Iterable[str]) -> tuple[str, ...]:
-    """Return the configured audiences without duplicates."""
-    return tuple(dict.fromkeys(given))

@@ -121,7 +121,7 @@ class Form:
 
 
 class _Known(Known[bytes, Form]):
-    """A cache entry; ``None`` while it is not known."""
+    """A cache that gives ``None`` for unknown members."""
 
     def __missing__(self, members: bytes) -> None:
         return None

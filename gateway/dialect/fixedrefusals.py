@@ -9,7 +9,8 @@ from gateway.http.refusal import FixedRefusal, Refusal
 __all__ = ["MISSING", "fields_of", "refusal_of"]
 
 MISSING = FixedRefusal("DocumentNotFound")
-"""Members of the answer "no such document", equal to those made from the SDK's exception."""
+"""The refusal if the document of an operation does not exist. Its answer equals the one made from the SDK's
+exception."""
 
 _OF_CODES = {
     exceptions.KEY_ENOENT: MISSING,

@@ -19,7 +19,15 @@ from couchbase.protocol.subdocument import (
     Spec,
 )
 from couchbase.subdocument import StoreSemantics
-from gateway.dialect.conditions import CONDITIONS, DURABILITY, EXPIRY, TIMEOUT, Condition, compare_and_write
+from gateway.dialect.conditions import (
+    CONDITIONS,
+    DURABILITY,
+    EXPIRY,
+    NO_CONDITION,
+    TIMEOUT,
+    Condition,
+    compare_and_write,
+)
 from gateway.dialect.errors import Refusal, bad_request
 from gateway.dialect.fixedrefusals import MISSING
 from gateway.dialect.headers import Durability
@@ -355,7 +363,7 @@ def _plan_mutate(asked: _Asked, source: Source, now: float) -> MutateIn:
             if spec.opcode in NEEDS_DOCUMENT:
                 name = asked.operations[number].members["operation"]
                 raise bad_request(f"operations[{number}]: {name} needs a document that exists, not Upsert")
-    if semantics is not StoreSemantics.REPLACE and condition != _NO_CONDITION:
+    if semantics is not StoreSemantics.REPLACE and condition != NO_CONDITION:
         raise bad_request(
             f"{source.words.version} applies to a document that exists: it excludes {asked.semantics}"
         )
@@ -372,9 +380,6 @@ def _plan_mutate(asked: _Asked, source: Source, now: float) -> MutateIn:
         source.durability(),
         asked.access_deleted,
     )
-
-
-_NO_CONDITION = Condition()
 
 
 # ---- the rows ------------------------------------------------------------------------------------

@@ -239,7 +239,8 @@ class Groups(SynchronousTestCase):
         """A key is in the range of another one's group if, and only if, both are cut to equal keys."""
         encoder = KeyEncoder()
         for left in values:
-            start = encoder.group_key(left, level)
+            whole = encoder.sort_key(left)
+            start = whole[: group_length(whole, level)]
             for right in values:
                 key = encoder.sort_key(right)
                 cut = [value[:level] if isinstance(value, list) else value for value in (left, right)]
