@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from gateway.http.chunks import ChunkReader
 from gateway.http.outlet import SLICED_BYTES
 from gateway.http.phases import BodyFlow, BodyPhase
-from gateway.http.refusal import Refusal
+from gateway.http.refusal import Refusal, no_memory
 from gateway.http.request import BodyReader
 
 if TYPE_CHECKING:
@@ -375,7 +375,20 @@ class IncomingBody:
 
     def refuse_for_memory(self) -> None:
         """Release the body, and answer 503, because there is no memory for it."""
-        self.drop(refusal=Refusal("Overloaded", "There is no memory left.", ""))
+        self.drop(refusal=no_memory())
+
+    def out_of_memory(self) -> bool:
+        """Handle a lack of memory while the body was read: refuse the request, unless its handler reads the
+        body; return whether it is refused. The connection is closed after that."""
+        exchange = self._exchange
+        if self.phase is STREAMED:
+            return False
+        exchange.keep_alive = False
+        if self.phase is not DROPPED:
+            self.refuse_for_memory()
+        elif exchange.is_answered:
+            self._channel.close()
+        return True
 
     def _reserve(self, size: int) -> bool:
         if self._exchange.reserve(size):

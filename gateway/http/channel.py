@@ -24,7 +24,7 @@ from gateway.http.heads import FEW_HEADERS_BYTES, METHODS, REQUEST_LINE, Malform
 from gateway.http.http1 import HTTP1Exchange
 from gateway.http.linger import LingeringClose
 from gateway.http.phases import ConnectionPhase, InputPhase
-from gateway.http.refusal import Refusal, bad_request
+from gateway.http.refusal import Refusal, bad_request, no_memory
 from reactor.gate import unread_bytes, waiting_bytes
 from reactor.writer import send_small_parts, writer_to
 
@@ -377,16 +377,20 @@ class HTTPChannel(ClientConnection):
         closing.begin(in_stages=in_stages)
 
     def out_of_memory(self) -> bool:
-        """Handle a lack of memory: refuse the request whose body is held in memory.
+        """Handle a lack of memory while bytes of the client were read: refuse its request.
 
-        :returns: whether the connection can continue.
+        Bytes may be lost, so the connection is closed after the answer, in stages: the client can read why.
+
+        :returns: false if the connection has to be cut, because the handler of a request is running.
         """
         exchange = self._exchange
-        incoming = None if exchange is None else exchange.incoming
-        if self.phase >= CLOSING or incoming is None or not incoming.is_held_in_memory:
-            return False
-        incoming.refuse_for_memory()
-        return True
+        if self.phase >= CLOSING:
+            # Received bytes are dropped anyway.
+            return True
+        if exchange is None:
+            self.refuse(no_memory())
+            return True
+        return exchange.incoming is not None and exchange.incoming.out_of_memory()
 
     @property
     def allowance(self) -> float:

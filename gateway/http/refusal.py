@@ -24,6 +24,7 @@ __all__ = [
     "declare",
     "explain",
     "members_of",
+    "no_memory",
     "no_route",
     "too_large",
 ]
@@ -138,6 +139,11 @@ def too_large(message: str) -> Refusal:
 def no_route(path: bytes) -> Refusal:
     """Return the refusal (404 RouteNotFound) of a path without a route."""
     return Refusal("RouteNotFound", resource="")
+
+
+def no_memory() -> Refusal:
+    """Return the refusal of a request that was not served, because there is no memory to read it."""
+    return Refusal("Overloaded", "There is no memory left.", "")
 
 
 class Explanation(NamedTuple):

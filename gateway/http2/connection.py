@@ -367,12 +367,15 @@ class HTTP2Connection(ClientConnection):
         self._fail(ErrorCodes.ENHANCE_YOUR_CALM, error.message)
 
     def out_of_memory(self) -> bool:
-        """Handle a lack of memory: refuse the requests whose bodies are held in memory.
+        """Handle a lack of memory: refuse the requests whose bodies are held in memory; without any, end the
+        connection, so that the client still gets the answers written before.
 
-        :returns: whether the connection can continue.
+        :returns: true: it need not be cut.
         """
         refused = [stream for stream in list(self.streams.values()) if stream.out_of_memory()]
-        return bool(refused)
+        if not refused:
+            self._fail(ErrorCodes.INTERNAL_ERROR, "There is no memory left.")
+        return True
 
     # ---- the end ---------------------------------------------------------------------------------
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import socket
 from typing import Any
 
-from twisted.internet.defer import inlineCallbacks
+from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.internet.task import deferLater
 from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.dialect.errors import Retry, describe
-from tests.gateway.support import Answer, Site, read_reply
+from tests.gateway.support import Answer, HalfClosing, Site, Transport, read_reply
 from tests.gateway.workers.support import DOCUMENT, LOOPBACK, WorkersTestCase, reactor
 
 MEBIBYTE = 2**20
@@ -45,9 +45,46 @@ class MemoryTests(SynchronousTestCase):
         site.send(client, b"x" * 90)
         self.assertEqual((site.gateway.budget.used, site.gateway.under_way), (0, 0))
 
-    def test_nothing_to_drop(self) -> None:
-        """A connection without a body cannot be helped."""
-        self.assertFalse(Site().client().protocol.out_of_memory())
+    def refused(self, client: Transport) -> None:
+        """Have no memory for what a client sends: it gets a 503 that it may repeat, and then the end."""
+        self.assertTrue(client.protocol.out_of_memory())
+        reply, _ = read_reply(client.value())
+        self.assertEqual((reply.status, reply.header("connection")), (503, "close"))
+        self.assertEqual((reply.json()["code"], reply.json()["retry"]), ("Overloaded", "safe"))
+
+    def test_refused(self) -> None:
+        """A request is refused wherever its bytes are missing: in its head, before its body and in it; so is
+        one whose body is dropped already. What follows is dropped without a cut, and without memory, too."""
+        missing = "PUT /v1/nothing HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000\r\n\r\n"
+        for sent in ("", PUT[:30], PUT.format(size=10**6), PUT.format(size=10**6) + "12345", missing):
+            site = Site()
+            client = HalfClosing()
+            site.client(client)
+            site.send(client, sent.encode())
+            if sent is missing:
+                self.assertEqual(read_reply(client.value())[0].status, 404)
+                self.assertTrue(client.protocol.out_of_memory())
+            else:
+                self.refused(client)
+            self.assertTrue(client.half_closed)
+            received = client.value()
+            self.assertTrue(client.protocol.out_of_memory())
+            site.send(client, b"x" * 5 * 10**5)
+            self.assertEqual((client.value(), client.aborted), (received, False))
+            self.assertEqual((site.gateway.budget.used, site.gateway.under_way), (0, 0))
+
+    def test_handler_is_running(self) -> None:
+        """A connection is cut if bytes are missing behind a request that is being served, or in a body that
+        its handler reads."""
+        site = Site({"get_with_expiry": lambda *args, **kwargs: Deferred()})
+        client = site.client()
+        site.send(client, f"GET {DOCUMENT}k HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+        self.assertFalse(client.protocol.out_of_memory())
+        client = site.client()
+        head = "POST /v1/buckets/default/batch HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n"
+        site.send(client, head.encode())
+        self.assertFalse(client.protocol.out_of_memory())
+        self.assertEqual(client.value(), b"")
 
 
 class ProcessTests(WorkersTestCase):
@@ -57,7 +94,11 @@ class ProcessTests(WorkersTestCase):
 
     @inlineCallbacks
     def test_uploads(self) -> Any:
-        """Sixteen large uploads at once are answered, each of them, without a traceback; then all is well."""
+        """Sixteen large uploads at once are answered, each of them, without a traceback; then all is well.
+
+        The clients read nothing before they have sent everything, as most do: a connection must not be reset
+        while the rest of a refused upload arrives.
+        """
         size = 20 * MEBIBYTE
         self.running.start("--ephemeral", "--listen", LOOPBACK, prelude=LIMITED)
         yield self.running.logged("embedded node: ")
@@ -77,12 +118,10 @@ class ProcessTests(WorkersTestCase):
                 try:
                     if left:
                         one[1] -= client.send(part[:left])
-                except OSError:
-                    # There is no room at the moment, or the connection is gone.
-                    pass
-                try:
-                    one[2] += client.recv(65536) or b"cut"
+                    else:
+                        one[2] += client.recv(65536) or b"cut"
                 except BlockingIOError:
+                    # There is no room at the moment, or no answer.
                     continue
                 except OSError:
                     one[2] += b"cut"

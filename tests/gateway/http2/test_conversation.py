@@ -208,6 +208,22 @@ class RequestTests(MemoryTestCase):
         self.assertEqual(self.client.streams[numbers[0]].status, 200)
         self.assertEqual(self.served.application.budget.used, 0)
 
+    def test_no_memory(self) -> None:
+        """Without memory to read, requests whose bodies take memory are refused. If there are none, the
+        connection is not cut, but ended: answers written before still arrive."""
+        number = self.client.begin("PUT", "/echo", [(b"content-length", b"60")])
+        self.client.data(number, b"x" * 30)
+        self.wire.pump()
+        self.assertTrue(self.wire.connection.out_of_memory())
+        self.wire.pump()
+        self.assertEqual(self.client.streams[number].status, 503)
+        self.assertEqual(self.wire.ask("GET", "/echo").status, 200)
+        for _ in range(2):
+            self.assertTrue(self.wire.connection.out_of_memory())
+        self.assertFalse(self.wire.server.aborted)
+        self.wire.pump()
+        self.assertEqual(self.client.ended.error_code, ErrorCodes.INTERNAL_ERROR)
+
 
 class AnswerTests(MemoryTestCase):
     """What clients get."""
