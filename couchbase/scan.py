@@ -141,7 +141,7 @@ def cursor_of(position: Position) -> str:
 def position_of(cursor: Any) -> Position:
     """Return the position of a cursor.
 
-    :raises ArgumentError: the answer is malformed.
+    :raises ArgumentError: it is not the cursor of a scan.
     """
     try:
         packed = urlsafe_b64decode(cursor.encode("ascii") + b"=" * (-len(cursor) % 4))

@@ -5,9 +5,9 @@ it looks twice for calls that are due. For a small request this takes a third of
 a node. :class:`DirectReactor` calls ``doRead`` itself, and waits again as long as nothing else is due.
 Everything else is inherited.
 
-It uses six names that Twisted does not promise to keep. :func:`install` therefore installs Twisted's default
-reactor if one of them is missing, and where there is no epoll. Twisted's own tests of reactors run on this
-class, too (``tests/reactor/test_direct.py``).
+It uses six names of Twisted's reactor, four of them private. :func:`install` therefore installs Twisted's
+default reactor if one of them is missing, and where there is no epoll. Twisted's own tests of reactors run on
+this class, too (``tests/reactor/test_direct.py``).
 """
 
 from __future__ import annotations

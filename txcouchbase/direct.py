@@ -45,7 +45,7 @@ class DirectCall(Call):
     """A running operation; set :attr:`receiver` before control returns to the reactor.
 
     :meth:`txcouchbase.calls.Call.abandon` cancels it: its receiver is not called any more. A mutation that
-        was already sent may still be executed. ``abandon`` can be called at any time, repeatedly.
+    was already sent may still be executed. ``abandon`` can be called at any time, repeatedly.
     """
 
     __slots__ = ("receiver",)
@@ -158,7 +158,7 @@ class Direct(
 class DirectDriver(Driver[DirectCall]):
     """Operations that report their outcome to a receiver."""
 
-    # The settings are those of the connection.
+    # Driver.__init__() is not called: it makes settings, and these operations have the connection's.
     def __init__(
         self,
         turn: Turn,
@@ -259,6 +259,7 @@ class _TimedDriver(DirectDriver):
 
     def submit(self, request: DirectCall, durability: tuple[int, int] | None = None) -> DirectCall:
         """Execute one request."""
+        # As in the base class, without a call of it.
         if durability is not None or request.replica is not None:
             refuse_more()
         turn = self._turn
@@ -268,6 +269,7 @@ class _TimedDriver(DirectDriver):
         elif len(queued) >= self._together:
             turn.drain()
             turn.wake()
+        # Not before: it is for the operations that are sent next.
         turn.limits[request] = self._seconds
         queued.append(request)
         return request

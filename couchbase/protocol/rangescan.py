@@ -191,8 +191,8 @@ class Scanner:
         """Return the plan that gets the next page; its result is ``None`` if nothing follows.
 
         :param timeout: seconds until the plan fails.
-        :raises CouchbaseError: NotSupportedError (the server has no range scans), AuthError,
-            CollectionNotFound, TimeoutError, ProtocolError.
+        :raises CouchbaseError: NotSupportedError (the server has neither range scans nor lists of keys; a
+            sample needs range scans), AuthError, CollectionNotFoundError, TimeoutError, ProtocolError.
         """
         deadline = self._seconds() + timeout
         pause = _RETRY_SECONDS

@@ -672,9 +672,9 @@ class Work(InMemoryCase):
             "set": (23, encode_request(Opcode.SET, **parts)),
             "set, keeping the expiry": (24, encode_request(Opcode.SET, framing=KEEP_EXPIRY, **parts)),
             "synchronous set": (24, encode_request(Opcode.SET, framing=LEVELS[0], **parts)),
-            "get": (9, encode_request(Opcode.GET, key=b"k")),
+            "get": (8, encode_request(Opcode.GET, key=b"k")),
             "lookup": (
-                14,
+                13,
                 encode_request(Opcode.SUBDOC_MULTI_LOOKUP, key=b"k", value=EXPIRY_LOOKUP_VALUE),
             ),
         }
@@ -747,8 +747,8 @@ class Work(InMemoryCase):
         framing = acting_for("ann")
         parts = {"key": b"\0k", "extras": store_extras(0), "value": b'{"text":"%b"}' % (b"x" * 1000)}
         requests = {
-            "set": (27, encode_request(Opcode.SET, framing=framing, **parts)),
-            "get": (10, encode_request(Opcode.GET, key=b"\0k", framing=framing)),
+            "set": (24, encode_request(Opcode.SET, framing=framing, **parts)),
+            "get": (9, encode_request(Opcode.GET, key=b"\0k", framing=framing)),
         }
         for name, (most, request) in requests.items():
             self.assertLessEqual(self.calls(request), most, name)

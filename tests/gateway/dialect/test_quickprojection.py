@@ -16,16 +16,46 @@ from gateway.dialect.projection import parse_projection, project, projecting
 from gateway.dialect.quickprojection import known_part
 from tests import tries
 
+_NAMES = ("a", "b", "\u00e9", "\u00e9 y", '"')
 _VALUES = st.recursive(
-    st.sampled_from((1, -0.0, 1.5e30, 2**70, "a", "\u00e9", None, True, "")),
-    lambda inner: (
-        st.lists(inner, max_size=3)
-        | st.dictionaries(st.sampled_from(("a", "b", "\u00e9")), inner, max_size=3)
-    ),
+    st.sampled_from((1, -0.0, 1.5e30, 2**70, "a", "\u00e9", '"\\', None, True, "")),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(_NAMES), inner, max_size=3),
     max_leaves=12,
 )
-_STEPS = st.lists(st.sampled_from((".a", ".b", ".\u00e9", "[0]", "[1]", "[-1]")), min_size=1, max_size=4)
-_PATHS = st.lists(_STEPS.map(lambda steps: "".join(steps).removeprefix(".")), min_size=1, max_size=4)
+
+
+_FEW = st.sampled_from((1, 1, 1, 2, 2, 3, 4))
+
+
+def _written(name: str) -> str:
+    return f".{name}" if name.isidentifier() else f".`{name}`"
+
+
+@st.composite
+def _questions(draw: st.DrawFn) -> tuple[Any, list[str]]:
+    """Return a value, and paths in it, of whose steps some do not exist."""
+    value = draw(
+        st.dictionaries(st.sampled_from(_NAMES), _VALUES, min_size=1)
+        | st.lists(_VALUES, min_size=1, max_size=3)
+        | _VALUES
+    )
+    paths = []
+    for _ in range(draw(_FEW)):
+        path, below = "", value
+        for _ in range(draw(_FEW)):
+            steps = {".a": None, "[0]": None}
+            if isinstance(below, dict):
+                steps = {_written(name): part for name, part in below.items()} or {".a": None}
+            elif isinstance(below, list):
+                steps = {f"[{at}]": part for at, part in enumerate([*below, None])}
+                steps["[-1]"] = below[-1] if below else None
+            elif path:
+                break
+            step = draw(st.sampled_from(sorted(steps)) | st.sampled_from((".b", "[1]")))
+            path, below = path + step, steps.get(step)
+        paths.append(path.removeprefix("."))
+    return value, paths
+
 
 _COMPACT = {"separators": (",", ":"), "ensure_ascii": False}
 _LAYOUTS: tuple[dict[str, Any], ...] = (_COMPACT, {}, {"ensure_ascii": False}, {"indent": 1})
@@ -35,11 +65,17 @@ class SameTests(SynchronousTestCase):
     """Any paths in any document."""
 
     @settings(max_examples=tries(800), deadline=None)
-    @given(_VALUES, st.sampled_from(_LAYOUTS), _PATHS)
-    @example([1], {}, ["[0]", "[-1]"])
-    @example({"\u00e9": {"a": "\u00e9"}}, {}, ["\u00e9.a"])
-    def test_parts(self, value: Any, layout: dict[str, Any], paths: list[str]) -> None:
+    @given(_questions(), st.sampled_from(_LAYOUTS))
+    @example(([1], ["[0]", "[-1]"]), {})
+    @example(({"\u00e9": {"a": "\u00e9"}}, ["\u00e9.a"]), {})
+    @example(({"a": "", "b": "x"}, ["a"]), {})
+    @example(({"a": [1], "b": {"c": 1}}, ["a", "b"]), {})
+    @example(([1, 2], ["[1]", "[0]"]), {})
+    @example(({"b": {"a": 2}, "a": 1}, ["a"]), {})
+    @example(({"b": "a", "a": 1}, ["a"]), {})
+    def test_parts(self, question: tuple[Any, list[str]], layout: dict[str, Any]) -> None:
         """The bytes, or the refusal, are the same."""
+        value, paths = question
         text = json.dumps(value, **layout).encode()
         parsed = parse_projection(",".join(paths))
         outcomes: list[Any] = []

@@ -160,6 +160,30 @@ VALUES = [
 ]
 
 
+Field = tuple[str, str, str, str]
+"""Name, colon, value and line end."""
+
+FIELDS = st.tuples(
+    st.sampled_from([*VARYING, "A", "Accept"]),
+    st.sampled_from([": ", ": ", ": ", ":", ":  ", ":\t"]),
+    st.sampled_from(VALUES),
+    st.sampled_from(["\r\n", "\r\n", "\r\n", "\r\n continued\r\n"]),
+)
+
+
+@st.composite
+def similar_heads(draw: st.DrawFn) -> list[tuple[str, list[Field]]]:
+    """Return hosts and fields of heads, most of which differ in one field, or in the host, from the first."""
+    first = draw(st.lists(FIELDS, max_size=4))
+    found = [("h", first)]
+    for _ in range(draw(st.integers(1, 5))):
+        fields = first.copy()
+        at = draw(st.integers(0, len(fields)))
+        fields[at : at + draw(st.integers(0, 1))] = [draw(FIELDS)]
+        found.append((draw(st.sampled_from(["h", "h", "i"])), fields))
+    return found
+
+
 class VaryingHeadTests(SynchronousTestCase):
     """Heads whose secrets, and values that differ each time, are cut out of what is cached."""
 
@@ -181,28 +205,14 @@ class VaryingHeadTests(SynchronousTestCase):
         return self.reader.new(head, line.end())[1] if known is None else known.headers
 
     @settings(max_examples=tries(400), suppress_health_check=SHARED, deadline=None)
-    @given(
-        st.lists(
-            st.lists(
-                st.tuples(
-                    st.sampled_from([*VARYING, "A", "Accept"]),
-                    st.sampled_from([": ", ":", ":  ", ":\t"]),
-                    st.sampled_from(VALUES),
-                    st.sampled_from(["\r\n", "\r\n continued\r\n"]),
-                ),
-                max_size=4,
-            ),
-            min_size=1,
-            max_size=6,
-        )
-    )
-    def test_as_read(self, heads_: list[list[tuple[str, str, str, str]]]) -> None:
+    @given(similar_heads())
+    def test_as_read(self, heads_: list[tuple[str, list[Field]]]) -> None:
         """Whatever the reader has seen before, a head is what a new reader finds, or refused as there; and
         no secret is kept, nor what was refused."""
         self.reader = HeadReader()
-        for fields in heads_:
+        for host, fields in heads_:
             lines = "".join("".join(field) for field in fields)
-            head = ("GET /a HTTP/1.1\r\nHost: h\r\n" + lines + "\r\n").encode("latin-1")
+            head = f"GET /a HTTP/1.1\r\nHost: {host}\r\n{lines}\r\n".encode("latin-1")
             for _ in range(2):
                 try:
                     expected = HeadReader().read(head).headers
@@ -210,7 +220,7 @@ class VaryingHeadTests(SynchronousTestCase):
                     self.assertRaises(Malformed, self.new, head)
                 else:
                     self.assertEqual(self.new(head), expected)
-        names = {field[0].lower() for fields in heads_ for field in fields}
+        names = {field[0].lower() for _, fields in heads_ for field in fields}
         if names.isdisjoint({"a", "accept", "if-match", "if-none-match"}):
             self.assertNotIn("cret", self.held())
 
@@ -232,6 +242,25 @@ class VaryingHeadTests(SynchronousTestCase):
             self.assertEqual(self.new(both)[b"cookie"], b"c")
             self.assertEqual(self.new(turned)[b"cookie"], b"c2")
         self.assertEqual(len(self.reader._templates), 5)
+
+    def test_two_values(self) -> None:
+        """Both are cut out, and everything around them is compared."""
+        usual = b"GET / HTTP/1.1\r\nHost: h\r\nCookie: %b\r\nX: y\r\nX-API-Key: %b\r\nZ: z\r\n\r\n"
+        for cookie, key in ((b"c1", b"k1"), (b"c2", b"k2")):
+            head = usual % (cookie, key)
+            self.assertEqual(self.new(head), HeadReader().read(head).headers)
+        self.assertEqual(len(self.reader._templates), 1)
+        for secret in ("c1", "c2", "k1", "k2"):
+            self.assertNotIn(secret, self.held())
+        self.check_neighbours(usual % (b"c3", b"k3"), (b"Host: h", b"X: y", b"Z: z"))
+
+    def check_neighbours(self, head: bytes, lines: tuple[bytes, ...]) -> None:
+        """Check heads that differ from a known one in one line."""
+        for line in lines:
+            for other in (line[:-1] + b"o", line + b"o", line + b"\r\nO: o"):
+                self.new(head)
+                changed = head.replace(line, other)
+                self.assertEqual(self.new(changed), HeadReader().read(changed).headers)
 
     def test_after_the_latest(self) -> None:
         """A head that begins and ends as the latest one did is not mistaken for one of its kind."""
@@ -258,6 +287,8 @@ class VaryingHeadTests(SynchronousTestCase):
                 self.assertRaises(Malformed, self.new, usual % value)
             else:
                 self.assertEqual(self.new(usual % value), expected, value)
+        self.new(usual % b"a")
+        self.check_neighbours(usual % b"b", (b"Host: h", b"X: y"))
         overlapping = b"GET /a HTTP/1.1\r\nHost: h\r\nAuthorization: \r\n\r\n"
         self.new(usual.replace(b"X: y\r\n", b"") % b"a")
         self.assertEqual(self.new(overlapping), {b"host": b"h", b"authorization": b""})

@@ -98,7 +98,9 @@ class SameTests(SynchronousTestCase):
             )
             self.assertEqual(plan, plan._replace(semantics=semantics))
         if lookup is not None:
-            self.assertEqual(lookup.specs, PreparedLookup(general(LOOKUP_IN, body).specs))
+            plan = general(LOOKUP_IN, body)
+            self.assertEqual(lookup, plan)
+            self.assertEqual(PreparedLookup(lookup.specs).encoded, plan.specs.encoded)
 
     def test_usual(self) -> None:
         """Bodies as common clients write them take the fast path."""

@@ -36,10 +36,11 @@ _VALUES = {
 _HEADERS = st.lists(
     st.sampled_from([(name, value) for name, values in _VALUES.items() for value in values]), max_size=3
 )
+_EXISTS = error(exceptions.KEY_EEXISTS, status=Status.KEY_EEXISTS)
 _ERRORS = (
     None,
     error(exceptions.KEY_ENOENT, status=Status.KEY_ENOENT),
-    error(exceptions.KEY_EEXISTS, status=Status.KEY_EEXISTS),
+    _EXISTS,
     error(exceptions.NOT_STORED, status=Status.NOT_STORED),
     error(exceptions.ETMPFAIL, status=Status.LOCKED),
     error(exceptions.ETIMEDOUT, ambiguous=True),
@@ -86,10 +87,21 @@ class SameTests(SynchronousTestCase):
     )
     def test_any_headers(self, error: Any, asked: tuple[Any, ...]) -> None:
         """The same answer, the same operations with the same arguments, the same counts."""
+        self.compare(error, asked)
+
+    def test_each_header(self) -> None:
+        """Each header alone, if the store succeeds and if it fails."""
+        for name, values in _VALUES.items():
+            for value in values:
+                for failure in (None, _EXISTS):
+                    self.compare(failure, (METHODS[0], DOCUMENTS[0], [(name, value)], b"{}"))
+
+    def compare(self, error: Any, asked: tuple[Any, ...]) -> None:
+        """Compare the outcomes of a request in both ways."""
         short = self.outcome(error, asked, general=False)
         with_forms = documents.form_of
         try:
-            self.assertEqual(short, self.outcome(error, asked, general=True))
+            self.assertEqual(short, self.outcome(error, asked, general=True), asked)
         finally:
             documents.form_of = with_forms
 
