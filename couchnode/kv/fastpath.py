@@ -27,6 +27,7 @@ from couchnode.data.item import StatusError
 from couchnode.data.keys import DEFAULT_PREFIX, MAX_NAMED_KEY_BYTES
 from couchnode.data.manifest import DEFAULT_ID
 from couchnode.data.storemode import StoreMode
+from couchnode.kv.commands.table import STORE_DATATYPES
 from couchnode.kv.quickedits import CAS_ONLY, EDITS, FETCHING, OBSERVES, STORING, observation
 from couchnode.kv.quickpaths import MOST_LOOKUP_BYTES, changed, looked_up, lookups_of, mutation_options
 from couchnode.kv.session import Session
@@ -191,7 +192,8 @@ def quick_answers(
                     flags, expiry = _STORE_EXTRAS.unpack_from(data, body_at)
                     mode, value = _MODES[opcode], data[value_at:end]
                     if datatype > _JSON:
-                        if datatype & ~session.accepted_datatypes:
+                        # A connection with attributes may send them, but not in these commands.
+                        if datatype & ~(session.accepted_datatypes & STORE_DATATYPES):
                             break
                         value = inflate(value)
                     item = vbucket.store(mode, key, value, flags, expiry, cas, preserve_expiry=keep_expiry)

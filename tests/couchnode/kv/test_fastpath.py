@@ -12,7 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from twisted.internet.task import Clock
 
-from couchbase.protocol.constants import Feature, FrameInfo, Magic, Opcode
+from couchbase.protocol.constants import Feature, FrameInfo, Magic, Opcode, Status
 from couchbase.protocol.frames import encode_frame_infos, encode_request
 from couchbase.protocol.operations import EXPIRY_LOOKUP_VALUE
 from couchnode.access.rights import ALL_RIGHTS, DELETE, INSERT, READ, UPSERT, BucketRights, Rights
@@ -122,8 +122,8 @@ def usual() -> st.SearchStrategy[dict[str, Any]]:
             {
                 "opcode": st.sampled_from(STORES),
                 "extras": st.sampled_from(EXPIRIES).map(store_extras),
-                "value": st.sampled_from(VALUES),
-                "datatype": st.sampled_from((0, 0, 1, 2, 3)),
+                "value": st.one_of(st.just(COMPRESSED), st.sampled_from(VALUES)),
+                "datatype": st.sampled_from((0, 0, 1, 2, 3, 4, 6)),
                 "framing": st.sampled_from((b"", KEEP_EXPIRY)),
                 "cas": cas,
                 **where,
@@ -243,6 +243,7 @@ FORMS = (
     _request(opcode=Opcode.SUBDOC_MULTI_LOOKUP, key=USUAL_KEY, value=EXPIRY_LOOKUP_VALUE),
     *(_request(opcode=opcode, **STORED) for opcode in STORES),
     *(_request(opcode=opcode, framing=KEEP_EXPIRY, **STORED) for opcode in STORES),
+    *(_request(opcode=opcode, datatype=3, **{**STORED, "value": COMPRESSED}) for opcode in STORES),
     _request(opcode=Opcode.SUBDOC_MULTI_MUTATION, key=USUAL_KEY, value=UPSERT_PATH),
     _request(opcode=Opcode.SUBDOC_MULTI_MUTATION, key=USUAL_KEY, value=UPSERT_PATH, framing=KEEP_EXPIRY),
     _request(opcode=Opcode.DELETE, key=USUAL_KEY),
@@ -260,7 +261,7 @@ UNUSUAL = {
     "vbucket": (1, 2, 3, 4, 65535),
     "extras": (b"", b"\0", b"\4", bytes(4), bytes(8), bytes(9), bytes(20), store_extras(1_800_000_000)),
     "value": VALUES,
-    "datatype": (1, 2, 3, 4),
+    "datatype": (1, 2, 3, 4, 6, 7),
     "cas": (1, CURRENT, 2**64 - 1),
     "framing": (b"", *FRAMINGS),
     "magic": (Magic.ALT_REQUEST, Magic.CLIENT_RESPONSE),
@@ -544,7 +545,7 @@ class SameAnswers(InMemoryCase):
 
     def test_each_part_that_may_be_unusual(self) -> None:
         """Each part of each usual request, made invalid or unusual one at a time."""
-        for features in (frozenset[Feature](), frozenset(FEATURES)):
+        for features in (frozenset[Feature](), frozenset(NEGOTIATED)):
             for form in FORMS:
                 for part, values in UNUSUAL.items():
                     for value in values:
@@ -637,6 +638,20 @@ class SameAnswers(InMemoryCase):
             encode_request(Opcode.NOOP),
         ):
             self.assertEqual(self.short_way(stored, get, other, get), 2, other)
+
+    def test_a_store_with_attributes(self) -> None:
+        """A store that claims to have attributes is refused, even if the connection may use them and the
+        value could be inflated."""
+        self.connection.session.set_features(frozenset(FEATURES) - {Feature.COLLECTIONS})
+        for opcode in STORES:
+            for datatype in (4, 5, 6, 7):
+                request = encode_request(
+                    opcode, key=b"k", extras=store_extras(0), value=COMPRESSED, datatype=datatype
+                )
+                self.assertEqual(self.short_way(request), 0)
+                self.connection.dataReceived(request)
+                self.assertEqual([answer.specific for answer in self.answers()], [Status.EINVAL])
+        self.assertEqual(self.bucket.item_count, 0)
 
     def test_the_limit(self) -> None:
         """No more is answered once the answers are long enough; the rest is answered after them."""
