@@ -1,14 +1,15 @@
-"""Work on large documents, outside the reactor's thread."""
+"""Long work, in pieces or outside the reactor's thread."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from functools import lru_cache
 from typing import TypeVar
 
 from twisted.internet.defer import Deferred, DeferredSemaphore
 from twisted.internet.interfaces import IReactorThreads, IReactorTime
 from twisted.internet.threads import deferToThreadPool
+from twisted.python.failure import Failure
 
 LARGE_BYTES = 64 * 2**10
 """Work on a document and a request that together have this size is done in a thread: a megabyte takes 100 ms
@@ -35,6 +36,31 @@ def work_aside(clock: IReactorTime, size: int, work: Callable[[], _T]) -> _T | I
         return work()
     done: InTurn[_T] = InTurn()
     _limit(clock).run(deferToThreadPool, clock, clock.getThreadPool(), work).chainDeferred(done)
+    return done
+
+
+def work_in_turns(clock: IReactorTime, work: Generator[None, None, _T]) -> _T | InTurn[_T]:
+    """Do some work up to its first ``yield`` now, and each further piece in a later turn of the reactor.
+
+    :raises Exception: the work failed in its first piece; later failures fail the Deferred.
+    """
+    done: InTurn[_T] = InTurn()
+
+    def go_on() -> None:
+        try:
+            next(work)
+        except StopIteration as end:
+            done.callback(end.value)
+        except Exception:  # noqa: BLE001  # passed on
+            done.errback(Failure())
+        else:
+            clock.callLater(0, go_on)
+
+    try:
+        next(work)
+    except StopIteration as end:
+        return end.value
+    clock.callLater(0, go_on)
     return done
 
 

@@ -45,11 +45,13 @@ MAX_WAITING = 1024
 """Answers that may queue on one connection behind one that waits."""
 
 MAX_STRANGER_BYTES = 64 * 2**10
-"""Largest incomplete frame of a connection before it is admitted: handshakes are short, unlike
-documents."""
+"""Largest incomplete frame of a connection before it is admitted: handshakes are short."""
 
 HANDSHAKE_SECONDS = 60.0
 """How long a connection may stay without credentials where credentials are needed."""
+
+TURN_SECONDS = 0.01
+"""How long a connection handles requests in one turn of the reactor; the rest waits for the next one."""
 
 CLOSE_SECONDS = 10.0
 """How long a peer may take to read its last answers before the connection is cut."""
@@ -96,8 +98,9 @@ class KeyValueConnection(StreamProtocol):
         self._held_input = 0
         self._cut: IDelayedCall | None = None
         self._deadline: IDelayedCall | None = None
-        # The turn until which input is not handled.
+        # The turn until which input is not handled, and the end of the present one.
         self._next_turn: IDelayedCall | None = None
+        self._until = 0.0
 
     # ---- Protocol --------------------------------------------------------------------------------
 
@@ -161,7 +164,7 @@ class KeyValueConnection(StreamProtocol):
             if held > LARGE_BYTES:
                 # Handled in the next turn, because joining and handling both take milliseconds.
                 self._input, self._at = data, 0
-                self._next_turn = self._clock.callLater(0, self._after_join)
+                self._next_turn = self._clock.callLater(0, self._go_on)
                 self._settle_input()
                 return
         elif self._at < len(self._input):
@@ -170,7 +173,7 @@ class KeyValueConnection(StreamProtocol):
         self._input, self._at = data, 0
         self._run()
 
-    def _after_join(self) -> None:
+    def _go_on(self) -> None:
         self._next_turn = None
         self._run()
 
@@ -224,6 +227,7 @@ class KeyValueConnection(StreamProtocol):
         if self._life is not Life.IDLE:
             return
         self._enter(Life.HANDLING)
+        self._until = self._clock.seconds() + TURN_SECONDS
         try:
             while self._at < len(self._input) and self._may_go_on():
                 self._handle_some()
@@ -239,14 +243,18 @@ class KeyValueConnection(StreamProtocol):
             self._enter(Life.IDLE)
 
     def _may_go_on(self) -> bool:
-        return not (
+        if (
             self._output.flow is not Flow.OPEN
             or self._next_turn is not None
             or self._output.unsent
             or self._barrier is not None
             or self.session.closing
             or len(self._places) >= MAX_WAITING
-        )
+        ):
+            return False
+        if self._clock.seconds() > self._until and self._at < len(self._input):
+            self._next_turn = self._clock.callLater(0, self._go_on)
+        return self._next_turn is None
 
     def _handle_some(self) -> None:
         """Handle requests until their answers fill one write, and write them."""

@@ -59,9 +59,10 @@ def quick_answers(
 
     :param bucket: the session's bucket, which must be ready.
     :param out: gets the answers, in pieces.
-    :param limit: stop once the answers have this many bytes.
-    :returns: the position of the first request that is not answered here, complete or not; and the size of
-        the answers in bytes.
+    :param limit: stop once the answers have this many bytes, with those of documents that were searched or
+        copied: the caller can then look at the time.
+    :returns: the position of the first request that is not answered here, complete or not; and how much of
+        ``limit`` is used up.
     """
     # One function and many local names, because a call for each request would cost as much as most
     # requests do.
@@ -161,6 +162,7 @@ def quick_answers(
                     gets -= 1
                     break
                 status, value = answer
+                held += len(item.value) * len(operations)
                 body = len(value)
                 put(pack(_RESPONSE, _LOOKUP, 0, 0, 0, status, body, opaque, cas))
             else:
@@ -213,6 +215,7 @@ def quick_answers(
                     )
                     stores += 1
                     tail_bytes = len(tail)
+                    held += len(value)
                 elif opcode == _DELETE:
                     if extras_bytes or datatype or value_at != end:
                         break
@@ -227,6 +230,7 @@ def quick_answers(
                     tail_bytes = len(tail)
                     if opcode in STORING:
                         stores += 1
+                        held += len(item.value)
                     elif opcode in FETCHING:
                         gets += 1
                         value = item.value

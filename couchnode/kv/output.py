@@ -62,7 +62,7 @@ class Output:
             self._send(data)
 
     def write_all(self, answers: Sequence[bytes], size: int) -> None:
-        """Write answers, which have so many bytes together, after all earlier ones."""
+        """Write answers, which have at most so many bytes together, after all earlier ones."""
         if size > LARGE_BYTES:
             self.write_in_pieces(answers)
         elif not self.unsent:

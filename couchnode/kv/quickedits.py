@@ -24,6 +24,8 @@ _OBSERVE_KEY, _OBSERVE_STATE, _SAME_HISTORY = Struct(">HH"), Struct(">BQ"), Stru
 _KEY_HEADER_BYTES = _OBSERVE_KEY.size
 _USUAL_KEY_BYTES = len(DEFAULT_PREFIX) + MAX_NAMED_KEY_BYTES
 _OBSERVE = int(Opcode.OBSERVE)
+# Longer lists are worked through in several turns of the reactor.
+_MOST_OBSERVED_BYTES = 16 * 2**10
 
 
 def _touched(
@@ -116,6 +118,8 @@ def observation(
         return _SAME_HISTORY.pack(0, vbucket.id, vbucket.uuid, vbucket.persisted_seqno, vbucket.high_seqno)
     vbuckets, collections = bucket.vbuckets, bucket.collections
     at, end = 0, len(value)
+    if end > _MOST_OBSERVED_BYTES:
+        return None
     answer: list[bytes] = []
     while at < end:
         key_at = at + _KEY_HEADER_BYTES

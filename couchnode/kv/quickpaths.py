@@ -51,12 +51,13 @@ def lookups_of(value: bytes) -> tuple[tuple[int, bytes], ...] | None:
 def looked_up(item: Item, operations: tuple[tuple[int, bytes], ...]) -> tuple[int, bytes] | None:
     """Return status and value of the answer to a lookup in a document.
 
-    ``None`` if the document is a large one or not JSON.
+    ``None`` if the document is not JSON, or a large one for that many operations.
 
     :param operations: see :func:`lookups_of`.
     """
     text = item.value
-    if not item.datatype & _JSON or len(text) + len(item.xattrs) >= LARGE_BYTES - MOST_LOOKUP_BYTES:
+    size = (len(text) + len(item.xattrs)) * len(operations)
+    if not item.datatype & _JSON or size >= LARGE_BYTES - MOST_LOOKUP_BYTES:
         return None
     outcome = 0
     results: list[bytes] = []
@@ -88,7 +89,8 @@ def changed(
 ) -> tuple[bytes, bytes] | None:
     """Return the body of a document after a mutation of its paths, and the value of the answer.
 
-    ``None`` if the command has another form, the document has attributes, or it is a large one.
+    ``None`` if the command has another form, the document has attributes, or it is a large one for that many
+    operations.
 
     :param at: where in ``data`` the operations begin; they end at ``end``.
     :param creates: whether a missing document would have been created, so that all parents are.
@@ -102,7 +104,7 @@ def changed(
     answers = b""
     for index in range(MAX_SPECS):
         path_at = at + _MUTATION_SPEC.size
-        if path_at > end:
+        if path_at > end or index * len(text) >= LARGE_BYTES:
             return None
         opcode, flags, path_bytes, value_bytes = _MUTATION_SPEC.unpack_from(data, at)
         value_at = path_at + path_bytes

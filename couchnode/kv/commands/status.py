@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from itertools import pairwise
 from struct import Struct
 
@@ -15,6 +16,7 @@ from couchnode.data.keys import document_key
 from couchnode.data.manifest import DEFAULT_ID
 from couchnode.data.randomitem import random_item
 from couchnode.data.vbucket import VBucket
+from couchnode.kv.aside import then, work_in_turns
 from couchnode.kv.commands.request import (
     Answer,
     CommandRequest,
@@ -36,15 +38,27 @@ _LOG_ENTRY = Struct(">QQ")
 # A look-up of an enumeration's member takes as long as that of the document.
 _STATES = ObserveState.FOUND, ObserveState.PERSISTED
 _GONE, _NOT_YET_GONE = ObserveState.NOT_FOUND, ObserveState.LOGICALLY_DELETED
+_OBSERVED_A_TURN = 2000
 
 
 @command(Opcode.OBSERVE, scope=Scope.DATA, value=Presence.REQUIRED)
 def observe(request: CommandRequest) -> Answer:
     """MCBP: observe, for any number of keys in vbuckets of this node, active or replica."""
-    data, session = request.frame.value, request.session
-    answer: list[bytes] = []
-    at = 0
+    observed_all = work_in_turns(request.session.node.cluster.clock, _observe(request))
+    return then(observed_all, lambda value: request.session.success(request.frame, value=value))
+
+
+def _observe(request: CommandRequest) -> Generator[None, None, bytes]:
+    """Return the value of the answer to OBSERVE, after some keys in each turn of the reactor."""
+    data, session, bucket = request.frame.value, request.session, request.bucket
+    answer = bytearray()
+    at = count = 0
     while at < len(data):
+        count += 1
+        if count % _OBSERVED_A_TURN == 0:
+            yield
+            if bucket.state != "ready":
+                raise StatusError(Status.ETMPFAIL, f"bucket {bucket.name}: {bucket.state}")
         if len(data) - at < _OBSERVE_KEY.size:
             raise StatusError(Status.EINVAL, "the list of keys is cut off")
         vbid, size = _OBSERVE_KEY.unpack_from(data, at)
@@ -53,12 +67,12 @@ def observe(request: CommandRequest) -> Answer:
         if len(key) != size:
             raise StatusError(Status.EINVAL, "the list of keys is cut off")
         at += size
-        vbucket = find_vbucket(request.bucket, vbid, Scope.HOSTED)
-        collection, held_key = resolve_key(session, request.bucket, key)
+        vbucket = find_vbucket(bucket, vbid, Scope.HOSTED)
+        collection, held_key = resolve_key(session, bucket, key)
         require_visible(request, collection)
         state, cas = observed(vbucket, held_key)
-        answer += (_OBSERVE_KEY.pack(vbid, size), key, _OBSERVE_STATE.pack(state, cas))
-    return session.success(request.frame, value=b"".join(answer))
+        answer += _OBSERVE_KEY.pack(vbid, size) + key + _OBSERVE_STATE.pack(state, cas)
+    return bytes(answer)
 
 
 def observed(vbucket: VBucket, key: bytes) -> tuple[ObserveState, int]:

@@ -84,7 +84,7 @@ def _single_lookup(request: CommandRequest) -> Answer:
             status=Status.SUBDOC_SUCCESS_DELETED if item.deleted else Status.SUCCESS,
         )
 
-    return then(_aside(request, item, lambda: _look_up(request, item, spec)), answer)
+    return then(_aside(request, item, 1, lambda: _look_up(request, item, spec)), answer)
 
 
 def _multi_lookup(request: CommandRequest) -> Answer:
@@ -115,14 +115,15 @@ def _multi_lookup(request: CommandRequest) -> Answer:
             header = Status.SUBDOC_MULTI_PATH_FAILURE if failed else Status.SUCCESS
         return request.session.success(request.frame, value=value, cas=cas, status=header)
 
-    return then(_aside(request, item, look_up_all), answer)
+    return then(_aside(request, item, len(form.specs), look_up_all), answer)
 
 
-def _aside(request: CommandRequest, item: Item | None, work: Callable[[], _T]) -> _T | InTurn[_T]:
-    """Do some work on a document, in a thread if it is a large one."""
+def _aside(request: CommandRequest, item: Item | None, count: int, work: Callable[[], _T]) -> _T | InTurn[_T]:
+    """Do some work on a document, in a thread if it is a large one for so many operations: each of them reads
+    all of it."""
     size = len(request.frame.value)
     if item is not None:
-        size += len(item.value) + len(item.xattrs)
+        size += (len(item.value) + len(item.xattrs)) * count
     return work_aside(request.session.node.cluster.clock, size, work)
 
 
@@ -230,7 +231,7 @@ def _mutate(request: CommandRequest, form: Form, is_multi: bool, tries: int = 1)
         status = Status.SUBDOC_SUCCESS_DELETED if deleted else Status.SUCCESS
         return request.finish(item, durable, lambda: _mutated(request, item, status, answers, is_multi))
 
-    applied = _aside(request, old, apply_all)
+    applied = _aside(request, old, len(form.specs), apply_all)
     if isinstance(applied, InTurn):
         return cast("Answer", applied.addCallback(store))
     return store(applied)

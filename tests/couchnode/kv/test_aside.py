@@ -1,4 +1,5 @@
-"""Commands on parts of large documents: done in a thread, with the effects that they have at once."""
+"""Commands on parts of large documents, done in a thread with the effects that they have at once, and work
+that is done in pieces."""
 
 from __future__ import annotations
 
@@ -15,8 +16,9 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from couchbase.protocol.constants import Feature, Opcode, Status
 from couchnode.data.item import StatusError
-from couchnode.kv.aside import LARGE_BYTES, InTurn, then, work_aside
+from couchnode.kv.aside import LARGE_BYTES, InTurn, then, work_aside, work_in_turns
 from couchnode.kv.commands.table import dispatch
+from tests.couchnode.data.test_replication import one_turn
 from tests.couchnode.kv.subdocs import (
     ADD,
     COUNTER,
@@ -45,6 +47,35 @@ class AsideTests(SynchronousTestCase):
         """Little work is done at once, and all work where the clock has no threads."""
         self.assertEqual(work_aside(Clock(), 10 * LARGE_BYTES, lambda: 5), 5)
         self.assertEqual(then(3, lambda three: three + 1), 4)
+
+    def test_in_turns(self) -> None:
+        """Each piece of work after the first one is done in a turn of its own."""
+        clock, done = Clock(), []
+
+        def work(pieces: int, fails: bool = False) -> Generator[None, None, int]:
+            for piece in range(pieces):
+                done.append(piece)
+                yield
+            if fails:
+                raise StatusError(Status.EINVAL)
+            return 5
+
+        self.assertEqual(work_in_turns(clock, work(0)), 5)
+        with self.assertRaises(StatusError):
+            work_in_turns(clock, work(0, fails=True))
+        for fails in (False, True):
+            done.clear()
+            result = work_in_turns(clock, work(3, fails))
+            self.assertIsInstance(result, InTurn)
+            for count in (1, 2, 3):
+                self.assertEqual(done, list(range(count)))
+                self.assertNoResult(result)
+                one_turn(clock)
+            if fails:
+                self.assertEqual(self.failureResultOf(result, StatusError).value.status, Status.EINVAL)
+            else:
+                self.assertEqual(self.successResultOf(result), 5)
+        self.assertEqual(clock.getDelayedCalls(), [])
 
 
 class Threads(ServedNode):
@@ -85,6 +116,23 @@ class Threads(ServedNode):
         expected = {**json.loads(LARGE), "n": 2, "new": [1], "last": 7}
         self.assertEqual((json.loads(whole.value), whole.cas), (expected, single.cas))
         self.assertEqual(threads.call_count, len(requests) - 1)
+
+    @inlineCallbacks
+    def test_several_paths(self) -> Steps:
+        """A document is large sooner for several operations, each of which reads all of it."""
+        aside = mock.patch("couchnode.kv.aside.deferToThreadPool", wraps=deferToThreadPool)
+        threads = aside.start()
+        self.addCleanup(aside.stop)
+        client = yield self.connect()
+        yield client.hello(Feature.XERROR, Feature.XATTR)
+        document = json.dumps({"filling": ["x" * 100] * (LARGE_BYTES // 400), "n": 2}).encode()
+        yield client.ask(Opcode.SET, key=b"k", value=document, extras=bytes(8))
+        for count in (1, 2, 8):
+            found = yield client.ask(LOOKUP, key=b"k", value=spec(GET, b"n") * count)
+            self.assertEqual((found.specific, found.value), (SUCCESS, (pack(">HI", 0, 1) + b"2") * count))
+            changed = yield client.ask(MUTATE, key=b"k", value=change(UPSERT, b"n", b"2") * count)
+            self.assertEqual((changed.specific, changed.value), (SUCCESS, b""))
+            self.assertEqual(threads.call_count, 2 * (count == 8), count)
 
     @inlineCallbacks
     def test_two_connections(self) -> Steps:

@@ -28,6 +28,7 @@ from couchnode.data import measurement
 from couchnode.data.manifest import Collection, Manifest
 from couchnode.data.storage import MemoryStore
 from couchnode.kv import snappy
+from couchnode.kv.aside import InTurn
 from couchnode.kv.commands.table import COMMANDS, CasRule, Presence, dispatch
 from couchnode.kv.errormap import KNOWN_STATUSES
 from couchnode.kv.session import Session
@@ -386,6 +387,23 @@ class Observing(CommandCase):
         """Let what waits reach the disk."""
         self.clock.advance(1)
         self.disk.finish()
+
+    def test_long_lists(self) -> None:
+        """Many keys are observed in several turns of the reactor, and later requests wait for that; a fault
+        in the list, or the end of the bucket, is found in its turn."""
+        value = pack(">HHB", 0, 1, 0x61) * 5000
+        for tail, status in ((b"", Status.SUCCESS), (b"\0", Status.EINVAL), (b"", Status.ETMPFAIL)):
+            answer = dispatch(self.session, self.frame(Opcode.OBSERVE, value=value + tail))
+            self.assertIsInstance(answer, InTurn)
+            one_turn(self.clock)
+            self.assertNoResult(answer)
+            if status == Status.ETMPFAIL:
+                self.bucket.state = "closed"
+            one_turn(self.clock)
+            frame = self.decode(answer)[0]
+            self.assertEqual(frame.specific, status)
+            if not status:
+                self.assertEqual(frame.value, (value[:5] + pack(">BQ", ObserveState.NOT_FOUND, 0)) * 5000)
 
     def test_states_follow_the_disk(self) -> None:
         """Found, persisted, found again, deleted, gone: each with the right CAS."""

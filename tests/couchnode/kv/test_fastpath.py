@@ -559,7 +559,7 @@ class SameAnswers(InMemoryCase):
         data = b"".join(requests)
         out: list[bytes] = []
         at, held = fastpath.quick_answers(self.connection.session, self.bucket, data, 0, out, 2**20)
-        self.assertEqual(sum(map(len, out)), held)
+        self.assertLessEqual(sum(map(len, out)), held)
         ends = [sum(map(len, requests[: n + 1])) for n in range(len(requests))]
         return ends.index(at) + 1 if at else 0
 
@@ -666,6 +666,31 @@ class SameAnswers(InMemoryCase):
         with patch.object(kvconnection, "MAX_OUTPUT_BYTES", 200):
             self.connection.dataReceived(gets)
         self.assertEqual(len(self.answers()), 10)
+
+    def test_much_work(self) -> None:
+        """After searching or copying much, the rest is left to the caller, who can look at the time."""
+        self.connection.session.set_features(frozenset(FEATURES) - {Feature.COLLECTIONS})
+        document = b'{"b":"%b","a":1}' % (b"x" * 30_000)
+        for value, opcode, parts in (
+            (document, Opcode.SUBDOC_MULTI_LOOKUP, {"value": pack(">BBH", 0xC5, 0, 1) + b"a"}),
+            (document, Opcode.SUBDOC_MULTI_MUTATION, {"value": UPSERT_PATH}),
+            (b"x" * 2**20, Opcode.APPEND, {"value": b"x"}),
+        ):
+            self.bucket.vbuckets[0].store(0, b"\0k", value)
+            request = encode_request(opcode, key=b"k", **parts)
+            out: list[bytes] = []
+            session, limit = self.connection.session, 2**17
+            at, held = fastpath.quick_answers(session, self.bucket, request * 9, 0, out, limit)
+            self.assertEqual(at, len(request) * (1 if opcode == Opcode.APPEND else 5))
+            self.assertGreaterEqual(held, limit)
+            self.connection.dataReceived(request * 9)
+            self.assertEqual([answer.specific for answer in self.answers()], [0] * 9)
+
+    def test_long_observation(self) -> None:
+        """A long list of keys is left to the general path, which takes several turns for it."""
+        key = pack(">HH", 0, 1) + b"k"
+        for count, answered in ((1000, 1), (5000, 0)):
+            self.assertEqual(self.short_way(encode_request(Opcode.OBSERVE, value=key * count)), answered)
 
 
 class Work(InMemoryCase):

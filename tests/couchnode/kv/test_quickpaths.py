@@ -204,7 +204,8 @@ class CostTests(InMemoryCase):
             data = encode_request(opcode, key=b"\0k", value=asked, extras=b"".join(extras))
             out: list[bytes] = []
             at, held = fastpath.quick_answers(self.connection.session, self.bucket, data, 0, out, 2**20)
-            self.assertEqual((at, held), (len(data), len(b"".join(out))))
+            self.assertEqual(at, len(data))
+            self.assertGreaterEqual(held, len(b"".join(out)))
         long = lookup(GET, 0, b"n" * (MOST_LOOKUP_BYTES - 3))
         data = encode_request(Opcode.SUBDOC_MULTI_LOOKUP, key=b"\0k", value=long)
         self.assertEqual(

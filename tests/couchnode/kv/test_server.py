@@ -21,17 +21,21 @@ from couchbase.protocol.sasl import encode_plain
 from couchnode.cluster.users import UserStore
 from couchnode.data.bucket import NodeBucket
 from couchnode.data.storage import MemoryStore
+from couchnode.kv import connection as kvconnection
+from couchnode.kv.commands import dispatch
 from couchnode.kv.connection import (
     CLOSE_SECONDS,
     HANDSHAKE_SECONDS,
     MAX_OUTPUT_BYTES,
     MAX_STRANGER_BYTES,
     MAX_WAITING,
+    TURN_SECONDS,
     KeyValueConnection,
 )
 from couchnode.kv.phases import Flow
 from couchnode.kv.server import KeyValueFactory
 from tests import tries
+from tests.couchnode.data.test_replication import one_turn
 from tests.couchnode.nodes import PASSWORD, USER, UUID, ServedNode, StubNode, sleep
 from tests.couchnode.stores import ManualStore
 
@@ -346,6 +350,33 @@ class InMemory(InMemoryCase):
         self.connection.dataReceived(b"".join(store(b"%d" % n) for n in range(100)))
         self.assertEqual(len(writes), 1)
         self.assertEqual(len(FrameReader().feed(writes[0])), 100)
+
+    def test_long_work_is_spread_over_turns(self) -> None:
+        """Requests that take long leave the reactor to others in between; meanwhile nothing is read, and what
+        arrives all the same waits. The answers keep their order."""
+
+        def slow(*arguments: Any) -> Any:
+            self.clock.rightNow += 0.4 * TURN_SECONDS
+            return dispatch(*arguments)
+
+        self.patch(kvconnection, "dispatch", slow)
+        noops = b"".join(encode_request(Opcode.NOOP, opaque=n) for n in range(10))
+        self.connection.dataReceived(noops[:-30])
+        opaques = [answer.opaque for answer in self.answers()]
+        self.assertEqual((opaques, self.transport.producerState), ([0, 1, 2], "paused"))
+        self.connection.dataReceived(noops[-30:])
+        self.assertEqual(self.answers(), [])
+        one_turn(self.clock)
+        self.connection.resumeProducing()
+        self.assertEqual([answer.opaque for answer in self.answers()], [3, 4, 5])
+        one_turn(self.clock)
+        one_turn(self.clock)
+        self.assertEqual([answer.opaque for answer in self.answers()], [6, 7, 8, 9])
+        self.assertEqual(self.transport.producerState, "producing")
+        self.connection.dataReceived(noops)
+        self.connection.connectionLost()
+        now = self.clock.seconds()
+        self.assertFalse([call for call in self.clock.getDelayedCalls() if call.getTime() <= now])
 
     def test_what_comes_in_spite_of_a_pause(self) -> None:
         """A transport that hands over more while it is paused is answered in order, when there is room."""
