@@ -30,6 +30,7 @@ __all__ = [
     "MAX_SECONDS",
     "TimeLimits",
     "TimedConnection",
+    "limits_of",
     "parse_seconds",
     "parse_time_limits",
     "within_limits",
@@ -255,18 +256,22 @@ def _timed_out(_: object, seconds: float) -> Any:
     raise exceptions.TimeoutError.pyexc("the request's time limit is over")
 
 
-def within_limits(
-    connection: GatewayConnection | Deferred[GatewayConnection], request: Request
-) -> GatewayConnection | TimedConnection | Deferred[Any]:
-    """Return a connection, or a Deferred of it, with the limits that the request's headers set.
+def limits_of(request: Request) -> TimeLimits:
+    """Return the limits that a request's headers set.
 
     :param request: has one of the headers.
     :raises Refusal: 400.
     """
-    limits = request.selective.limits
+    limits: TimeLimits | None = request.selective.limits
     if limits is None:
         limits = request.selective.limits = _read_limits(request)
-    clock = request.application.clock
+    return limits
+
+
+def within_limits(
+    connection: GatewayConnection | Deferred[GatewayConnection], limits: TimeLimits, clock: IReactorTime
+) -> GatewayConnection | TimedConnection | Deferred[Any]:
+    """Return a connection, or a Deferred of it, with the limits of a request."""
     if type(connection) is Deferred:
         return wait_for_connection(connection, limits, clock)
     return TimedConnection(connection, limits, clock)  # type: ignore[arg-type]  # by now

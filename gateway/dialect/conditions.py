@@ -81,7 +81,7 @@ class Selective:
     :ivar has_condition: whether there is a condition.
     :ivar has_limit: whether there is a time limit.
     :ivar limits: the time limits, once they were read; see
-        :func:`gateway.cluster.timelimits.within_limits`.
+        :func:`gateway.cluster.timelimits.limits_of`.
     :ivar mutation: the headers of a mutation, once they were read; see
         :func:`gateway.resources.headers.read_mutation`.
     """

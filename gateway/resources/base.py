@@ -13,7 +13,7 @@ from couchbase.protocol.constants import MAX_COLLECTION_KEY_BYTES, MAX_KEY_BYTES
 from gateway.cluster.connection import GatewayConnection
 from gateway.cluster.credentials import Authorizer, CallerCredentials
 from gateway.cluster.pool import ConnectionPool, NoAccessError
-from gateway.cluster.timelimits import within_limits
+from gateway.cluster.timelimits import limits_of, within_limits
 from gateway.dialect.encodings import parse_accept_encoding
 from gateway.dialect.errors import READS, Refusal, bad_request
 from gateway.dialect.places import DEFAULT_PLACE, collection_names
@@ -173,9 +173,13 @@ class BucketResource:
             request.operation = operation
             raise
         bucket = _known_names.get(request.parameters["bucket"]) or bucket_name(request)
-        connection = self._pool.connection(bucket, caller)
         if request.selective is not None and request.selective.has_limit:
-            connection = within_limits(connection, request)
+            # Read first, as they may be refused: then nothing would wait for the connection, or its failure.
+            limits = limits_of(request)
+            connection = self._pool.connection(bucket, caller)
+            connection = within_limits(connection, limits, request.application.clock)
+        else:
+            connection = self._pool.connection(bucket, caller)
         if type(connection) is Deferred:
             return connection.addCallbacks(
                 self._act,

@@ -8,6 +8,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from couchbase.exceptions import BucketNotFoundError
 from gateway.app import Gateway
 from gateway.cluster.collections import MOST_TIMEOUTS
 from gateway.cluster.connection import GatewayConnection
@@ -42,6 +43,17 @@ class FormTests(SynchronousTestCase):
         reply = site.request("PUT", PATH, b"1", headers=headers)
         self.assertEqual((reply.status, reply.json()["code"]), (400, "InvalidArgument"))
         self.assertEqual(site.calls, [])
+
+    def test_invalid_before_the_connection(self) -> None:
+        """An invalid limit is refused before a connection is opened, whose failure nobody would take."""
+        for name in ("X-CB-Timeout", "X-CB-DurabilityTimeout"):
+            site = Site({"connect": BucketNotFoundError.pyexc("no bucket 'b'")})
+            for _ in range(2):
+                reply = site.request("PUT", PATH, b"1", headers={name: "soon"})
+                self.assertEqual((reply.status, reply.json()["code"]), (400, "InvalidArgument"))
+                self.assertIn(f"{name}: 'soon' is not a time limit", reply.json()["message"])
+            self.assertEqual(site.connections, [])
+            self.assertEqual(site.request("PUT", PATH, b"1", headers={name: "5s"}).status, 404)
 
     def test_copies_of_a_counter(self) -> None:
         """A counter's copies are waited for as long as the request says."""
