@@ -8,6 +8,7 @@ from typing import Any
 
 from twisted.web.client import Agent, BrowserLikePolicyForHTTPS
 
+from gateway.access.files import Copies
 from gateway.access.gatekeeper import Confirm, Gatekeeper
 from gateway.access.jwks import read_key_set
 from gateway.access.keys import read_keys
@@ -33,7 +34,9 @@ class Access:
 
     :param account: the service account; ``None``: there is none.
     :param secret: 16 to 64 random bytes, new in each process.
-    :raises CannotStartError: a file of rules or keys has become invalid since the options were checked.
+    :param copies: the last valid content of the files of rules and keys, for those that are invalid now.
+    :raises CannotStartError: a file of rules or keys has become invalid since the options were checked, and
+        there is no copy of its content before.
     """
 
     def __init__(
@@ -45,8 +48,10 @@ class Access:
         reactor: IReactor,
         now: Callable[[], float],
         confirm: Confirm,
+        copies: Copies | None = None,
     ) -> None:
         self._settings = settings
+        self._copies = copies or Copies()
         self._reactor = reactor
         self._now = now
         self._watcher = Watcher(reactor)
@@ -101,9 +106,9 @@ class Access:
         if self._keys is not None:
             self._keys.stop()
 
-    def _watched(self, option: str, path: str, read: Callable[[str], Any]) -> WatchedFile[Any]:
+    def _watched(self, option: str, path: str, read: Callable[..., Any]) -> WatchedFile[Any]:
         try:
-            file = WatchedFile(path, read)
+            file = WatchedFile(path, read, lambda path: read(path, self._copies.read))
         except ValueError as error:
             # The options were checked with a valid file: this is a worker that starts later.
             raise CannotStartError(f"--{option}: {error}") from None

@@ -23,6 +23,7 @@ from twisted.python.failure import Failure
 
 import gateway.plugins
 from couchbase.exceptions import AuthError, BucketNotFoundError
+from gateway.access.files import Copies
 from gateway.app import Gateway
 from gateway.callers import Access
 from gateway.clients.accesslog import AccessLog
@@ -164,6 +165,7 @@ class GatewayServer(Service):
         :meth:`use_cluster`. They must have a user and a password if ``auth`` is ``none``.
     :param plugins: attached in this order.
     :param listen_with: the reactor that endpoints listen with; ``reactor`` if ``None``.
+    :param copies: see :class:`gateway.callers.Access`.
     """
 
     def __init__(
@@ -172,6 +174,7 @@ class GatewayServer(Service):
         plugins: Iterable[IGatewayPlugin] = (),
         reactor: IReactor = _REACTOR,
         listen_with: object = None,
+        copies: Copies | None = None,
     ) -> None:
         self._settings = settings
         self._reactor = reactor
@@ -203,6 +206,7 @@ class GatewayServer(Service):
             reactor=reactor,
             now=time.time,
             confirm=lambda caller: maybeDeferred(self.pool.connection, None, caller),
+            copies=copies,
         )
         self.gateway = Gateway(
             self.access.authorizer,

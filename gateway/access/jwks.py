@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import jwt
 
-from gateway.access.files import read_file
+from gateway.access.files import ReadFile, read_file
 
 __all__ = [
     "ALGORITHMS",
@@ -67,13 +67,14 @@ class KeySet:
         return any(key.kid == kid for key in self._keys)
 
 
-def read_key_set(path: str) -> KeySet:
+def read_key_set(path: str, read: ReadFile = read_file) -> KeySet:
     """Read a key set from a file, which may contain HS256 secrets.
 
+    :param read: returns the content of a file.
     :raises WrongKeySet: the file cannot be read, or has no usable key.
     """
     try:
-        return parse_key_set(read_file(path, LARGEST_SET), secrets=True)
+        return parse_key_set(read(path, LARGEST_SET), secrets=True)
     except ValueError as error:
         raise WrongKeySet(f"{path}: {error}") from None
 

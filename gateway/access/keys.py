@@ -9,7 +9,7 @@ from hmac import compare_digest
 from secrets import token_urlsafe
 from typing import NamedTuple
 
-from gateway.access.files import read_file
+from gateway.access.files import ReadFile, read_file
 from gateway.access.rights import Identity
 
 __all__ = ["PREFIX", "ApiKey", "ApiKeys", "WrongKeys", "key_line", "new_key", "read_keys"]
@@ -82,13 +82,14 @@ def key_line(name: str, key: str, until: str = "") -> str:
     return line
 
 
-def read_keys(path: str) -> ApiKeys:
+def read_keys(path: str, read: ReadFile = read_file) -> ApiKeys:
     """Read a key file: lines ``NAME sha256:HASH [YYYY-MM-DD]``; empty lines and those with ``#`` are ignored.
 
+    :param read: returns the content of a file.
     :raises WrongKeys: the file cannot be read, or is invalid.
     """
     try:
-        text = read_file(path, _LARGEST_FILE).decode("utf-8-sig")
+        text = read(path, _LARGEST_FILE).decode("utf-8-sig")
     except ValueError as error:
         raise WrongKeys(f"{path}: {error}") from None
     keys: dict[bytes, ApiKey] = {}

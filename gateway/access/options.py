@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Set
 from ipaddress import ip_address
 from typing import Any
 from urllib.parse import urlsplit
 
+from gateway.access.files import ReadFile, read_file
 from gateway.access.jwks import read_key_set
 from gateway.access.keys import read_keys
 from gateway.access.rules import read_rules
 
-__all__ = ["WAYS", "check_access", "is_url"]
+__all__ = ["READERS", "WAYS", "check_access", "files_of", "is_url"]
 
 WAYS = ("passthrough", "jwt", "keys", "certificate")
 """Values that ``--auth`` may list; ``basic`` means ``passthrough``. ``none`` excludes all others."""
+
+READERS: Mapping[str, Callable[[str, ReadFile], object]] = {
+    "access": read_rules,
+    "jwt_keys": read_key_set,
+    "api_keys": read_keys,
+}
+"""Setting -> the function that reads the file that it names."""
 
 _BELONG = {
     "jwt": ("jwt_keys", "jwt_issuer", "jwt_audience"),
@@ -26,6 +34,15 @@ _BELONG = {
 def is_url(keys: str) -> bool:
     """Return whether ``--jwt-keys`` names a URL, and not a file."""
     return "://" in keys
+
+
+def files_of(values: Mapping[str, Any]) -> Set[tuple[str, str]]:
+    """Return the settings of :data:`READERS` that name files, each with its path.
+
+    :param values: settings by name.
+    """
+    named = {name: values[name] for name in READERS if values[name] is not None}
+    return {(name, path) for name, path in named.items() if name != "jwt_keys" or not is_url(path)}
 
 
 def check_access(values: dict[str, Any], refuse: Callable[[str, str], Exception]) -> None:
@@ -52,16 +69,14 @@ def check_access(values: dict[str, Any], refuse: Callable[[str, str], Exception]
             raise refuse("auth", f"{known[0]} needs --access, the rules of what callers may do")
     else:
         _check_rules(values, ways, refuse)
-    readers: tuple[tuple[str, Callable[[str], object]], ...] = (
-        ("jwt_keys", read_key_set),
-        ("api_keys", read_keys),
-    )
-    for name, read in readers:
-        if values[name] is not None and not is_url(values[name]):
-            try:
-                read(values[name])
-            except ValueError as error:
-                raise refuse(name.replace("_", "-"), str(error)) from None
+    for name, path in sorted(files_of(values), reverse=True):
+        if name == "access":
+            # It was read above.
+            continue
+        try:
+            READERS[name](path, read_file)
+        except ValueError as error:
+            raise refuse(name.replace("_", "-"), str(error)) from None
     if values["jwt_keys"] is not None and is_url(values["jwt_keys"]):
         _check_url(values["jwt_keys"], refuse)
     if "certificate" in ways and not any(listen.lower().startswith("ssl:") for listen in values["listen"]):

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from gateway.access.actions import ACTIONS
-from gateway.access.files import read_file
+from gateway.access.files import ReadFile, read_file
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -171,31 +171,30 @@ def filled(patterns: Iterable[str], values: Mapping[str, str]) -> list[str]:
 # ---- reading -------------------------------------------------------------------------------------
 
 
-def read_rules(path: str, content: bytes | None = None) -> RuleTable:
-    """Read a table of rules.
+def read_rules(path: str, read: ReadFile = read_file) -> RuleTable:
+    """Read a table of rules, and the passwords of its accounts.
 
-    :param content: content of the file; ``None`` to read it from the path.
+    :param read: returns the content of a file.
     :raises WrongRules: the table cannot be read, or is invalid.
     """
     try:
-        content = read_file(path, _LARGEST_FILE) if content is None else content
-        table = tomllib.loads(content.decode("utf-8-sig"))
+        table = tomllib.loads(read(path, _LARGEST_FILE).decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
         raise WrongRules(f"{path}: {error}") from None
     try:
-        return _table(table, Path(path).parent)
+        return _table(table, Path(path).parent, read)
     except WrongRules as wrong:
         raise WrongRules(f"{path}: {wrong}") from None
 
 
-def _table(table: Mapping[str, Any], folder: Path) -> RuleTable:
+def _table(table: Mapping[str, Any], folder: Path, read: ReadFile) -> RuleTable:
     unknown = sorted(table.keys() - {"rules", "accounts"})
     if unknown:
         raise WrongRules(f"unknown table {unknown[0]!r}; expected [[rules]] and [accounts.NAME]")
     given = table.get("accounts", {})
     if not isinstance(given, dict):
         raise WrongRules("accounts: expected tables [accounts.NAME]")
-    accounts = {name: _account(f"accounts.{name}", row, folder) for name, row in given.items()}
+    accounts = {name: _account(f"accounts.{name}", row, folder, read) for name, row in given.items()}
     rows = table.get("rules", [])
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise WrongRules("rules: expected tables [[rules]]")
@@ -212,7 +211,7 @@ def _table(table: Mapping[str, Any], folder: Path) -> RuleTable:
     return RuleTable(rules, accounts)
 
 
-def _account(where: str, row: Any, folder: Path) -> Account:
+def _account(where: str, row: Any, folder: Path, read: ReadFile) -> Account:
     if not isinstance(row, dict) or row.keys() != _ACCOUNT_MEMBERS:
         raise WrongRules(f"{where}: expected user and password-file")
     user, file = row["user"], row["password-file"]
@@ -220,7 +219,7 @@ def _account(where: str, row: Any, folder: Path) -> Account:
         raise WrongRules(f"{where}: expected a user name and the path of a file")
     path = folder / file
     try:
-        text = read_file(path, _LARGEST_PASSWORD_FILE).decode("utf-8-sig")
+        text = read(path, _LARGEST_PASSWORD_FILE).decode("utf-8-sig")
     except ValueError as error:
         raise WrongRules(f"{where}: password-file: {error}") from None
     password = text.partition("\n")[0].removesuffix("\r")

@@ -24,19 +24,43 @@ class WatchedFile(Generic[_Value]):
     """The parsed content of a file.
 
     :param parse: reads and parses the file at a path; raises ``ValueError`` if it is invalid.
+    :param otherwise: returns the value to begin with if the file is invalid at the start; raises
+        ``ValueError`` if there is none.
     :raises ValueError: the file is invalid at the start.
     """
 
     log = Logger()
 
-    def __init__(self, path: str, parse: Callable[[str], _Value]) -> None:
+    def __init__(
+        self,
+        path: str,
+        parse: Callable[[str], _Value],
+        otherwise: Callable[[str], _Value] | None = None,
+    ) -> None:
         self._path = path
         self._parse = parse
         self._seen = self._state()
-        self.value = parse(path)
+        self.value = self._first(otherwise)
         """The parsed content; if a change made the file invalid, the content before that change."""
         self.on_change: Callable[[], object] = int
         """Called when the value has changed."""
+
+    def _first(self, otherwise: Callable[[str], _Value] | None) -> _Value:
+        try:
+            return self._parse(self._path)
+        except ValueError as error:
+            if otherwise is None:
+                raise
+            try:
+                value = otherwise(self._path)
+            except ValueError:
+                raise error from None
+            self.log.error(
+                "{path} is invalid; its last valid content is in effect: {error}",
+                path=self._path,
+                error=error,
+            )
+            return value
 
     def _state(self) -> tuple[int, int, int] | None:
         try:

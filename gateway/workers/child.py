@@ -68,17 +68,22 @@ class Child(ProcessProtocol):
         self._rest = {1: b"", 2: b""}
         self._late: Any = None
 
-    def spawn(self, counts: int, sockets: Sequence[int], **settings: object) -> None:
+    def spawn(
+        self, counts: int, sockets: Sequence[int], copies: Sequence[int] = (), **settings: object
+    ) -> None:
         """Start the process.
 
         :param counts: descriptor of the memory of :class:`ConnectionCounts`.
         :param sockets: descriptors of the listening sockets, which it inherits.
+        :param copies: descriptors of the copies of files, likewise.
         :param settings: members of the message ``serve``.
         :raises OSError: the process cannot be started.
         """
         descriptors: dict[int, Any] = {1: "r", 2: "r", CHANNEL_IN: "w", CHANNEL_OUT: "r", COUNTS: counts}
         inherited = range(FIRST_SOCKET, FIRST_SOCKET + len(sockets))
         descriptors.update(zip(inherited, sockets, strict=True))
+        copied = range(inherited.stop, inherited.stop + len(copies))
+        descriptors.update(zip(copied, copies, strict=True))
         command = children.command(
             "gateway.workers.process", type(self._reactor).__module__, f"worker-{self.number}"
         )
@@ -92,7 +97,7 @@ class Child(ProcessProtocol):
         except BaseException:
             self._late.cancel()
             raise
-        self.send("serve", counts=COUNTS, sockets=list(inherited), **settings)
+        self.send("serve", counts=COUNTS, sockets=list(inherited), copies=list(copied), **settings)
 
     @property
     def pid(self) -> int | None:

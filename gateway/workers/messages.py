@@ -2,9 +2,10 @@
 
 Each has a ``type``.
 
-To a worker: ``serve`` (the first message: settings, sockets, counts, cluster), ``cluster`` (the embedded node
-has started), ``hindrance`` (why the node cannot write to disk, or that it can again), ``ask`` (request for
-metrics), ``total`` (the sums that the worker requested), ``leave`` (a stop will follow), ``drain``, ``stop``.
+To a worker: ``serve`` (the first message: settings, sockets, counts, copies of files, cluster), ``cluster``
+(the embedded node has started), ``hindrance`` (why the node cannot write to disk, or that it can again),
+``ask`` (request for metrics), ``total`` (the sums that the worker requested), ``leave`` (a stop will follow),
+``drain``, ``stop``.
 
 To the supervisor: ``ready``, ``failed`` (the reason why it cannot serve), ``metrics``, ``gather`` (request
 for the sums), ``closed`` (it no longer accepts connections), ``log``.

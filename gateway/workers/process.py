@@ -1,8 +1,8 @@
 """A worker's process: ``python -m gateway.workers.process REACTOR NAME``, started by the supervisor.
 
 REACTOR is the module of the reactor to use; NAME identifies the worker in process lists. The process inherits
-the channel as descriptors 3 (to read) and 4 (to write), the memory of ``balance`` as 5, and the sockets as
-higher ones. Its standard output and standard error go to the supervisor's log.
+the channel as descriptors 3 (to read) and 4 (to write), the memory of ``balance`` as 5, and the sockets and
+the copies of files as higher ones. Its standard output and standard error go to the supervisor's log.
 """
 
 from __future__ import annotations

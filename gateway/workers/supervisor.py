@@ -27,6 +27,7 @@ from gateway.workers.balance import ConnectionCounts
 from gateway.workers.child import Child
 from gateway.workers.fleet import MAX_DRAINING, Fleet
 from gateway.workers.handover import settings_for_worker
+from gateway.workers.lastvalid import LastValid
 from gateway.workers.sockets import Binder
 from reactor.hangup import HangUp
 from reactor.kinds import IReactor
@@ -84,6 +85,7 @@ class Supervisor(LogsItself, Service):
         self._cluster = settings.cluster
         self._binder = Binder(reactor)
         self._counts: ConnectionCounts | None = None
+        self._last_valid = LastValid(reactor)
         self.fleet = Fleet(reactor, settings.workers or 1, self._spawn, settings, self._give_up)
         self._is_rolling = False
         self._roll_is_wanted = False
@@ -139,6 +141,7 @@ class Supervisor(LogsItself, Service):
             return
         # Draining workers accept no connections, but keep their slots until they end.
         self._counts = ConnectionCounts.make((MAX_DRAINING + 1) * len(self.fleet) + 1)
+        self._last_valid.keep(self._settings)
         self.fleet.start()
         if self._node is None:
             self._has_cluster(None)
@@ -213,6 +216,7 @@ class Supervisor(LogsItself, Service):
         closed, ended = self.fleet.stop(self.fleet.settings.limits.grace_seconds)
         yield closed
         yield ended
+        self._last_valid.close()
         if self._counts is not None:
             self._counts.close()
         if self._node is not None:
@@ -229,6 +233,7 @@ class Supervisor(LogsItself, Service):
             child.spawn(
                 counts.descriptor,
                 self._binder.descriptors,
+                self._last_valid.descriptors,
                 slot=slot,
                 slots=counts.slots,
                 settings=settings_for_worker(settings),
@@ -294,8 +299,11 @@ class Supervisor(LogsItself, Service):
             self.log.error("SIGHUP: the workers keep their settings: {error}", error=error)
             return
         self.log.info("SIGHUP: replacing the workers")
-        if (yield self.fleet.roll(settings)):
+        self._last_valid.keep(settings)
+        are_replaced = yield self.fleet.roll(settings)
+        if are_replaced:
             self.log.info("all workers are replaced")
+        self._last_valid.keep_only(self.fleet.settings)
 
     def _roll_failed(self, failure: Failure) -> None:
         self.log.failure("replacing the workers", failure)

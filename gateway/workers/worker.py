@@ -11,6 +11,7 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import LogEvent, Logger, LogLevel, eventAsText
 from twisted.python.failure import Failure
 
+from gateway.access.files import Copies
 from gateway.dialect.errors import Refusal
 from gateway.interfaces import ISharedMetrics
 from gateway.jsonlog import parts_of
@@ -125,13 +126,16 @@ class Worker(Protocol):
 
     def _on_serve(self, told: dict[str, Any]) -> None:
         try:
+            copies = Copies()
+            for descriptor in told.get("copies", ()):
+                copies.add(Copies.of(descriptor))
             settings = read_settings(told["settings"])
             self._logs_json = settings.log_format == "json"
             plugins = plugins_for(settings)
             counts = ConnectionCounts(told["counts"], told["slots"])
             balancer = Balancer(counts, told["slot"], self._connections, self._reactor.seconds)
             inherited = Inherited(self._reactor, told["sockets"], balancer)
-            server = self._server = GatewayServer(settings, plugins, self._reactor, inherited)
+            server = self._server = GatewayServer(settings, plugins, self._reactor, inherited, copies)
             inherited.refusals = server.refusals
             self._sharing = [plugin for plugin in plugins if ISharedMetrics.providedBy(plugin)]
             for plugin in self._sharing:

@@ -38,7 +38,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "services": ("batches", "cluster", "dialect", "fairness", "http", "views"),
     "views": ("cluster", "dialect", "fairness", "http", "limits"),
     "workers": (
-        "cluster", "descriptors", "dialect", "interfaces", "jsonlog", "limits", "listeners", "logs",
+        "access", "cluster", "descriptors", "dialect", "interfaces", "jsonlog", "limits", "listeners", "logs",
         "metricvalues", "options", "processes", "server", "settings", "shutdowndelay",
     ),
 }  # fmt: skip

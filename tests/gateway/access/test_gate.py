@@ -7,7 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from twisted.internet.defer import inlineCallbacks, succeed
+from twisted.logger import capturedLogs
 
+from gateway.access.files import Copies
+from gateway.access.options import READERS
 from gateway.callers import Access
 from gateway.listeners import CannotStartError
 from gateway.settings import resolve
@@ -340,9 +343,24 @@ class CredentialTests(GateTestCase):
         self.assertEqual(gone.code(), (401, "Unauthorized"))
 
     def test_invalid_at_the_start(self) -> None:
-        """A worker that starts after a file has become invalid refuses to, and names the option; the running
-        gateway keeps the old content."""
+        """A worker that starts after a file has become invalid refuses to, and names the option, unless it
+        has a copy of the content before; the running gateway keeps the old content."""
         settings = resolve(self.options, {})
+        copies = Copies()
+        for name, read in READERS.items():
+            read(getattr(settings, name), copies.take)
+
+        def access(copies: Copies | None = None) -> Access:
+            return Access(
+                settings,
+                None,
+                secret=b"s" * 16,
+                reactor=reactor,
+                now=reactor.seconds,
+                confirm=lambda credentials: succeed(None),
+                copies=copies,
+            )
+
         for option, name, content in (
             ("access", "rules.toml", RULES + "[[rules]]\n"),
             ("access", "rules.toml", None),
@@ -356,16 +374,15 @@ class CredentialTests(GateTestCase):
             else:
                 path.write_text(content, "utf-8")
             with self.assertRaises(CannotStartError) as raised:
-                Access(
-                    settings,
-                    None,
-                    secret=b"s" * 16,
-                    reactor=reactor,
-                    now=reactor.seconds,
-                    confirm=lambda credentials: succeed(None),
-                )
+                access()
             self.assertTrue(
                 str(raised.exception).startswith(f"--{option}: {path.absolute()}"), raised.exception
+            )
+            with capturedLogs() as events:
+                begun = access(copies).files
+            self.assertEqual([event["path"] for event in events], [str(path.absolute())])
+            self.assertEqual(
+                [type(file.value) for file in begun], [type(file.value) for file in self.service.access.files]
             )
             for file in self.service.access.files:
                 before = file.value

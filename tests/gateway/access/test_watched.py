@@ -77,6 +77,27 @@ class WatchedTests(SynchronousTestCase):
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_invalid_at_the_start(self) -> None:
-        """Then the error goes to whoever starts."""
+        """Then the error goes to whoever starts, also if there is no other value to begin with."""
+
+        def refuse(path: str) -> int:
+            raise ValueError("no other value")
+
         self.change("x")
         self.assertRaises(ValueError, WatchedFile, str(self.path), number_in)
+        error = self.assertRaises(ValueError, WatchedFile, str(self.path), number_in, refuse)
+        self.assertIn("invalid literal", str(error))
+
+    def test_another_value_at_the_start(self) -> None:
+        """An invalid file begins with the other value, which is logged, and is read when it changes."""
+        self.change("x")
+        with capturedLogs() as events:
+            file = WatchedFile(str(self.path), number_in, lambda path: 7)
+        (event,) = events
+        self.assertEqual((event["log_level"], file.value), (LogLevel.error, 7))
+        self.assertIn("invalid literal", str(event["error"]))
+        self.watcher.files[:] = [file]
+        self.clock.advance(LOOK_SECONDS)
+        self.assertEqual((self.reads, file.value), (0, 7))
+        self.change("8")
+        self.clock.advance(LOOK_SECONDS)
+        self.assertEqual((self.reads, file.value), (1, 8))

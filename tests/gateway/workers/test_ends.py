@@ -441,12 +441,13 @@ class ChildTests(SynchronousTestCase):
         self.process: Any = ProcessStub()
         self.gathers: list[int] = []
         self.child = Child(1, self.clock, lambda child, number: self.gathers.append(number))
-        self.child.spawn(7, [8, 9], settings={"password": "p"})
+        self.child.spawn(7, [8, 9], [12], settings={"password": "p"})
 
     def test_serve(self) -> None:
         """The first message has what a worker needs."""
         (serve,) = MessageReader().receive(self.process.written)
         self.assertEqual((serve["type"], serve["sockets"], serve["counts"]), ("serve", [6, 7], 5))
+        self.assertEqual(serve["copies"], [8])
         self.assertEqual(serve["settings"], {"password": "p"})
 
     def test_life(self) -> None:

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from twisted.internet.defer import Deferred, gatherResults, inlineCallbacks
+from twisted.internet.task import deferLater
 from twisted.web.client import Agent, HTTPConnectionPool
 
+from gateway.access.watched import LOOK_SECONDS
 from tests.gateway.workers.support import DOCUMENT, LOOPBACK, WorkersTestCase, is_alive, reactor
 
 # A plugin that a worker cannot use once there is a file.
@@ -154,30 +156,41 @@ class RollTests(WorkersTestCase):
 
     @inlineCallbacks
     def test_rules(self) -> Any:
-        """While the file of rules is invalid, workers continue with the old rules, no new worker starts, and
-        the log says why; once it is valid, all is as before."""
+        """While the file of rules is invalid, workers continue with the last valid rules, and new ones begin
+        with them, even if all have ended; the log says why. Once it is valid, its rules are in effect."""
         rules = Path(self.mktemp())
-        good = "[[rules]]\nname = 'all'\nwho = 'anyone'\nbuckets = '*'\nallow = '*'\n"
-        rules.write_text(good)
+        write = "[[rules]]\nname = 'all'\nwho = 'anyone'\nbuckets = '*'\nallow = 'write'\n"
+        read = write.replace("write", "read")
+        rules.write_text(write)
         url = yield self.begin("--auth", "none", "--access", str(rules))
-        first = self.pids
         get = ("GET", url + DOCUMENT + "absent")
+        self.assertEqual((yield self.fetch(*get))[0], 403)
+        # A change after the start counts, too. The supervisor may notice it later than the workers.
+        rules.write_text(read)
+        yield self.running.logged("has changed, and is in effect", 2)
+        yield deferLater(reactor, LOOK_SECONDS)
         self.assertEqual((yield self.fetch(*get))[0], 404)
         rules.write_text("spoiled")
         yield self.running.logged("is invalid; its old content stays in effect", 2)
         self.running.signal("HUP")
         yield self.running.logged("SIGHUP: the workers keep their settings: --access: .*Expected '='")
-        os.kill(first[0], 9)
-        pattern = "worker 1 did not start: --access: .*Expected '='.*; the next one starts in .* s; 1 of 2"
-        yield self.running.logged(pattern, 2)
+        for pid in self.pids:
+            os.kill(pid, 9)
+        pattern = "worker {}: .* is invalid; its last valid content is in effect: .*Expected '='"
+        for number in (1, 2):
+            yield self.running.logged(pattern.format(number))
+            yield self.running.logged(f"worker {number} is ready", 2)
+        self.assertEqual(self.running.log.count("is invalid; its last valid content"), 2)
+        self.assertNotIn("did not start", self.running.log)
         self.assertNotIn("Traceback", self.running.log)
-        self.assertEqual((yield self.fetch(*get))[0], 404)
-        self.assertTrue(is_alive(first[1]))
-        rules.write_text(good)
-        yield self.running.logged("worker 1 is ready", 2)
+        for _ in range(4):
+            self.assertEqual((yield self.fetch(*get))[0], 404)
+        rules.write_text(write)
+        yield self.running.logged("has changed, and is in effect", 4)
+        self.assertEqual((yield self.fetch(*get))[0], 403)
         self.running.signal("HUP")
         yield self.running.logged("all workers are replaced")
-        self.assertEqual((yield self.fetch(*get))[0], 404)
+        self.assertEqual((yield self.fetch(*get))[0], 403)
         self.running.signal("TERM")
         yield self.running.ended
 
