@@ -180,6 +180,10 @@ class FetchedKeys:
                 name=self._name,
                 error=error if known and str(error) else f"{type(error).__name__}: {error}",
             )
+        if self._keys is not None and self.current() is None:
+            # Tokens that they have verified must not be accepted any longer, either.
+            self._keys, self._text = None, b""
+            self.on_change()
         self._end(RETRY_SECONDS)
 
     def _end(self, pause: float) -> None:

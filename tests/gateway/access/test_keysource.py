@@ -258,6 +258,33 @@ class WaitingTests(FetchedTestCase):
         assert refused is not None
         self.assertEqual(refused.status, 401)
 
+    def test_stale(self) -> None:
+        """When no fetch has succeeded for a day, tokens that were verified before get 503, too; after the
+        next fetch, even of the same keys, they are served."""
+        site = self.make()
+        self.keys.start()
+        self.fetches.answer(FIRST)
+        good = {"header": {"kid": "first"}, "exp": NOW + 10 * STALE_SECONDS}
+        statuses = []
+        while self.clock.seconds() < 1000 + STALE_SECONDS:
+            self.clock.advance(REFRESH_SECONDS)
+            while self.fetches.open:
+                self.failing(OSError("no route"))
+            statuses.append(self.status(site, **good))
+        self.assertEqual(set(statuses[:-1]), {200})
+        self.clock.advance(RETRY_SECONDS)
+        self.failing(OSError("no route"))
+        self.assertEqual(self.status(site, **good), 503)
+        self.clock.advance(RETRY_SECONDS)
+        self.fetches.answer(FIRST)
+        self.assertEqual(self.status(site, **good), 200)
+
+    def status(self, site: Site, **given: Any) -> int:
+        """Send a request; return the status of its answer."""
+        reply = self.reply(self.send(site, **given))
+        assert reply is not None
+        return reply.status
+
     def test_no_keys(self) -> None:
         """Without any keys the answer is 503, and not 401: the token may be good."""
         site = self.make()
