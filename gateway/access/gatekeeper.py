@@ -7,6 +7,7 @@ dictionary lookups.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from hashlib import blake2b
 from typing import Any
 
@@ -158,6 +159,7 @@ class Gatekeeper:
         )
         self._by_digest: KnownBySize[bytes, Caller] = KnownBySize(_KNOWN_CALLERS, _UNCONFIRMED_BYTES)
         self._accounts: dict[str, CallerCredentials] = {}
+        self._followers: dict[object, Callable[[], object]] = {}
         self.schemes: Mapping[str, Mapping[str, object]] = {
             name: scheme for way in self._ways for name, scheme in way.schemes.items()
         }
@@ -172,6 +174,14 @@ class Gatekeeper:
         """Forget all decisions, because rules or keys have changed."""
         for cache in (self._callers, self._by_identity, self._by_digest, self._accounts):
             cache.clear()
+        for changed in list(self._followers.values()):
+            changed()
+
+    def follow(self, changed: Callable[[], object]) -> Callable[[], object]:
+        """See :class:`gateway.cluster.credentials.Authorizer`."""
+        follower = object()
+        self._followers[follower] = changed
+        return partial(self._followers.pop, follower, None)
 
     def identify(self, request: Request) -> CallerCredentials:
         """Return the credentials with which a request is carried out.

@@ -188,3 +188,7 @@ class Budgeted:
             # The key includes the password: wrong passwords must not use up the user's limit.
             self._charge(request, caller.digest.hex())
         return caller
+
+    def follow(self, changed: Callable[[], object]) -> Callable[[], object]:
+        """See :class:`gateway.cluster.credentials.Authorizer`."""
+        return self._authorizer.follow(changed)

@@ -26,6 +26,7 @@ from gateway.batches.slot import Slot
 from gateway.batches.splitter import BodySplitter, SplitError, TooLong, element_fault
 from gateway.batches.writer import ARRAY, LINES, AnswerWriter
 from gateway.cluster.connection import GatewayConnection
+from gateway.cluster.credentials import LineCheck
 from gateway.dialect.errors import describe, public_code
 from gateway.dialect.places import DEFAULT_PLACE, Place
 from gateway.fairness.steps import AT_ONCE_BYTES
@@ -88,10 +89,10 @@ class Batch:
         self._places = Places(connection.keyspace, place)
         self._clock, self._now, self._limits, self._budget = context[:4]
         self._steps, self._count_operation, self.log_bug, self._forms, self._line_check = context[4:]
-        check = self._line_check
+        self._starts = starts
         if starts is not None:
             self._forms.follow(connection.timeout)
-        self._carry_out = starts if starts is None or check is None else checked(starts, check)
+        self.check_with(self._line_check)
         self._on_form: Callable[[bytes], None] | None = on_form
         self._on_end = on_end
         self._stream: BodyStream | None = None
@@ -112,6 +113,11 @@ class Batch:
     def _move(self, phase: Phase) -> None:
         assert phase in AFTER[self.phase], f"a batch cannot go from {self.phase} to {phase}"
         self.phase = phase
+
+    def check_with(self, check: LineCheck | None) -> None:
+        """Set how the operations that are started from now on are checked."""
+        starts, self._line_check = self._starts, check
+        self._carry_out = starts if starts is None or check is None else checked(starts, check)
 
     def read(self, stream: BodyStream) -> None:
         """Begin to read the request's body."""

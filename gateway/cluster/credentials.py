@@ -106,6 +106,16 @@ class Authorizer(Protocol):
         :raises Refusal: 400 if they are malformed, 401 if they are missing.
         """
 
+    def follow(self, changed: Callable[[], object]) -> Callable[[], object]:
+        """Call ``changed`` whenever callers may have other rights than before.
+
+        :returns: ends that.
+        """
+
+
+def _nothing() -> None:
+    pass
+
 
 class _Shared(CallerCredentials):
     """Credentials that all callers share."""
@@ -127,6 +137,10 @@ class ServiceAccount:
     def identify(self, request: Request) -> CallerCredentials:
         """Return the service account's credentials, whatever the request says."""
         return self.credentials
+
+    def follow(self, changed: Callable[[], object]) -> Callable[[], object]:
+        """Do nothing: the account stays."""
+        return _nothing
 
 
 _KNOWN_HEADERS = 4096
@@ -170,6 +184,10 @@ class Passthrough:
         if len(user) <= _LONGEST_KNOWN_USER:
             self._known.learn(mark, (user, credentials.digest))
         return credentials
+
+    def follow(self, changed: Callable[[], object]) -> Callable[[], object]:
+        """Do nothing: the cluster decides."""
+        return _nothing
 
 
 def has_controls(text: str) -> bool:

@@ -190,6 +190,28 @@ class BucketResource:
         request.operation = operation
         return act(connection, request, plan)
 
+    def identify_again(self, request: Request) -> CallerCredentials | Refusal:
+        """Identify the caller of a running request again, after the rules or the keys have changed.
+
+        :returns: credentials of the same account, or why nothing more may be done for the request.
+        """
+        before = caller_of(request)
+        try:
+            caller = self._authorizer.identify(request)
+        except NotYet as wait:
+            # As long as nothing confirms the caller, nothing is done for it.
+            wait.until.addErrback(lambda _: None)
+            wait.until.cancel()
+            message = "The credentials of this request are no longer valid."
+            return Refusal("Unauthorized", message, resource="")
+        except Refusal as refusal:
+            return refusal
+        if (caller.user, caller.digest) != (before.user, before.digest):
+            # The connection is that of the account before.
+            message = "The rules have changed, and name another account; the rest needs another request."
+            return Refusal("AccessDenied", message, resource="")
+        return caller
+
     def _act(
         self,
         connection: GatewayConnection,

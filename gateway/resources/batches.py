@@ -12,10 +12,10 @@ from gateway.batches.batch import Batch
 from gateway.batches.context import BatchContext, CountOperation
 from gateway.batches.writer import ARRAY, LINES
 from gateway.cluster.connection import GatewayConnection
-from gateway.cluster.credentials import Authorizer
+from gateway.cluster.credentials import Authorizer, LineCheck
 from gateway.cluster.pool import ConnectionPool
 from gateway.dialect.conditions import ENCODING, check_encoding
-from gateway.dialect.errors import bad_request
+from gateway.dialect.errors import Refusal, bad_request
 from gateway.dialect.paths import BUCKET, COLLECTION
 from gateway.dialect.places import Place, collection_names, place_of
 from gateway.http.request import Request
@@ -145,6 +145,12 @@ class Batches(BucketResource):
         carries_out = bulk.connection  # the first step that may fail: nothing has to be released yet
         context = self._context_of(request)
         self._pool.lease(connection)
+        unfollow = self._authorizer.follow(lambda: batch.check_with(self._check_again(request)))
+
+        def on_end() -> None:
+            unfollow()
+            self._pool.release(connection)
+
         begun: Deferred[Response] = Deferred(lambda _: batch.cancel())
         batch = Batch(
             carries_out,
@@ -152,7 +158,7 @@ class Batches(BucketResource):
             context,
             form,
             lambda form: begun.callback(Response(200, [(b"Content-Type", form), UNBUFFERED], batch)),
-            lambda: self._pool.release(connection),
+            on_end,
             place,
         )
         assert request.stream is not None, "the endpoint takes its body as a stream"
@@ -170,6 +176,18 @@ class Batches(BucketResource):
             count_operation = _spending(request.spending, count_operation)
         check = caller_of(request).line_check(bucket_name(request))
         return context._replace(count_operation=count_operation, line_check=check)
+
+    def _check_again(self, request: Request) -> LineCheck | None:
+        """Return the check of the operations of a running batch, after the rules or the keys have changed."""
+        caller = self.identify_again(request)
+        return _refusing(caller) if isinstance(caller, Refusal) else caller.line_check(bucket_name(request))
+
+
+def _refusing(refusal: Refusal) -> LineCheck:
+    def check(operation: str, place: tuple[str, str]) -> None:
+        raise refusal.with_traceback(None)
+
+    return check
 
 
 def _place(request: Request) -> Place:

@@ -13,6 +13,7 @@ from couchbase.scan import cursor_of
 from gateway.cluster.connection import GatewayConnection
 from gateway.cluster.credentials import Authorizer
 from gateway.cluster.pool import ConnectionPool
+from gateway.dialect.errors import Refusal
 from gateway.dialect.paths import DOCUMENTS
 from gateway.fairness.steps import StepRunner
 from gateway.http.request import Request
@@ -144,13 +145,19 @@ class Listings(BucketResource):
             ids_only, xattrs = not parameters.include_docs, parameters.include_xattrs
             return documents.scan(parameters.what, ids_only=ids_only, after=after, with_attributes=xattrs)
 
+        def changed() -> None:
+            caller = self.identify_again(request)
+            answer.refuse(caller if isinstance(caller, Refusal) else None)
+
         def on_end(outcome: str | None) -> None:
+            unfollow()
             self._pool.release(connection)
             if outcome is not None:
                 self._count_operation(SCAN, outcome, 1)
 
         self._pool.lease(connection)
         answer = ListingAnswer(form, parameters, connection.bulk, begin, self._steps, on_end, self._log_bug)
+        unfollow = self._authorizer.follow(changed)
         return answer.begin().addCallback(_counted_at_its_end, request)
 
 

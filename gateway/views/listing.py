@@ -16,7 +16,7 @@ from couchbase.protocol.scanpages import Document
 from couchbase.scan import cursor_of, position_of
 from gateway.cluster.bulk import Lane
 from gateway.dialect.contenttypes import FLAGS_BINARY, FLAGS_JSON
-from gateway.dialect.errors import bad_request, describe, public_code
+from gateway.dialect.errors import Refusal, bad_request, describe, public_code
 from gateway.dialect.jsontools import dumps, is_json
 from gateway.dialect.numbers import checked_number
 from gateway.dialect.values import VIEW, value_member, value_member_steps
@@ -158,6 +158,11 @@ class ListingAnswer:
         self._sink: BodySink | None = None
         self._resumed: Deferred[None] | None = None
         self._work: Deferred[None] | None = None
+        self._refusal: Refusal | None = None
+
+    def refuse(self, refusal: Refusal | None) -> None:
+        """Read no further page if there is a refusal; the answer ends with it."""
+        self._refusal = refusal
 
     def begin(self) -> Deferred[Response]:
         """Get the first page; fires with the response, or fails if the page cannot be read."""
@@ -240,6 +245,9 @@ class ListingAnswer:
             return None
         if self._is_over:
             return None
+        if self._refusal is not None:
+            self._close_scan()
+            raise self._refusal
         rows = self._taken(await self._ask())
         if rows is None:
             return self._last_cursor()

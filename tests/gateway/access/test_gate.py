@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from twisted.internet.defer import inlineCallbacks, succeed
+from twisted.internet.endpoints import HostnameEndpoint, connectProtocol
 from twisted.logger import capturedLogs
 
 from gateway.access.files import Copies
@@ -16,6 +17,7 @@ from gateway.listeners import CannotStartError
 from gateway.settings import resolve
 from tests.gateway.access.signing import AUDIENCE, ISSUER, RSA, fingerprint, jwk, jwks, token
 from tests.gateway.test_behaviour import D, GatewayTestCase
+from tests.gateway.views.test_behaviour import Client
 from tests.gateway.workers.support import reactor
 
 FAR = 4_000_000_000
@@ -391,6 +393,32 @@ class CredentialTests(GateTestCase):
             path.write_text(good, "utf-8")
             for file in self.service.access.files:
                 file.look()
+
+    @inlineCallbacks
+    def test_reloaded_during_a_listing(self) -> Any:
+        """A listing under way ends with an error when the rules no longer allow it, or the key is gone."""
+        large = "x" * 200_000
+        lines = [json.dumps({"op": "set", "key": f"large{n}", "value": large}) for n in range(60)]
+        loaded = yield self.ask("POST", f"{IN_S}/a/batch", "\n".join(lines).encode(), **ROOT)
+        self.assertEqual(loaded.body.count(b'"status":200'), 60)
+        host, port = self.url.removeprefix("http://").split(":")
+        head = f"GET {IN_S}/a/documents?include_docs=true HTTP/1.1\r\nHost: {host}\r\n"
+        request = f"{head}X-API-Key: cgk_reader\r\n\r\n".encode()
+        for name, content, code in (
+            ("rules.toml", RULES.replace('allow = ["read", "list"]', 'allow = ["read"]'), "AccessDenied"),
+            ("keys", f"root sha256:{fingerprint('cgk_root')}\n", "Unauthorized"),
+        ):
+            client = yield connectProtocol(HostnameEndpoint(reactor, host, int(port)), Client(request))
+            yield client.first
+            before = (self.folder / name).read_text("utf-8")
+            self.change(name, content)
+            client.transport.resumeProducing()
+            yield client.lost
+            self.assertIn(f'"code":"{code}"'.encode(), client.received)
+            self.assertLess(client.received.count(b'"large'), 100)
+            self.change(name, before)
+        whole = yield self.ask("GET", f"{IN_S}/a/documents", **READER)
+        self.assertEqual(len(whole.json()["rows"]), 61)
 
     @inlineCallbacks
     def test_expired_key(self) -> Any:

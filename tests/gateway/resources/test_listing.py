@@ -20,6 +20,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from couchbase.protocol.constants import Opcode
 from couchbase.protocol.rangescan import Page, Position
 from couchbase.protocol.scanpages import Document
+from couchbase.scan import cursor_of
 from couchnode.kv.commands import table
 from gateway.dialect.errors import Refusal
 from gateway.dialect.values import VIEW, value_member
@@ -289,6 +290,25 @@ class AnswerTests(SynchronousTestCase):
             answer.cancel()
             answer.cancel()
             self.assertEqual((self.outcomes, self.written), (["RequestCanceled"], []))
+            self.assertTrue(self.closed)
+
+    def test_refused_meanwhile(self) -> None:
+        """If the caller may not list any more, no further page is read; the answer ends with the reason, and
+        where it ended."""
+        pages = [Page(3, [key], Position(3, key)) for key in (b"a", b"b", b"c")]
+        for refusal in (Refusal("AccessDenied"), None):
+            answer = self.answer(pages[0], limit="10")
+            self.pages += pages[1:]
+            answer.refuse(Refusal("Unauthorized"))
+            answer.refuse(refusal)
+            answer.start(self.sink)
+            end, text = self.written.pop(), b"".join(self.written)
+            if refusal is None:
+                self.assertEqual((end, json.loads(text)["rows"]), (b".", [{"id": key} for key in "abc"]))
+                continue
+            (error,) = json.loads(text)["errors"]
+            self.assertEqual((end, error["code"], self.outcomes), (b"!", "AccessDenied", ["AccessDenied"]))
+            self.assertEqual((len(self.pages), error["cursor"]), (2, cursor_of(Position(3, b"a"))))
             self.assertTrue(self.closed)
 
     def test_no_first_page(self) -> None:
