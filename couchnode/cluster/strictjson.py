@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import math
 from typing import Any
 
+from couchbase.protocol.jsonparsing import first_repeated, without_collecting
 from couchbase.protocol.jsontext import whole_number
 
 
@@ -28,29 +28,23 @@ def read_json(text: str | bytes) -> Any:
     if isinstance(text, bytes):
         text = text.decode("utf-8")
     text = text.removeprefix("\ufeff")
-    collects = gc.isenabled()
-    # Parsing only creates objects, and the garbage collector would scan all of them repeatedly.
-    gc.disable()
     try:
-        return json.loads(
-            text,
-            parse_constant=_refuse_constant,
-            parse_float=_finite,
-            parse_int=_whole,
-            object_pairs_hook=_unique,
-        )
+        with without_collecting():
+            return json.loads(
+                text,
+                parse_constant=_refuse_constant,
+                parse_float=_finite,
+                parse_int=_whole,
+                object_pairs_hook=_unique,
+            )
     except RecursionError:
         raise ValueError("nested too deeply") from None
-    finally:
-        if collects:
-            gc.enable()
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     members = dict(pairs)
     if len(members) < len(pairs):
-        names = [name for name, _ in pairs]
-        raise RepeatedName(next(name for name in names if names.count(name) > 1))
+        raise RepeatedName(first_repeated(name for name, _ in pairs))
     return members
 
 

@@ -39,6 +39,10 @@ class ParameterError(ValueError):
         self.reason = reason
 
 
+BodyMembers = dict[str, Any] | ParameterError
+"""The parameters in a body, or what is wrong with it."""
+
+
 class ViewQuery(NamedTuple):
     """A valid query.
 
@@ -52,11 +56,11 @@ class ViewQuery(NamedTuple):
     plan: dict[str, Any]
 
 
-def parse_query(query_string: str, body: bytes | None, has_reduce: bool) -> ViewQuery:
+def parse_query(query_string: str, body: bytes | BodyMembers | None, has_reduce: bool) -> ViewQuery:
     """Read the parameters of one query.
 
     :param query_string: what follows the question mark, still encoded; ``+`` is a space.
-    :param body: the body of a POST, ``None`` for a GET.
+    :param body: the body of a POST, or what :func:`read_body` returned for it; ``None`` for a GET.
     :param has_reduce: whether the view has a reduce function.
     :raises ParameterError: an invalid value, or parameters that exclude each other.
     """
@@ -74,7 +78,10 @@ def parse_query(query_string: str, body: bytes | None, has_reduce: bool) -> View
         else:
             given[name] = value
     if body is not None:
-        given.update(_body_members(body))
+        members = read_body(body) if isinstance(body, bytes) else body
+        if isinstance(members, ParameterError):
+            raise members
+        given.update(members)
     return _resolve(given, has_reduce)
 
 
@@ -129,6 +136,17 @@ def _resolve(given: dict[str, Any], has_reduce: bool) -> ViewQuery:
         given.get("connection_timeout", DEFAULT_CONNECTION_TIMEOUT_MS),
         plan,
     )
+
+
+def read_body(body: bytes) -> BodyMembers:
+    """Return the parameters in the body of a POST; the error, not raised, if it is invalid.
+
+    A body of megabytes takes long; this can run in a thread.
+    """
+    try:
+        return _body_members(body)
+    except ParameterError as error:
+        return error
 
 
 def _body_members(body: bytes) -> dict[str, Any]:

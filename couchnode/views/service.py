@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from twisted.internet.defer import CancelledError, Deferred, DeferredList, DeferredLock, DeferredSemaphore
 from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.task import LoopingCall, deferLater
+from twisted.internet.threads import deferToThread
 from twisted.logger import Logger
 
 from couchnode.cluster.cluster import Cluster
@@ -24,7 +25,7 @@ from couchnode.cluster.metadata import DataDirectory
 from couchnode.views.answers import MAX_QUERIES, Answers
 from couchnode.views.errors import QueryError
 from couchnode.views.indexer import IndexFile, IndexGone, PartIndexer
-from couchnode.views.parameters import parse_query
+from couchnode.views.parameters import BodyMembers, parse_query, read_body
 from couchnode.views.workerclient import WorkerClient, WorkerConnection, WorkerError, WorkerGone
 
 UPDATE_INTERVAL_MS = 5000
@@ -38,6 +39,9 @@ _ATTEMPTS = 3
 _RETRY_SECONDS = 0.05
 _MAX_CHECKS = 8
 _MAX_QUIET_UPDATES = 2
+
+_AT_ONCE_BYTES = 64 * 1024
+"""Longer bodies are read in a thread, one at a time: a body of 4 MiB may have two million values."""
 
 
 class UpdateSettings(NamedTuple):
@@ -98,6 +102,7 @@ class Views:
         self._sweeping = DeferredLock()
         self._checks = DeferredSemaphore(_MAX_CHECKS)
         self._quiet_updates = DeferredSemaphore(_MAX_QUIET_UPDATES)
+        self._reading = DeferredLock()
         self._answers = Answers(self._worker, cluster.clock)
         self._updates = LoopingCall(self._update_all)
         self._updates.clock = cluster.clock
@@ -186,9 +191,13 @@ class Views:
             be built, or a view engine that does not work.
         """
         fault: WorkerError
+        members: bytes | BodyMembers | None = body
+        if body is not None and len(body) > _AT_ONCE_BYTES:
+            async with self._reading:
+                members = await deferToThread(read_body, body)
         for _ in range(_ATTEMPTS):
             try:
-                return await self._attempt(node, bucket_name, design_name, view_name, text, body)
+                return await self._attempt(node, bucket_name, design_name, view_name, text, members)
             except IndexGone as gone:
                 fault = gone  # try again: the new index may answer
             except WorkerGone as gone:
@@ -200,7 +209,13 @@ class Views:
         raise QueryError(500, "error", str(fault)) from fault
 
     async def _attempt(
-        self, node: Node, bucket_name: str, design_name: str, view_name: str, text: str, body: bytes | None
+        self,
+        node: Node,
+        bucket_name: str,
+        design_name: str,
+        view_name: str,
+        text: str,
+        body: bytes | BodyMembers | None,
     ) -> WorkerConnection:
         bucket = self._cluster.bucket(bucket_name)
         design = bucket.designs.get(design_name)

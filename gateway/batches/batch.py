@@ -21,7 +21,7 @@ from gateway.batches.accounting import Account
 from gateway.batches.answers import failure_line, success_steps
 from gateway.batches.context import BatchContext
 from gateway.batches.fastpath import FastSlot, Places, checked, fast_slot
-from gateway.batches.lines import read_operation, reading, start
+from gateway.batches.lines import DenseLine, read_operation, reading, start
 from gateway.batches.slot import Slot
 from gateway.batches.splitter import BodySplitter, SplitError, TooLong, element_fault
 from gateway.batches.writer import ARRAY, LINES, AnswerWriter
@@ -292,6 +292,10 @@ class Batch:
             read_operation(element, operation)
             kind = operation.kind
             assert kind is not None
+        except DenseLine:
+            assert type(element) is bytes
+            self._start_long(index, element)
+            return
         except Exception:  # noqa: BLE001  # becomes the answer to this operation
             self._hold(slot, held, operation.kind)
             slot.failed(Failure())

@@ -19,7 +19,7 @@ from couchbase.protocol import operations
 from couchbase.protocol.keyspace import DEFAULT_NAME
 from couchbase.protocol.request import Operation, Request
 from couchbase.transcoder import RawTranscoder
-from gateway.batches.lines import LineOperation, limits_of, plan_of, read_operation
+from gateway.batches.lines import DenseLine, LineOperation, limits_of, plan_of, read_operation
 from gateway.cluster.timelimits import NO_LIMITS, TimedConnection
 from gateway.dialect.errors import Refusal
 from gateway.dialect.places import place_of
@@ -210,7 +210,7 @@ class Forms:
                 maker = TimedConnection(maker, limits, _STILL)
             request = plan.start(maker, line.key, line)
             passing = plan != plan_of(line, 0.0)
-        except (Refusal, CouchbaseError):
+        except (Refusal, CouchbaseError, DenseLine):
             return None
         except _NotOneRequest:
             self._general.learn(members, True)

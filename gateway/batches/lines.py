@@ -13,6 +13,7 @@ from collections.abc import Generator
 from typing import Any
 
 from couchbase.protocol.constants import MAX_COLLECTION_KEY_BYTES, MAX_KEY_BYTES
+from couchbase.protocol.jsonparsing import first_repeated
 from couchbase.protocol.jsontext import NotJson, at_once, check, past_blanks
 from gateway.cluster.credentials import LineCheck
 from gateway.cluster.timelimits import NO_LIMITS, TimedConnection, TimeLimits, parse_time_limits
@@ -26,11 +27,11 @@ from gateway.dialect.numbers import checked_number
 from gateway.dialect.places import DEFAULT_PLACE, Place, place_of
 from gateway.dialect.projection import member_text, object_members
 from gateway.dialect.subdocuments import operations_of
-from gateway.fairness.steps import AT_ONCE_BYTES
+from gateway.fairness.steps import AT_ONCE_BYTES, is_dense
 from gateway.operations.kind import Kind, Plan, Words
 from gateway.operations.table import OPERATIONS
 
-__all__ = ["LineOperation", "limits_of", "plan_of", "read_operation", "reading", "start"]
+__all__ = ["DenseLine", "LineOperation", "limits_of", "plan_of", "read_operation", "reading", "start"]
 
 _WORDS = Words(
     version="cas",
@@ -220,6 +221,10 @@ def start(
     return plan.start(connection, operation.key, operation)
 
 
+class DenseLine(Exception):
+    """The line has so many parts that :func:`reading` has to read it, in steps."""
+
+
 # ---- reading -------------------------------------------------------------------------------------
 
 _OPEN_OBJECT, _QUOTE = b'{"'
@@ -250,6 +255,8 @@ def _read_members(line: bytes) -> tuple[dict[str, Any], bytes | None]:
 
 def _read_any(line: bytes) -> tuple[dict[str, Any], bytes | None]:
     """Do the same for a line with ``value`` in the middle, or without it."""
+    if is_dense(line):
+        raise DenseLine
     try:
         members = loads(line)
         if type(members) is not dict:
@@ -266,8 +273,7 @@ def _read_any(line: bytes) -> tuple[dict[str, Any], bytes | None]:
         raise bad_request(f"not JSON: {error}") from None
     names = [json.loads(name) for name, _, _ in at_once(object_members(line))]
     if len(names) != len(members):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise bad_request(str(RepeatedName(twice)))
+        raise bad_request(str(RepeatedName(first_repeated(names))))
     return members, member_text(line, "value") if "value" in members else None
 
 
@@ -310,6 +316,7 @@ def read_operation(line: bytes, operation: LineOperation) -> None:
     """Fill ``operation`` from its JSON text.
 
     :raises Refusal: 400, with ``operation`` filled as far as possible.
+    :raises DenseLine: it has to be read in steps; ``operation`` is unchanged.
     """
     _take(*_read_members(line), operation)
 

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from couchbase.protocol import jsontext
+from couchbase.protocol.jsonparsing import first_repeated, without_collecting
 from gateway.dialect.errors import bad_request
 from gateway.http.encoding import any_json, dumps
 
@@ -38,6 +39,9 @@ BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 fast_loads: Callable[[bytes], Any]
 """The fastest parser. It accepts only JSON, but it also refuses some valid texts."""
+
+# Longest text that is parsed while the garbage collector may run.
+_COLLECTED_BYTES = 16 * 1024
 
 
 class RepeatedName(ValueError):
@@ -85,11 +89,7 @@ def loads(data: bytes) -> Any:
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     members = dict(pairs)
     if len(members) < len(pairs):
-        seen = set()
-        for name, _ in pairs:
-            if name in seen:
-                raise RepeatedName(name)
-            seen.add(name)
+        raise RepeatedName(first_repeated(name for name, _ in pairs))
     return members
 
 
@@ -102,14 +102,21 @@ def loads_unique(data: bytes) -> Any:
     :raises NotJson: see :func:`loads`.
     """
     try:
-        return json.loads(
-            str(without_mark(data), "utf-8"),
-            parse_constant=_no_constant,
-            parse_int=jsontext.whole_number,
-            object_pairs_hook=_unique,
-        )
+        if len(data) > _COLLECTED_BYTES:
+            with without_collecting():
+                return _loads_unique(data)
+        return _loads_unique(data)
     except RecursionError:
         raise ValueError("too many levels") from None
+
+
+def _loads_unique(data: bytes) -> Any:
+    return json.loads(
+        str(without_mark(data), "utf-8"),
+        parse_constant=_no_constant,
+        parse_int=jsontext.whole_number,
+        object_pairs_hook=_unique,
+    )
 
 
 def read_body(body: bytes, takes: str) -> dict[str, Any]:

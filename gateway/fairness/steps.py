@@ -10,7 +10,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import Cooperator, TaskStopped
 
-__all__ = ["AT_ONCE_BYTES", "StepRunner"]
+__all__ = ["AT_ONCE_BYTES", "StepRunner", "is_dense", "is_long"]
 
 LEAST_SECONDS = 0.0005
 MOST_SECONDS = 0.004
@@ -21,7 +21,21 @@ work."""
 AT_ONCE_BYTES = 256 * 1024
 """Texts up to this size in bytes are parsed in one step, which takes 3 ms at most."""
 
+# Texts up to this size in bytes are parsed at once, however many parts they have.
+_SPARSE_BYTES = 16 * 1024
+_MOST_COMMAS = 4000
+
 _T = TypeVar("_T")
+
+
+def is_long(text: bytes) -> bool:
+    """Return whether a text must be taken apart in steps: it is long, or has thousands of parts."""
+    return len(text) > AT_ONCE_BYTES or is_dense(text)
+
+
+def is_dense(text: bytes) -> bool:
+    """Return whether a text has thousands of parts."""
+    return len(text) > _SPARSE_BYTES and text.count(b",") > _MOST_COMMAS
 
 
 class StepRunner:

@@ -18,7 +18,7 @@ from gateway.dialect.errors import Refusal
 from gateway.dialect.fixedrefusals import MISSING
 from gateway.dialect.paths import DOCUMENT
 from gateway.dialect.subdocuments import parse_body, parsing_body
-from gateway.fairness.steps import AT_ONCE_BYTES, StepRunner
+from gateway.fairness.steps import StepRunner, is_long
 from gateway.http.request import Request
 from gateway.http.response import Response
 from gateway.http.routing import endpoint
@@ -168,7 +168,7 @@ class Subdocuments(DocumentResource):
         return self._renderer.changed(result, request, changed_body(result))
 
     def _ask(self, request: Request, kind: Kind, usual: ReadPlan | None = None) -> Any:
-        if request.body_is_awaited or len(request.raw_body) <= AT_ONCE_BYTES:
+        if request.body_is_awaited or not is_long(request.raw_body):
             return self.ask(request, kind, _read_body, usual=usual)
         headers = read_mutation(request)
         body = request.body()

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from twisted.internet.defer import Deferred, ensureDeferred
+from twisted.internet.defer import Deferred, DeferredLock, ensureDeferred
+from twisted.internet.threads import deferToThread
 from twisted.python.failure import Failure
 
 from couchbase.asynchronous.view import AsyncViewBase
@@ -47,6 +48,9 @@ from gateway.views.parameters import ABOUT, ALIASES, PARAMETERS, ViewParameters,
 __all__ = ["ViewAnswer", "Views", "development_name", "name_of"]
 
 CountOperation = Callable[[str, str, int], None]
+
+_AT_ONCE_BYTES = 64 * 1024
+"""Longer bodies are read in a thread, one at a time: a body of 1 MiB may have half a million values."""
 
 QUERY = "query"
 """The operation's name, for errors and metrics."""
@@ -366,6 +370,7 @@ class Views(BucketResource):
         self._steps = steps
         self._count_operation = count_operation
         self._log_bug = log_bug
+        self._reading = DeferredLock()
 
     @endpoint("get_view", "GET", "/views/<design>/<view>", on=BUCKET, operation=QUERY)
     @described(
@@ -415,7 +420,10 @@ class Views(BucketResource):
     def _query(self, request: Request) -> Any:
         form = form_for(request.header(b"Accept"))
         check_accepted(request)
-        return self.connected(request, self._begin, (form, read_parameters(request)))
+        if request.method != "POST" or len(request.body()) <= _AT_ONCE_BYTES:
+            return self.connected(request, self._begin, (form, read_parameters(request)))
+        read: Deferred[ViewParameters] = self._reading.run(deferToThread, read_parameters, request)
+        return read.addCallback(lambda parameters: self.connected(request, self._begin, (form, parameters)))
 
     def _begin(
         self, connection: GatewayConnection, request: Request, plan: tuple[Form, ViewParameters]

@@ -198,6 +198,24 @@ class QueryTests(ViewCase):
         self.assertEqual((yield self.ask(path, "POST", b"{}", content_type="text/plain")).status, 415)
 
     @inlineCallbacks
+    def test_long_bodies(self) -> Steps:
+        """A body of many keys is read in a thread; its rows and its errors are those of a short one."""
+        path = "/default/_design/d/_view/plain"
+        keys: list[Any] = [[number] for number in range(20_000)]
+        body = json.dumps({"keys": [["DE", "Bonn"], *keys, ["AT", "Wien"]]}).encode()
+        self.assertGreater(len(body), 2 * service._AT_ONCE_BYTES)
+        self.assertEqual((yield self.ask(path, "POST", body)).ids, ["p4", "p5", "p1"])
+        for given, asked, reason in (
+            (body[:-1], path, "The body of a POST must be a JSON object, {} for none."),
+            (body, path + "?limit=x", 'Invalid value for integer parameter: "x"'),
+            (body[:-1], path + "?limit=x", 'Invalid value for integer parameter: "x"'),
+            (body[:-1], path + "x", "View `plainx` not defined in local design document `_design/d`."),
+            (b'{"keys":[%b1]}' % (b"1," * 100_000), path, "`keys` takes at most 100000 keys"),
+        ):
+            answer = yield self.ask(asked, "POST", given)
+            self.assertEqual(answer.json["reason"], reason)
+
+    @inlineCallbacks
     def test_errors(self) -> Steps:
         """Unknown names are 404 with the server's words, wrong parameters 400."""
         cases = (

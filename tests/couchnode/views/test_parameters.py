@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from time import thread_time
 from typing import Any
 from urllib.parse import quote
 
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from couchnode.views.parameters import MAX_KEYS, ParameterError, ViewQuery, parse_query
+from couchnode.views.parameters import MAX_KEYS, ParameterError, ViewQuery, parse_query, read_body
 
 BAD, PARSE = "bad_request", "query_parse_error"
 BAD_JSON = 'invalid UTF-8 JSON: {{error,{1,"lexical error: invalid char in json text.\\n"}},"%s"}'
@@ -171,6 +172,21 @@ class ParameterTests(SynchronousTestCase):
         many = b'{"keys":[%b]}' % b",".join([b"1"] * (MAX_KEYS + 1))
         fault = self.assertRaises(ParameterError, parse_query, "", many, False)
         self.assertEqual(fault.reason, "`keys` takes at most 100000 keys")
+
+    def test_repeated_names(self) -> None:
+        """A body whose last name is repeated is refused at once: searching for it took half a minute."""
+        body = b'{%b,"n49999":1}' % b",".join(b'"n%d":1' % number for number in range(50_000))
+        begun = thread_time()
+        self.assertRaises(ParameterError, parse_query, "", body, False)
+        self.assertLess(thread_time() - begun, 3)
+
+    def test_read_before(self) -> None:
+        """What was read from a body counts, and what is wrong with it is raised, as if it were read here."""
+        read = read_body(b'{"keys":[1]}')
+        self.assertEqual(parse_query("skip=1", read, False), parse_query("skip=1", b'{"keys":[1]}', False))
+        for body, reason in WRONG_BODIES:
+            fault = self.assertRaises(ParameterError, parse_query, "", read_body(body), False)
+            self.assertEqual((fault.error, fault.reason), (BAD, reason), body[:30])
 
     def test_wrong_bodies(self) -> None:
         """Each wrong body has its text."""

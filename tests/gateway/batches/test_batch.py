@@ -18,7 +18,7 @@ from couchbase.protocol.constants import Opcode
 from couchbase.protocol.pathresults import PathResult
 from couchbase.protocol.subdocument import Spec
 from couchbase.subdocument import StoreSemantics
-from gateway.batches.lines import _read_members
+from gateway.batches.lines import DenseLine, _read_members
 from gateway.dialect.errors import Refusal
 from gateway.limits import Limits
 from gateway.operations.table import OPERATIONS
@@ -213,6 +213,19 @@ class OperationTests(SynchronousTestCase):
             with self.assertRaises(Refusal, msg=line) as caught:
                 _read_members(line)
             self.assertIn("twice", caught.exception.message)
+
+    def test_thousands_of_members(self) -> None:
+        """A line with so many parts is not read at once: that would take long, and ten seconds if the last
+        name is repeated."""
+        many = b",".join(b'"m%d":1' % number for number in range(5000))
+        for line in (
+            b'{"value":1,%b,"m4999":1}' % many,
+            b'{"op":"get","key":"k",%b}' % many,
+            b'{"op":"mutate_in","key":"k","operations":[%b]}' % b",".join([b'{"path":"a"}'] * 5000),
+        ):
+            self.assertRaises(DenseLine, _read_members, line)
+        document = b"{%b}" % many
+        self.assertEqual(_read_members(b'{"op":"set","key":"k","value":%b}' % document)[1], document)
 
     def test_a_document_may_repeat_names(self) -> None:
         """The gateway does not check the content of a value: its text is stored unchanged."""

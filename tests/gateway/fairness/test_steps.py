@@ -146,6 +146,31 @@ class LongTests(GatewayTestCase):
             self.assertEqual((told["status"], words in told["error"]["message"]), (400, True), told)
 
     @inlineCallbacks
+    def test_dense(self) -> Any:
+        """Texts that have thousands of parts are read in steps, too, with the same answers."""
+        many = b",".join(b'"m%d":1' % number for number in range(25_000))
+        paths = b",".join([b'{"operation":"DictSet","path":"a","value":1}'] * 5000)
+        document = b"[%b1]" % (b"{}," * 60_000)
+        turns = Turns()
+        for line, status, words in (
+            (b'{"value":1,%b,"m24999":2}' % many, 400, "the member 'm24999' is given twice"),
+            (b'{"op":"get","key":"k",%b}' % many, 400, "unknown member 'm0'"),
+            (b'{"op":"mutate_in","key":"k","operations":[%b]}' % paths, 400, "operations"),
+            (b'{"value":%b,"op":"set","key":"k"}' % document, 200, ""),
+        ):
+            answer = yield self.ask("POST", B + "/batch", line + b'\n{"op":"get","key":"k"}\n')
+            first, second = answer.body.splitlines()
+            told = json.loads(first)
+            self.assertEqual(told["status"], status, line[:40])
+            self.assertIn(words, str(told.get("error")))
+            self.assertEqual(json.loads(second)["status"], 404 if words else 200)
+        self.assertIn(b'"value":%b' % document, second)
+        refused = yield self.ask("POST", B + "/documents/k/mutate", b'{"operations":[%b]}' % paths)
+        self.assertEqual(refused.code(), (400, "InvalidArgument"))
+        # Ten times what a quiet machine needs: the first of them took ten seconds.
+        self.assertLess(turns.stop(), 0.5)
+
+    @inlineCallbacks
     def test_no_long_turns(self) -> Any:
         """While eight such requests run, no turn of the reactor takes long."""
         yield self.store(long(8))

@@ -101,6 +101,19 @@ class ViewBehaviourTests(GatewayTestCase):
             self.assertEqual([row["id"] for row in answer.json()["rows"]], ids, query)
         many = yield self.rows("d/by_n", json.dumps({"keys": list(range(149, -1, -1)) * 10}).encode())
         self.assertEqual(len(many.json()["rows"]), 1500)
+        # A body that is read in a thread.
+        keys = [[number] for number in range(20_000)]
+        long = json.dumps({"keys": [9, *keys, 2]}).encode()
+        self.assertEqual(
+            [row["id"] for row in (yield self.rows("d/by_n", long)).json()["rows"]], ["k009", "k002"]
+        )
+        for body, words in (
+            (long[:-1], "is not JSON"),
+            (long[:-1] + b',"keys":[]}', "'keys' is given twice"),
+        ):
+            refused = yield self.ask("POST", B + "/views/d/by_n", body)
+            self.assertEqual(refused.code(), (400, "InvalidArgument"))
+            self.assertIn(words, refused.json()["message"])
         total = yield self.rows("d/counted")
         self.assertEqual(total.json(), {"rows": [{"key": None, "value": 150}]})
         self.assertIsNone(total.header("X-CB-TotalRows"))
