@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from typing import Any
 
 from couchbase.protocol.jsonparsing import first_repeated, without_collecting
 from couchbase.protocol.jsontext import whole_number
+
+MAX_LEVELS = 900
+"""Most nested arrays and objects. CPython's parser takes hardly more before 3.13, and ``marshal`` 2000; what
+one Python has stored must be readable for all."""
+
+_BETWEEN_BRACKETS = re.compile(r'(?:[^][{}"]+|"(?:[^"\\]|\\.)*")+')
 
 
 class RepeatedName(ValueError):
@@ -30,7 +37,7 @@ def read_json(text: str | bytes) -> Any:
     text = text.removeprefix("\ufeff")
     try:
         with without_collecting():
-            return json.loads(
+            value = json.loads(
                 text,
                 parse_constant=_refuse_constant,
                 parse_float=_finite,
@@ -39,6 +46,21 @@ def read_json(text: str | bytes) -> Any:
             )
     except RecursionError:
         raise ValueError("nested too deeply") from None
+    if text.count("[") + text.count("{") > MAX_LEVELS:
+        _check_levels(text)
+    return value
+
+
+def _check_levels(text: str) -> None:
+    """Limit the levels of a text that is JSON."""
+    level = 0
+    for mark in _BETWEEN_BRACKETS.sub("", text):
+        if mark in "[{":
+            level += 1
+            if level > MAX_LEVELS:
+                raise ValueError("nested too deeply")
+        else:
+            level -= 1
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

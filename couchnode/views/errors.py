@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+INDEX_MISSING = "index_missing"
+"""The error of a query whose index has vanished since its update; the node then asks again."""
+
 
 class QueryError(Exception):
     """A query that gets an error instead of rows.

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from couchnode.views.index import IndexReader, ViewIndex, identity, remove_index
+from couchnode.views.index import IndexReader, ViewIndex, identity, is_at, remove_index
 
 _IDLE_READERS = 16
 _IDLE_WRITERS = 8
@@ -181,6 +181,10 @@ class Readers:
             return IndexReader(path)
         except FileNotFoundError:
             return None
+        except sqlite3.Error:
+            if is_at(path, now):
+                raise
+            return None  # it was deleted while it was opened
 
     def _give_back(self, reader: IndexReader, good: bool) -> None:
         dropped = reader

@@ -218,10 +218,7 @@ class ViewIndex:
         """Return whether this is the index of these functions, and its path still leads to its file."""
         if self.signature != signature(map_source, reduce_source):
             return False
-        try:
-            return identity(self.path) == self._identity
-        except FileNotFoundError:
-            return False
+        return is_at(self.path, self._identity)
 
     def shrink(self) -> None:
         """Release the memory of the page cache."""
@@ -424,3 +421,11 @@ def identity(path: str) -> tuple[int, int]:
     """
     status = os.stat(path)
     return status.st_dev, status.st_ino
+
+
+def is_at(path: str, known: tuple[int, int]) -> bool:
+    """Return whether the file with a known identity is still at this path."""
+    try:
+        return identity(path) == known
+    except FileNotFoundError:
+        return False

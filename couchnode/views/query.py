@@ -20,11 +20,11 @@ from time import monotonic
 from typing import Any
 
 from couchnode.views.collation import KeyEncoder, group_length
-from couchnode.views.errors import QueryError
+from couchnode.views.errors import INDEX_MISSING, QueryError
 from couchnode.views.index import IndexReader, is_damage
 from couchnode.views.ranges import Edge, Range, Walk
 from couchnode.views.reducers import Builtin, CustomReduction, ReduceCall, ReductionError, builtin
-from couchnode.views.sources import Source, SourceError
+from couchnode.views.sources import IndexMissing, Source, SourceError
 
 BLOCK_BYTES = 32 * 1024
 _BLOCK_SECONDS = 0.1
@@ -138,6 +138,8 @@ class IndexQuery:
             source = Source(given, reader)
             if source.facts.error is not None:
                 raise SourceError(source.facts.error)
+        except IndexMissing as error:
+            raise QueryError(503, INDEX_MISSING, str(error)) from error
         except (sqlite3.Error, SourceError) as error:
             self._fail(given["from"], given["path"], error)
         else:

@@ -23,7 +23,7 @@ from couchnode.cluster.designs import DesignDocument, functions_of, read_design,
 from couchnode.cluster.members import Bucket, Node
 from couchnode.cluster.metadata import DataDirectory
 from couchnode.views.answers import MAX_QUERIES, Answers
-from couchnode.views.errors import QueryError
+from couchnode.views.errors import INDEX_MISSING, QueryError
 from couchnode.views.indexer import IndexFile, IndexGone, PartIndexer
 from couchnode.views.parameters import BodyMembers, parse_query, read_body
 from couchnode.views.workerclient import WorkerClient, WorkerConnection, WorkerError, WorkerGone
@@ -240,7 +240,8 @@ class Views:
         files = {source.name: source.indexer.file(view, is_part) for source in sources}
         # A query without ``stale`` sees everything, so that clients that cannot set it (the official one
         # never does) read their own writes.
-        if query.stale in (None, "false"):
+        is_fresh = query.stale in (None, "false")
+        if is_fresh:
             sources = await self._bring_level(label, sources, query.connection_timeout_ms / 1000, errors)
         else:
             for source in sources:
@@ -248,7 +249,10 @@ class Views:
         if errors and query.plan["on_error"] == "stop":
             sources = []
         request = {
-            "indexes": [{**files[source.name].request(label), "from": source.name} for source in sources],
+            "indexes": [
+                {**files[source.name].request(label), "from": source.name, "made": is_fresh}
+                for source in sources
+            ],
             "query": {**query.plan, "errors": errors},
         }
 
@@ -260,6 +264,8 @@ class Views:
         try:
             connection = await self._answers.ask(request)
         except (QueryError, WorkerError) as fault:
+            if isinstance(fault, QueryError) and fault.error == INDEX_MISSING:
+                raise IndexGone(str(fault)) from fault
             if not isinstance(fault, QueryError) or fault.status == 500:
                 check()  # a deleted index as the cause makes the better message
             raise

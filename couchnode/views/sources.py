@@ -11,11 +11,17 @@ class SourceError(Exception):
     """One index cannot give more rows; the text says why."""
 
 
+class IndexMissing(SourceError):
+    """The query needs an index that was up to date a moment ago, but there is none now."""
+
+
 class Source:
     """One index that takes part in a query.
 
-    :param given: ``path``, ``design``, ``map``, ``reduce`` and ``from`` of the request.
+    :param given: ``path``, ``design``, ``map``, ``reduce`` and ``from`` of the request; ``made`` if the index
+        was there when the query was sent.
     :param reader: ``None`` if there is no index yet.
+    :raises IndexMissing: the index was there, and is no longer.
     """
 
     def __init__(self, given: dict[str, Any], reader: IndexReader | None) -> None:
@@ -28,6 +34,8 @@ class Source:
                 self.facts = reader.facts(self.signature)
             except FileNotFoundError:
                 self.reader = None  # the view was changed, and has not been indexed since
+        if self.reader is None and given.get("made"):
+            raise IndexMissing("the index was deleted")
 
     def debug(self) -> dict[str, Any]:
         """Return its part of the answer to ``debug=true``."""

@@ -11,6 +11,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import TestCase
 
+from couchnode.views import files
 from couchnode.views.index import IndexReader, ViewIndex, remove_index
 from tests import tries
 from tests.couchnode.views.indexes import apply, change, stored
@@ -194,6 +195,23 @@ class FilesTests(_Case):
         self.assertEqual([(1,)], reader.fetch(count, ()))
         reader.release()
         self.assertEqual([(2,)], reader.fetch(count, ()))
+
+    def test_a_file_that_is_deleted_while_it_is_opened(self) -> None:
+        """There is no reader then; SQLite may call it an I/O error. Other errors are raised."""
+        apply(self.open(), [("a", 1, None)])
+
+        def fail(path: str) -> None:
+            if deletes:
+                remove_index(path)
+            raise sqlite3.OperationalError("disk I/O error")
+
+        self.patch(files, "IndexReader", fail)
+        deletes = False
+        with self.assertRaises(sqlite3.OperationalError), files.Readers().lent([self.path]):
+            pass
+        deletes = True
+        with files.Readers().lent([self.path]) as readers:
+            self.assertEqual(readers, [None])
 
     def test_readers_cannot_write(self) -> None:
         """A mistake in a query's SQL cannot change an index."""

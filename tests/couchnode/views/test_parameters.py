@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from time import thread_time
 from typing import Any
 from urllib.parse import quote
@@ -10,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from couchnode.cluster.strictjson import read_json
 from couchnode.views.parameters import MAX_KEYS, ParameterError, ViewQuery, parse_query, read_body
 
 BAD, PARSE = "bad_request", "query_parse_error"
@@ -179,6 +181,17 @@ class ParameterTests(SynchronousTestCase):
         begun = thread_time()
         self.assertRaises(ParameterError, parse_query, "", body, False)
         self.assertLess(thread_time() - begun, 3)
+
+    def test_levels(self) -> None:
+        """Nesting is limited, and equally on every Python; brackets in strings do not count."""
+        wide = ",".join(['[[],{},"\\\\\\"]]]]{"]'] * 1000)
+        for opened, closed, levels in (("[", "]", 1), ('{"[":', "}", 1), ('["]]}","\\\\",{"a":', "}]", 2)):
+            for count, is_good in ((897 // levels, True), (897 // levels + 1, False)):
+                key = f"{opened * count}[{wide}]{closed * count}".encode()
+                if is_good:
+                    self.assertEqual(read_json(key), json.loads(key))
+                else:
+                    self.assertRaises(ValueError, read_json, key)
 
     def test_read_before(self) -> None:
         """What was read from a body counts, and what is wrong with it is raised, as if it were read here."""

@@ -226,6 +226,34 @@ class DesignTests(RaceCase):
         self.assertEqual((yield self.query()).ids, ["a"])
 
     @inlineCallbacks
+    def test_files_that_vanish_before_the_query(self) -> Steps:
+        """An index that is gone between its update and the query is made again: no rows would be a wrong
+        answer. A query of the index as it is has none."""
+        self.store("a", {"name": "a"})
+        yield self.design("d", v=BY_NAME)
+        yield self.query()
+        ask = self.views._answers.ask
+        folder = Path(self.folder) / "node0" / "default.views"
+        vanished = []
+
+        def ask_without(request: Any) -> Any:
+            if len(vanished) < most:
+                for path in folder.glob("*.sqlite"):
+                    vanished.append(path)
+                    path.unlink()
+            return ask(request)
+
+        self.patch(self.views._answers, "ask", ask_without)
+        most = 2
+        self.assertEqual((yield self.query()).ids, ["a"])
+        self.assertEqual(len(vanished), 2)
+        vanished.clear()
+        self.assertEqual((yield self.query(stale="ok")).ids, [])
+        most = 100
+        answer = yield self.query()
+        self.assertEqual((answer.status, answer.json["reason"]), (500, "the index was deleted"))
+
+    @inlineCallbacks
     def test_a_folder_that_cannot_be_made(self) -> Steps:
         """The error says what the matter is, and it is over when the matter is."""
         self.store("a", {"name": "a"})
