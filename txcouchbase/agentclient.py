@@ -61,7 +61,9 @@ class AgentClient:
         self._pool = QuietPool(reactor, persistent=True)
         self._pool.maxPersistentPerHost = POOLED_CONNECTIONS
 
-    def request(self, method: str, url: str, headers: Mapping[str, str], body: bytes | None) -> Deferred[Any]:
+    def request(
+        self, method: str, url: str, headers: Mapping[str, str], body: bytes | None, repeats: bool
+    ) -> Deferred[Any]:
         """Send a request; fires with the answer when its head has arrived."""
         sent = Headers()
         for name, value in headers.items():
@@ -80,7 +82,11 @@ class AgentClient:
                 return send(QuietPool(self._reactor, persistent=False))
             return failure
 
-        return send(self._pool).addErrback(again).addCallback(_with_pairs)
+        if repeats:
+            asked = send(self._pool).addErrback(again)
+        else:
+            asked = send(QuietPool(self._reactor, persistent=False))
+        return asked.addCallback(_with_pairs)
 
     def close(self) -> Deferred[Any]:
         """Close the idle connections; fires when they are closed."""

@@ -9,7 +9,7 @@ from itertools import count
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred, TimeoutError, inlineCallbacks, succeed
-from twisted.internet.error import DNSLookupError, TCPTimedOutError
+from twisted.internet.error import ConnectError, DNSLookupError, TCPTimedOutError
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from twisted.web.client import ResponseDone
@@ -33,6 +33,9 @@ MANAGEMENT = "management"
 VIEWS = "views"
 _TITLES = {MANAGEMENT: "a cluster manager", VIEWS: "the view engine"}
 CONNECT_TIMEOUT_SECONDS = 5.0
+_IDEMPOTENT = ("GET", "HEAD", "OPTIONS", "PUT", "DELETE", "TRACE")  # RFC 9110 9.2.2
+# Causes of a request that did not reach a node.
+_NOT_SENT = (ConnectError, DNSLookupError)
 MAX_ANSWER_BYTES = 64 * 2**20
 """Longest answer in bytes that is collected as a whole, unlike rows of views."""
 
@@ -192,12 +195,19 @@ class HttpService:
         return found
 
     def request(
-        self, method: str, url: str, body: bytes | None = None, headers: dict[str, str] | None = None
+        self,
+        method: str,
+        url: str,
+        body: bytes | None = None,
+        headers: dict[str, str] | None = None,
+        *,
+        repeats: bool,
     ) -> Deferred[Any]:
         """Send one request with the credentials; fires with its answer when the head has arrived.
 
-        If a persistent connection turns out to be closed, the request is sent once more, on a new one. So it
-        must be safe to repeat. See :meth:`txcouchbase.webclient.WebClient.request`.
+        See :meth:`txcouchbase.webclient.WebClient.request`.
+
+        :param repeats: whether it may be sent again if it is not answered.
         """
         sent = {"Accept": "application/json", "User-Agent": self.client.agent, **self._headers}
         if headers:
@@ -206,7 +216,7 @@ class HttpService:
         if credentials is not None:
             pair = b64encode(f"{credentials.user}:{credentials.password}".encode()).decode()
             sent["Authorization"] = f"Basic {pair}"
-        asked: Deferred[Any] = self._connections().request(method, url, sent, body)
+        asked: Deferred[Any] = self._connections().request(method, url, sent, body, repeats)
         return asked
 
     def _connections(self) -> Any:
@@ -230,6 +240,9 @@ class HttpService:
     ) -> Generator[Any, Any, tuple[int, HttpHeaders, bytes]]:
         """Ask one node, and the next if that fails; fires with (status, headers, body).
 
+        A POST is sent to the next node only if there was no connection to the one before: that may have
+        executed it.
+
         :param timeout: seconds for all of it; the remaining nodes share the remaining time.
         :raises CouchbaseError: of the last node: TimeoutError or NetworkError.
         """
@@ -243,6 +256,8 @@ class HttpService:
                     base, method, path, body=body, headers=headers, timeout=max(share, 0.0)
                 )
             except CouchbaseError as error:
+                if method not in _IDEMPOTENT and not isinstance(error.inner_cause, _NOT_SENT):
+                    raise
                 last = error
             else:
                 return answer
@@ -278,7 +293,7 @@ class HttpService:
             waiting.addCallbacks(watching.callback, watching.errback)
             return watching
 
-        asked = watched(self.request(method, base + path, body, headers))
+        asked = watched(self.request(method, base + path, body, headers, repeats=method in _IDEMPOTENT))
 
         def expire() -> None:
             nonlocal expired

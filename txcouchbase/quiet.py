@@ -32,11 +32,20 @@ class _QuietFactory(_Factory):
 class QuietPool(HTTPConnectionPool):
     """A pool of HTTP connections."""
 
+    _is_closed = False
+
+    def _putConnection(self, key: Any, connection: Any) -> None:
+        super()._putConnection(key, connection)
+        if self._is_closed:
+            self.closeCachedConnections()
+
     def closeCachedConnections(self) -> Deferred[Any]:
-        """Close the idle connections; fires when they are closed.
+        """Close the idle connections, and from now on each other one after its answer; fires when those that
+        were idle are closed.
 
         Twisted's own method fails, and leaves all open, if its timers were cancelled from outside.
         """
+        self._is_closed = True
         kept: dict[Any, Any] = self._timeouts
         self._timeouts = {connection: timer for connection, timer in kept.items() if timer.active()}
         return super().closeCachedConnections()

@@ -117,7 +117,7 @@ class ViewStream:
         self._base = self._nodes.pop(0)
         method, path, body = self._request
         headers = None if body is None else {"Content-Type": "application/json"}
-        self._asked = self._http.request(method, self._base + path, body, headers)
+        self._asked = self._http.request(method, self._base + path, body, headers, repeats=True)
         self._asked.addCallbacks(self._answered, self._missed)
 
     def _missed(self, failure: Failure) -> None:

@@ -48,23 +48,29 @@ class WebClient:
         # Idle connections by base URL, that used last at the end.
         self._idle: dict[str, list[WebConnection]] = {}
         self._timer: Any = None
+        self._is_closed = False
 
-    def request(self, method: str, url: str, headers: Mapping[str, str], body: bytes | None) -> Deferred[Any]:
+    def request(
+        self, method: str, url: str, headers: Mapping[str, str], body: bytes | None, repeats: bool
+    ) -> Deferred[Any]:
         """Send a request; fires with the :class:`txcouchbase.webconnection.Answer` when its head has arrived.
 
-        If a persistent connection turns out to be closed, the request is sent once more, on a new one. So it
-        must be safe to repeat. Failures are those of Twisted's Agent. Cancelling closes the connection.
+        Failures are those of Twisted's Agent. Cancelling closes the connection.
 
         :param url: of ``http`` or ``https``, with a port.
         :param headers: by name, in any case; those of the connection and the body are added.
+        :param repeats: whether to send it once more, on a new connection, if the connection is closed before
+            an answer begins. Otherwise it has a connection of its own, and is sent once.
         :raises ValueError: the URL, the method or a header has characters that HTTP does not allow.
         """
-        request = _Request(self, method, url, headers, body)
+        request = _Request(self, method, url, headers, body, repeats)
         request.start()
         return request.done
 
     def close(self) -> Deferred[Any]:
-        """Close the idle connections; fires when they are closed."""
+        """Close the idle connections, and from now on each other one after its answer; fires when those that
+        were idle are closed."""
+        self._is_closed = True
         cancel_timer(self._timer)
         self._timer = None
         waiting = []
@@ -74,7 +80,8 @@ class WebClient:
                 closed: Deferred[None] = Deferred()
                 connection.closed = closed
                 waiting.append(closed)
-                connection.transport.loseConnection()
+                # Not loseConnection, which under TLS waits for the node to agree.
+                connection.transport.abortConnection()
         return gatherResults(waiting)
 
     # ---- for requests ----------------------------------------------------------------------------
@@ -101,6 +108,9 @@ class WebClient:
 
     def keep(self, connection: WebConnection) -> None:
         """Keep a connection for the next request."""
+        if self._is_closed:
+            connection.transport.loseConnection()
+            return
         connections = self._idle.setdefault(connection.origin, [])
         if len(connections) >= POOLED_CONNECTIONS:
             connections.pop(0).transport.loseConnection()
@@ -139,11 +149,19 @@ class WebClient:
 class _Request:
     """A request until its answer begins: on an idle connection, then on new ones if it was never answered."""
 
+    # Many parameters: those of WebClient.request.
     def __init__(
-        self, client: WebClient, method: str, url: str, headers: Mapping[str, str], body: bytes | None
+        self,
+        client: WebClient,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        body: bytes | None,
+        repeats: bool,
     ) -> None:
         self.done: Deferred[Answer] = Deferred(self._cancelled)
         self.data = b""
+        self.is_head = method == "HEAD"
         self._client = client
         self._origin, path = _parts(url)
         if _TARGET.fullmatch(target := f"{method} {path}") is None:
@@ -163,11 +181,11 @@ class _Request:
         self._connection: WebConnection | None = None
         # Whether the attempt under way is on a connection that was idle; and whether it is the last.
         self._was_idle = False
-        self._is_last = False
+        self._is_last = not repeats
 
     def start(self) -> None:
         """Send the request."""
-        connection = self._client.idle(self._origin)
+        connection = None if self._is_last else self._client.idle(self._origin)
         if connection is None:
             self._connect()
         else:

@@ -12,6 +12,7 @@ from typing import Protocol as Interface
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionDone
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from twisted.web.client import ResponseDone, ResponseFailed, ResponseNeverReceived
@@ -31,6 +32,7 @@ _OF_THE_CONNECTION = frozenset({
     b"transfer-encoding", b"upgrade",
 })  # fmt: skip
 _FRAMED_BY = frozenset({b"content-length", b"transfer-encoding"})
+_NO_STATUS = -1
 _WHOLE = Failure(ResponseDone("Response body fully received"))
 
 
@@ -38,6 +40,8 @@ class Waiting(Interface):
     """A request whose answer has not begun."""
 
     data: bytes
+    is_head: bool
+    """Whether its answer has no body, whatever the headers say."""
 
     def answered(self, answer: Answer) -> None:
         """Take the head of the answer."""
@@ -63,6 +67,9 @@ class Answer:
     :param fields: its headers, as received.
     """
 
+    hidden = _OF_THE_CONNECTION
+    """Names of headers that are not shown."""
+
     def __init__(self, connection: WebConnection, code: int, fields: list[tuple[bytes, bytes]]) -> None:
         self.code = code
         self._fields = fields
@@ -77,7 +84,7 @@ class Answer:
     @property
     def headers(self) -> Iterator[tuple[bytes, bytes]]:
         """The headers of the answer itself, not of its connection, as received."""
-        return ((name, value) for name, value in self._fields if name.lower() not in _OF_THE_CONNECTION)
+        return ((name, value) for name, value in self._fields if name.lower() not in self.hidden)
 
     @property
     def is_framed(self) -> bool:
@@ -166,7 +173,7 @@ class WebConnection(Protocol):
         # Found by the last call of the parser.
         self._fields: list[tuple[bytes, bytes]] = []
         self._body: list[bytes] = []
-        self._status = 0
+        self._status = _NO_STATUS
         self._is_whole = False
 
     def connectionMade(self) -> None:
@@ -179,7 +186,7 @@ class WebConnection(Protocol):
         self._request = request
         self._overhead = 0
         self._is_whole = False
-        self._status = 0
+        self._status = _NO_STATUS
         self._write(request.data)
 
     def cancel(self, reason: Failure) -> None:
@@ -215,9 +222,9 @@ class WebConnection(Protocol):
         try:
             self._parser.feed_data(data)
         except (HttpParserError, HttpParserUpgrade) as error:
-            broken = Failure(error)
+            broken = self._refused(error)
             self._may_stay = False
-        if self._status:
+        if self._status != _NO_STATUS:
             self._begin()
         body = self._body
         if body:
@@ -238,10 +245,12 @@ class WebConnection(Protocol):
     def _begin(self) -> None:
         """Pass the head on."""
         request, self._request = self._request, None
-        status, self._status = self._status, 0
+        status, self._status = self._status, _NO_STATUS
         fields, self._fields = self._fields, []
         if request is not None:
             self._answer = answer = Answer(self, status, fields)
+            if request.is_head:
+                answer.hidden = _OF_THE_CONNECTION - {b"content-length"}
             request.answered(answer)
 
     def _finish(self) -> None:
@@ -260,11 +269,12 @@ class WebConnection(Protocol):
         answer.ended(_WHOLE)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """Fail the request, or end the answer."""
+        """Fail the request, or end the answer: whole only if its length is known, or the node has closed the
+        connection properly."""
         if self._keeper is not None:
             self._keeper.lost(self)
         answer = self._answer
-        if answer is not None and not answer.is_framed:
+        if answer is not None and not answer.is_framed and reason.check(ConnectionDone):
             self._answer = None
             answer.ended(Failure(PotentialDataLoss()))
         else:
@@ -282,6 +292,13 @@ class WebConnection(Protocol):
         elif answer is not None:
             answer.ended(Failure(ResponseFailed([reason], answer)))
 
+    def _refused(self, error: Exception) -> Failure:
+        """Return the failure for bytes that the parser does not take."""
+        text = f"what it sends is not valid HTTP/1.1: {error}"
+        if self._parser.get_status_code() == 101:
+            text = "it switches to another protocol (status 101), which was not asked for"
+        return Failure(HttpParserError(text))
+
     def _unanswered(self, reason: Failure) -> Failure:
         """Return the failure of a request; it may be repeated unless the node began to answer."""
         return Failure((ResponseFailed if self._overhead else ResponseNeverReceived)([reason]))
@@ -295,7 +312,7 @@ class WebConnection(Protocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Called by httptools: a header, or a trailer, which is dropped."""
-        if self._answer is None and not self._status:
+        if self._answer is None and self._status == _NO_STATUS:
             self._fields.append((name, value))
 
     def on_headers_complete(self) -> None:
@@ -303,10 +320,14 @@ class WebConnection(Protocol):
         if self._is_whole:
             return
         status = self._parser.get_status_code()
-        if status < 200:
+        if 100 <= status <= 199:
             self._fields.clear()
             return
         self._status = status
+        if self._request is not None and self._request.is_head:
+            # The parser would wait for a body.
+            self._is_whole = True
+            self._may_stay = False
 
     def on_body(self, data: bytes) -> None:
         """Called by httptools: a part of the body."""
@@ -315,6 +336,6 @@ class WebConnection(Protocol):
 
     def on_message_complete(self) -> None:
         """Called by httptools: an answer has ended."""
-        if self._status or self._answer is not None:
+        if self._status != _NO_STATUS or self._answer is not None:
             self._is_whole = True
             self._may_stay = self._may_stay and self._parser.should_keep_alive()

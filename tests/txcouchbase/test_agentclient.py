@@ -5,7 +5,7 @@ import sys
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.txcouchbase import test_view_failures, test_views
+from tests.txcouchbase import test_http, test_view_failures, test_views
 from txcouchbase import http
 from txcouchbase.agentclient import AgentClient
 
@@ -45,3 +45,7 @@ class FailureTests(_WithAgent, test_view_failures.FailureTests):
 
 class NodesTests(_WithAgent, test_view_failures.NodesTests):
     """Several nodes."""
+
+
+class ManagerTests(_WithAgent, test_http.ManagerTests):
+    """Requests to managers."""

@@ -1,10 +1,12 @@
-"""Requests over HTTP to the nodes of a cluster: where they go."""
+"""Requests over HTTP to the nodes of a cluster: where they go, and how often."""
 
 from types import SimpleNamespace
 
+from twisted.internet.defer import inlineCallbacks
 from twisted.trial.unittest import SynchronousTestCase
 
-from couchbase.exceptions import NotSupportedError
+from couchbase.exceptions import NetworkError, NotSupportedError
+from tests.txcouchbase.capi import CapiTestCase, turns, whole
 from txcouchbase.http import MANAGEMENT, VIEWS, HttpService
 
 
@@ -41,3 +43,77 @@ class AddressTests(SynchronousTestCase):
         self.map = SimpleNamespace(nodes=[_node("d", None)])
         for _ in range(2):
             self.assertRaises(NotSupportedError, other.addresses, VIEWS)
+
+
+class ManagerTests(CapiTestCase):
+    """Requests to the managers of two nodes."""
+
+    engines = 2
+
+    def asked(self):
+        """Return how many requests each node got."""
+        return [len(capi.requests) for capi in self.capis]
+
+    @inlineCallbacks
+    def test_unanswered(self):
+        """A request that a node may have executed is sent nowhere else, unless it may be repeated."""
+        yield self.connection.connect()
+        for method, answer, asked in (
+            ("POST", None, [1, 0]),
+            ("PATCH", [b"HTTP/1.1 2", None], [1, 0]),
+            ("PUT", None, [2, 1]),
+            ("DELETE", None, [2, 1]),
+            ("GET", [b"HTTP/1.1 2", None], [1, 1]),
+        ):
+            for capi in self.capis:
+                capi.requests.clear()
+                capi.answers.clear()
+            self.capis[0].answers += [answer] * 2
+            self.capis[1].answers.append(whole({"ok": 1}))
+            waiting = self.connection.management_request(method, "/x", b"y")
+            if sum(asked) == 1:
+                yield self.assertFailure(waiting, NetworkError)
+            else:
+                self.assertEqual((yield waiting)[2], b'{"ok": 1}')
+            self.assertEqual(self.asked(), asked, method)
+
+    @inlineCallbacks
+    def test_unreachable(self):
+        """A node without a connection has not executed anything: the next one is asked."""
+        yield self.connection.connect()
+        yield self.capis[0].stop()
+        self.capis[1].answers.append(whole({}, 201))
+        status, _, _ = yield self.connection.management_request("POST", "/x", b"y")
+        self.assertEqual((status, self.asked()), (201, [0, 1]))
+
+    @inlineCallbacks
+    def test_idle(self):
+        """A request that must not be sent twice does not take an idle connection, which may be closed now."""
+        yield self.connection.connect()
+        self.capi.answers += [whole({})] * 3
+        for method, accepted in (("GET", 1), ("POST", 2), ("GET", 2)):
+            yield self.connection.management_request(method, "/x")
+            self.assertEqual(self.capi.accepted, accepted)
+
+    @inlineCallbacks
+    def test_answered_after_close(self):
+        """A connection that is in use when the service is closed is not kept after its answer."""
+        yield self.connection.connect()
+        asking = []
+        self.capi.script = lambda conversation, method, path: asking.append(conversation)
+        waiting = self.connection.management_request("GET", "/x")
+        while not asking:
+            yield turns()
+        yield self.connection._http.close()
+        lost = self.capi.connection_lost()
+        asking[0].transport.write(whole({}))
+        yield waiting
+        yield lost
+
+    @inlineCallbacks
+    def test_head(self):
+        """The answer to HEAD has no body."""
+        yield self.connection.connect()
+        self.capi.answers.append(b"HTTP/1.1 200 OK\r\nX: y\r\nContent-Length: 7\r\n\r\n")
+        status, headers, body = yield self.connection.management_request("HEAD", "/x")
+        self.assertEqual((status, headers, body), (200, {"x": "y", "content-length": "7"}, b""))

@@ -55,9 +55,9 @@ class ClientTestCase(SynchronousTestCase):
             made.callback(connection)
         return made
 
-    def ask(self, method="GET", url=URL, headers=None, body=None):
+    def ask(self, method="GET", url=URL, headers=None, body=None, repeats=True):
         """Send a request; its answers and failures are collected."""
-        return self.client.request(method, url, headers or {}, body)
+        return self.client.request(method, url, headers or {}, body, repeats)
 
     def whole(self, wire, done):
         """Let a request be answered."""
@@ -179,15 +179,23 @@ class KeptTests(ClientTestCase):
         self.assertEqual((self.clock.getDelayedCalls(), self.client._idle), ([], {}))
 
     def test_close(self):
-        """Closing closes the idle connections, and waits for that; no timer is left."""
-        self.successResultOf(self.client.close())
+        """Closing closes the idle connections at once, and waits for that; no timer is left."""
         self.whole_of_new()
         closed = self.client.close()
         self.assertNoResult(closed)
-        self.assertTrue(self.wires[0].disconnecting)
+        self.assertTrue(self.wires[0].disconnected)
         self.wires[0].lose()
         self.successResultOf(closed)
+        self.successResultOf(self.client.close())
         self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_answered_after_close(self):
+        """A connection that was in use when the client was closed is closed after its answer."""
+        done = self.ask()
+        self.successResultOf(self.client.close())
+        self.whole(self.wires[0], done)
+        self.assertTrue(self.wires[0].disconnecting)
+        self.assertEqual((self.clock.getDelayedCalls(), self.client._idle), ([], {}))
 
     def test_lost(self):
         """A connection that the node closes is forgotten, and the timer with the last of them."""
@@ -234,6 +242,19 @@ class RepeatedTests(ClientTestCase):
             self.assertEqual(sent[:-1], sent[:1] * (count - 1), (method, idle))
             closing = sent[0].replace(b"HTTP/1.1\r\n", b"HTTP/1.1\r\nConnection: close\r\n")
             self.assertEqual(sent[-1], closing)
+
+    def test_once(self):
+        """A request that must not be repeated is sent once, on a connection of its own: the node may close an
+        idle one at any time."""
+        kept = self.ask()
+        self.whole(self.wires[0], kept)
+        done = self.ask("POST", URL, {}, b"x", repeats=False)
+        self.assertEqual(len(self.wires), 2)
+        self.assertIn(b" HTTP/1.1\r\nConnection: close\r\n", self.wires[1].value())
+        self.wires[1].lose()
+        self.failureResultOf(done, ResponseNeverReceived)
+        self.whole(self.wires[0], self.ask())
+        self.assertEqual(len(self.wires), 2)
 
     def test_answered_at_last(self):
         """The answer to the repeated request is that of the request; its connection is kept, or not."""

@@ -42,7 +42,8 @@ class Asked:
 
     data = REQUEST
 
-    def __init__(self, body=None):
+    def __init__(self, body=None, is_head=False):
+        self.is_head = is_head
         self.body = Body() if body is None else body
         self.answer = self.failure = None
 
@@ -174,6 +175,41 @@ class AnswerTests(ConnectionTestCase):
         self.assertIsInstance(asked.body.end, PotentialDataLoss)
         self.assertEqual(self.kept.gone, [self.connection])
 
+    def test_until_the_end_but_cut(self):
+        """A reset, or TLS without its end, does not end a body of unknown length, but cuts it off."""
+        asked = self.sent()
+        self.receive(OK + b"\r\nabc")
+        self.lose(ConnectionLost())
+        self.assertEqual(asked.body.pieces, [b"abc"])
+        self.assertIsInstance(asked.body.end, ResponseFailed)
+
+    def test_head(self):
+        """The answer to HEAD has no body, whatever it announces; then the connection is closed."""
+        for fields, shown in (
+            (b"Content-Length: 5\r\n", {"Content-Length": "5"}),
+            (b"Transfer-Encoding: chunked\r\n", {}),
+            (b"Content-Length: 0\r\n", {"Content-Length": "0"}),
+            (b"", {}),
+        ):
+            for behind in (b"", b"abcde", TEN):
+                self.setUp()
+                asked = self.sent(Asked(is_head=True))
+                self.receive(b"HTTP/1.1 100 Continue\r\n\r\n" + OK + fields + b"\r\n" + behind)
+                self.assertEqual(HttpHeaders.of(asked.answer.headers), shown)
+                self.assertEqual((asked.answer.code, asked.body.pieces), (200, []))
+                self.assertIsInstance(asked.body.end, ResponseDone)
+                self.assertEqual(self.state(), (False, True, False))
+
+    def test_unknown_status(self):
+        """Only a status from 100 to 199 is that of an interim answer."""
+        for status in (0, 99, 200, 999):
+            self.setUp()
+            asked = self.sent()
+            self.receive(b"HTTP/1.1 %03d X\r\nA: b\r\nContent-Length: 2\r\n\r\nok" % status)
+            self.assertEqual((asked.answer.code, asked.body.pieces), (status, [b"ok"]))
+            self.assertEqual(HttpHeaders.of(asked.answer.headers), {"A": "b"})
+            self.assertTrue(self.kept)
+
     def test_cut(self):
         """A body that is cut off fails; the reason is that of the connection."""
         for head in (b"Content-Length: 5\r\n\r\nab", b"Transfer-Encoding: chunked\r\n\r\n2\r\nab\r\n"):
@@ -197,11 +233,12 @@ class AnswerTests(ConnectionTestCase):
 
     def test_garbage(self):
         """What is not HTTP closes the connection at once, with the body before it delivered."""
-        for answer, pieces in (
-            (b"\x16\x03\x01 garbage", None),
-            (OK + b"Content-Length: x\r\n\r\n", None),
-            (b"HTTP/1.1 101 S\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n", None),
-            (OK + b"Transfer-Encoding: chunked\r\n\r\n2\r\nab\r\nnonsense", [b"ab"]),
+        for answer, pieces, text in (
+            (b"\x16\x03\x01 garbage", None, "not valid HTTP"),
+            (OK + b"Content-Length: x\r\n\r\n", None, "Content-Length"),
+            (b"HTTP/1.1 101 S\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n", None, "status 101"),
+            (b"HTTP/1.1 101 S\r\n\r\nx", None, "status 101"),
+            (OK + b"Transfer-Encoding: chunked\r\n\r\n2\r\nab\r\nnonsense", [b"ab"], "chunk size"),
         ):
             self.setUp()
             asked = self.sent()
@@ -209,6 +246,7 @@ class AnswerTests(ConnectionTestCase):
             self.assertTrue(self.transport.disconnected, answer)
             failed = asked.failure if pieces is None else asked.body.end
             self.assertIsInstance(failed, ResponseFailed)
+            self.assertIn(text, str(failed.reasons[-1].value))
             self.assertEqual(asked.body.pieces, pieces or [])
 
     def test_endless(self):
