@@ -59,7 +59,7 @@ class _Collector(Protocol):
 
     def __init__(self, limit: int) -> None:
         self._pieces: list[bytes] = []
-        self._left = limit
+        self._limit = self._left = limit
         self.done: Deferred[bytes] = Deferred(self._cancelled)
 
     def _cancelled(self, _: object) -> None:
@@ -70,7 +70,8 @@ class _Collector(Protocol):
         if self._left >= 0:
             self._pieces.append(data)
         elif not self.done.called:
-            self.done.errback(Failure(network_error("an answer over HTTP was too long")))
+            text = f"an answer over HTTP is longer than {self._limit} bytes"
+            self.done.errback(Failure(network_error(text)))
             abort(self.transport)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:

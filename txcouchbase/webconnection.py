@@ -33,6 +33,8 @@ _OF_THE_CONNECTION = frozenset({
 })  # fmt: skip
 _FRAMED_BY = frozenset({b"content-length", b"transfer-encoding"})
 _NO_STATUS = -1
+# More chunks that arrive together are passed on as one: a row in each would take most time beside them.
+_FEW_PIECES = 8
 _WHOLE = Failure(ResponseDone("Response body fully received"))
 
 
@@ -229,6 +231,8 @@ class WebConnection(Protocol):
         body = self._body
         if body:
             self._body, self._overhead = [], 0
+            if len(body) > _FEW_PIECES:
+                body = [b"".join(body)]
             for piece in body:
                 if self._answer is not None:
                     self._answer.received(piece)

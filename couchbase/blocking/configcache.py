@@ -19,7 +19,7 @@ def load(path: str) -> tuple[bytes, str] | None:
         if kept["form"] != _FORM or not isinstance(kept["host"], str):
             return None
         return json.dumps(kept["config"]).encode(), kept["host"]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
 
 

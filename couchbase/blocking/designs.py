@@ -161,6 +161,6 @@ def _revision(result: HttpResult) -> str | None:
         return None
     try:
         meta = json.loads(result.headers.get("X-Couchbase-Meta", ""))
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return meta.get("rev") if isinstance(meta, dict) else None

@@ -218,7 +218,7 @@ def decode_body(body: bytes, response_format: int) -> Any:
         return text
     try:
         return transcoder.decode_json(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text
 
 

@@ -170,7 +170,7 @@ def _read(text: bytes, host: str, network: str, bootstrap_host: str) -> ClusterM
                 f"{config['nodeLocator']!r}): memcached buckets are not supported",
             )
         return _parse(config, host, network, bootstrap_host)
-    except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError) as error:
         raise error_of(
             exceptions.PROTOCOL_ERROR,
             f"the cluster map from {host} cannot be used: {error}",

@@ -116,7 +116,7 @@ def error_context(frame: Frame) -> str | None:
         return None
     try:
         context = json.loads(value)["error"]["context"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return None
     return context if isinstance(context, str) else None
 

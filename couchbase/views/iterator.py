@@ -231,14 +231,17 @@ class View(Generic[RowT]):
         return iter(self._parent._iterate_view(self))
 
     def _take_errors(self, answer: dict[str, Any]) -> CouchbaseError | None:
-        """Record the errors inside an answer, and return the exception to raise for them.
+        """Record the errors inside an answer, and return the exception to raise for them, or for an answer
+        that has no rows either.
 
         With ``on_error='continue'`` they become warnings, and ``None`` is returned.
         """
         found = answer.get("errors")
-        if not found and "error" in answer and "rows" not in answer:
+        if not found and "error" in answer:
             found = {name: answer[name] for name in ("error", "reason") if name in answer}
         if not found:
+            if "rows" not in answer:
+                return error_of(PROTOCOL_ERROR, "the answer of the view engine has neither rows nor errors")
             return None
         errors = found if isinstance(found, list) else [found]
         self.errors.extend(errors)

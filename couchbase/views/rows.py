@@ -55,6 +55,14 @@ _OPEN_BRACE, _CLOSE_BRACE, _OPEN_BRACKET, _CLOSE_BRACKET = b"{}[]"
 _COMMA, _COLON_CODE, _QUOTE = b',:"'
 
 
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+# Python's own takes NaN and Infinity, too, which JSON does not have.
+_DECODER = json.JSONDecoder(parse_constant=_no_constant)
+
+
 def exact_loads(data: bytes) -> Any:
     """Parse a JSON text in UTF-8, with exact integers of any size.
 
@@ -62,7 +70,7 @@ def exact_loads(data: bytes) -> Any:
     """
     try:
         # Decoded here, because json.loads would also take UTF-16 and UTF-32.
-        return json.loads(str(data, "utf-8"))
+        return _DECODER.decode(str(data, "utf-8"))
     except RecursionError:
         raise ValueError("too many levels") from None
     except json.JSONDecodeError as error:
@@ -220,12 +228,14 @@ class RowReader:
                 else:
                     self._unexpected(code)
             elif state == _VALUE:
-                if code == _OPEN_BRACKET and self._name == "rows":
-                    if self._rows_done:
-                        self._fail("the answer has two members 'rows'")
-                    self._at, self._state = at + 1, _FIRST_ROW
-                else:
+                if self._name != "rows":
                     self._enter(at, code)
+                elif code != _OPEN_BRACKET:
+                    self._fail(f"the member 'rows' begins with {bytes([code])!r}; expected an array")
+                elif self._rows_done:
+                    self._fail("the answer has two members 'rows'")
+                else:
+                    self._at, self._state = at + 1, _FIRST_ROW
             elif state in _A_MEMBER and code == _QUOTE:
                 self._enter(at, code)
             else:
@@ -265,6 +275,9 @@ class RowReader:
         """Take the value (or the member's name) that ends here."""
         state = self._state
         if state in _A_ROW:
+            if self._inside == _SCALAR and self.form != "rows":
+                # Nothing else would look at it.
+                self._check_row(begin, end, self.count + len(self._spans))
             self._spans.append((begin, end))
             self._state = _AFTER_ROW
             return
@@ -416,12 +429,15 @@ class RowReader:
             return
         # One of them is wrong; those before it are not.
         for begin, end in spans:
-            try:
-                row = exact_loads(bytes(buffer[begin:end]))
-            except ValueError as error:
-                self._fail(f"row {self.count + 1} is not JSON: {error}")
-            out.append(row)
+            out.append(self._check_row(begin, end, self.count))
             self.count += 1
+
+    def _check_row(self, begin: int, end: int, before: int) -> Any:
+        """Return the value of a row; ``before`` it are so many others."""
+        try:
+            return exact_loads(bytes(self._buffer[begin:end]))
+        except ValueError as error:
+            self._fail(f"row {before + 1} is not JSON: {error}")
 
     # ---- refusals --------------------------------------------------------------------------------
 

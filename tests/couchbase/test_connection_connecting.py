@@ -250,7 +250,7 @@ class CacheTests(ConnectionTestCase):
 
     def test_worthless_files(self):
         """An empty or invalid file is replaced; one that cannot be written is ignored."""
-        for text in ("", "{", "[]", '{"form": 1, "host": "h", "config": {"name": "x"}}'):
+        for text in ("", "{", "[]", "[" * 100_000, '{"form": 1, "host": "h", "config": {"name": "x"}}'):
             with open(self.path, "w") as file:
                 file.write(text)
             self.assertFalse(self.connect(config_cache=self.path)._cntl(0x15))

@@ -335,6 +335,15 @@ class ScriptedViewTests(TestCase):
                 list(self.cb.query("d", "v", streaming=streaming))
             self.assertIn(caught.exception.rc, (0x10, 0x16))
 
+    def test_no_rows(self):
+        """An answer without rows or errors, or nested too deeply to be read, is not one."""
+        for text in ("{}", '{"rows":null}', '{"total_rows":1}', '{"rows":[' + "[" * 100_000, "[" * 100_000):
+            self.answer = text.encode()
+            for streaming in (False, True):
+                with self.assertRaises(CouchbaseError) as caught:
+                    list(self.cb.query("d", "v", streaming=streaming))
+                self.assertIn(caught.exception.rc, (0x10, 0x16))
+
     def test_silence(self):
         """``views_timeout`` ends the wait."""
         self.cb.views_timeout = 0.1

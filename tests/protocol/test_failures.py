@@ -4,7 +4,27 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from couchbase import exceptions
 from couchbase.exceptions import error_of
-from couchbase.protocol.failures import seed_error
+from couchbase.protocol.clustermap import parse_cluster_map
+from couchbase.protocol.failures import error_context, seed_error
+from couchbase.protocol.frames import Frame
+
+DEEP = b"[" * 100_000
+
+
+class DeepTests(SynchronousTestCase):
+    """A server's JSON that is nested more deeply than Python can follow."""
+
+    def test_context(self):
+        """It explains nothing."""
+        frame = Frame(0x81, 0, 1, 1, 0, 0, b"", b"", b"", b'{"error":{"context":' + DEEP)
+        self.assertIsNone(error_context(frame))
+        frame = frame._replace(value=b'{"error":{"context":"why"}}')
+        self.assertEqual(error_context(frame), "why")
+
+    def test_map(self):
+        """It is no map."""
+        error = self.assertRaises(exceptions.ProtocolError, parse_cluster_map, b'{"nodes":' + DEEP, "h")
+        self.assertIn("the cluster map from h cannot be used", error.message)
 
 
 class SeedTests(SynchronousTestCase):

@@ -103,8 +103,17 @@ class FailureTests(CapiTestCase):
             self.assertEqual(view.calls[:-1], [2])
             self.assertEqual((view.errors, view.calls[-1].objextra), (errors, errors))
             self.assertEqual(view.raw.value["errors"], errors)
-        view = yield self.fails(whole({"error": "x", "reason": "y"}), ViewEngineError)
-        self.assertEqual(view.errors, [{"error": "x", "reason": "y"}])
+        for rows, calls in (({}, []), ({"rows": [{"key": 1, "value": 2}]}, [1])):
+            view = yield self.fails(whole({**rows, "error": "x", "reason": "y"}), ViewEngineError)
+            self.assertEqual((view.errors, view.calls[:-1]), ([{"error": "x", "reason": "y"}], calls))
+
+    @inlineCallbacks
+    def test_no_rows(self):
+        """An answer that has neither rows nor errors is not the answer of a view engine."""
+        for value in ({}, {"total_rows": 3}, {"rows": None}, {"errors": []}, {"reason": "x"}):
+            view = yield self.fails(whole(value), ProtocolError)
+            self.assertIn("rows", str(view.calls[-1]))
+            self.assertEqual(view.calls[:-1], [])
 
     @inlineCallbacks
     def test_errors_that_were_asked_to_be_bearable(self):

@@ -136,6 +136,14 @@ class AnswerTests(ConnectionTestCase):
         self.assertEqual(list(asked.answer.headers), [])
         self.assertTrue(self.kept)
 
+    def test_many_pieces(self):
+        """Many small chunks that arrive together are passed on together."""
+        asked = self.sent()
+        start = OK + b"Transfer-Encoding: chunked\r\n\r\n"
+        self.receive(start + b"1\r\na\r\n" * 9, b"1\r\nb\r\n" * 8 + b"0\r\n\r\n")
+        self.assertEqual(asked.body.pieces, [b"a" * 9, *[b"b"] * 8])
+        self.assertTrue(self.kept)
+
     def test_interim(self):
         """Interim answers are skipped, with their headers."""
         asked = self.sent()

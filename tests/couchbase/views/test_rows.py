@@ -227,11 +227,33 @@ class ParticularAnswersTests(SynchronousTestCase):
         self.assertEqual(lines, [b'{"a":[{},\n{}]}', b'{"b":1}', b'{"c":2}'])
 
     def test_no_rows_member(self):
-        """An error object is an answer, too; so are rows that are no array."""
+        """An error object is an answer, too; an object whose rows are no array is not."""
         _, reader = read("rows", [b'{"error":"not_found","reason":"missing"}\n'])
         self.assertEqual(reader.meta, {"error": "not_found", "reason": "missing"})
         self.assertFalse(reader.rows_seen)
-        self.assertEqual(read("rows", [b'{"rows":null}'])[1].meta, {"rows": None})
+        for value in (b"null", b"{}", b'"x"', b"1", b" null"):
+            for form in ("rows", "lines", "blocks"):
+                body = b'{"a":1,"rows":' + value + b',"rows":[]}'
+                error = self.assertRaises(ProtocolError, read, form, [body])
+                self.assertIn("'rows'", error.message)
+
+    def test_scalars(self):
+        """A row that is neither an object, an array nor a string is checked in every form."""
+        for form in ("rows", "lines", "blocks"):
+            for row in (b"oops", b"\x0b1", b"01", b"NaN", b"-Infinity", b"tru"):
+                reader = RowReader(form, fast_loads)
+                self.assertEqual(len(reader.feed(b'{"rows":[true,' + row)), 1)
+                error = self.assertRaises(ProtocolError, reader.feed, b"]}")
+                self.assertIn("row 2 is not JSON", error.message)
+            self.assertEqual(len(read("lines", [b'{"rows":[null,1E400,-0.5]}'])[0]), 3)
+
+    def test_constants(self):
+        """NaN and Infinity are not JSON, with any parser."""
+        for loads in (fast_loads, None):
+            for name in (b"NaN", b"Infinity", b"-Infinity"):
+                for body in (b'{"rows":[{"key":' + name + b"}]}", b'{"a":' + name + b',"rows":[]}'):
+                    error = self.assertRaises(ProtocolError, read, "rows", [body], loads)
+                    self.assertIn(name.decode() + " is not JSON", error.message)
 
     def test_large_integers_are_exact(self):
         """No number is rounded for speed."""
