@@ -12,7 +12,6 @@ from uuid import uuid4
 
 from twisted.internet import defer, threads
 from twisted.internet.defer import Deferred, inlineCallbacks
-from twisted.internet.endpoints import HostnameEndpoint
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.web.client import ResponseFailed
@@ -34,7 +33,7 @@ from txcouchbase.configstream import ConfigStream, ForbiddenError
 from txcouchbase.link import Backlog, Link
 from txcouchbase.node import NodeProtocol
 from txcouchbase.planrunner import PlanRunner
-from txcouchbase.quiet import connect_quietly
+from txcouchbase.quiet import connect_quietly, node_endpoint
 from txcouchbase.tls import TlsPolicy
 from txcouchbase.turn import Turn
 
@@ -284,7 +283,7 @@ class ClusterClient(Dispatcher):
     def connect_node(self, host: str, port: int) -> Generator[Any, Any, NodeProtocol]:
         """Connect to a node and shake hands; fires with the protocol, ready for operations."""
         protocol = NodeProtocol(self.reactor, host, port, self, self._set_writable, self.turn)
-        endpoint: Any = HostnameEndpoint(self.reactor, host.encode("idna") if host.isascii() else host, port)
+        endpoint: Any = node_endpoint(self.reactor, host.encode("idna") if host.isascii() else host, port)
         if self.tls:
             endpoint = self.tls_policy.wrap(endpoint, host, port, self.reactor)
         yield connect_quietly(endpoint, protocol)

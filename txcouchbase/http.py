@@ -35,7 +35,7 @@ _TITLES = {MANAGEMENT: "a cluster manager", VIEWS: "the view engine"}
 CONNECT_TIMEOUT_SECONDS = 5.0
 _IDEMPOTENT = ("GET", "HEAD", "OPTIONS", "PUT", "DELETE", "TRACE")  # RFC 9110 9.2.2
 # Causes of a request that did not reach a node.
-_NOT_SENT = (ConnectError, DNSLookupError)
+_NOT_SENT = (ConnectError, DNSLookupError, ValueError)
 MAX_ANSWER_BYTES = 64 * 2**20
 """Longest answer in bytes that is collected as a whole, unlike rows of views."""
 
@@ -294,7 +294,10 @@ class HttpService:
             waiting.addCallbacks(watching.callback, watching.errback)
             return watching
 
-        asked = watched(self.request(method, base + path, body, headers, repeats=method in _IDEMPOTENT))
+        try:
+            asked = watched(self.request(method, base + path, body, headers, repeats=method in _IDEMPOTENT))
+        except ValueError as error:
+            raise http_error(base, error) from error
 
         def expire() -> None:
             nonlocal expired
@@ -308,9 +311,8 @@ class HttpService:
             content = yield asked
         except Exception as error:
             if expired:
-                raise error_of(
-                    exceptions.ETIMEDOUT, f"no answer from {base} in {timeout:g} s", inner_cause=error
-                ) from error
+                text = f"no answer from {base} in {round(timeout, 3):g} s"
+                raise error_of(exceptions.ETIMEDOUT, text, inner_cause=error) from error
             if given_up or any(isinstance(cause, CancelledError) for cause in _causes(error)):
                 # The caller cancelled: Twisted reports it as a failed connection, but no other node should be
                 # tried.

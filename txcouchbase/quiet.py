@@ -1,18 +1,35 @@
-"""Connections that do not log; Twisted's own write two lines each."""
+"""Connections to nodes, which do not log: Twisted's own write two lines each."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import HostnameEndpoint
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.protocol import Factory, Protocol
 from twisted.web.client import HTTPConnectionPool
 
-__all__ = ["POOLED_CONNECTIONS", "QuietPool", "connect_quietly"]
+from reactor.kinds import IReactor
+
+__all__ = ["ATTEMPT_SECONDS", "POOLED_CONNECTIONS", "QuietPool", "connect_quietly", "node_endpoint"]
+
+ATTEMPT_SECONDS = 0.05
+"""Seconds until the next address of a host is tried, too. Twisted also takes this long to report that the
+last one refuses connections."""
 
 POOLED_CONNECTIONS = 32
 """Number of idle connections of HTTP to one node that are kept for the next request."""
+
+
+def node_endpoint(
+    reactor: IReactor, host: bytes | str, port: int, timeout: float = 30.0
+) -> IStreamClientEndpoint:
+    """Return the endpoint of a node.
+
+    :param timeout: seconds for a connection to be made.
+    """
+    return HostnameEndpoint(reactor, host, port, timeout, attemptDelay=ATTEMPT_SECONDS)
 
 
 def connect_quietly(endpoint: IStreamClientEndpoint, protocol: Protocol) -> Deferred[Any]:

@@ -8,7 +8,6 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import HostnameEndpoint
 from twisted.internet.interfaces import IProtocol, IProtocolFactory, IStreamClientEndpoint
 from twisted.web.client import URI
 from twisted.web.iweb import IAgentEndpointFactory
@@ -19,6 +18,7 @@ from couchbase.tlsfiles import TlsFiles, mismatch, read_certificates, read_key
 from reactor.kinds import IReactor
 from reactor.tls.contexts import client_context, reason_of
 from reactor.tls.factory import ClientSide, TlsClientEndpoint
+from txcouchbase.quiet import node_endpoint
 
 if TYPE_CHECKING:
     from cryptography import x509
@@ -74,7 +74,7 @@ class WebEndpoints:
         return _WhenConnecting(partial(self._endpoint, uri.scheme, uri.host, uri.port))
 
     def _endpoint(self, scheme: bytes, host: bytes, port: int) -> IStreamClientEndpoint:
-        endpoint = HostnameEndpoint(self._reactor, host, port, timeout=self._timeout)
+        endpoint = node_endpoint(self._reactor, host, port, self._timeout)
         if scheme != b"https":
             return endpoint
         return self._policy.wrap(endpoint, host.decode("ascii"), port, self._reactor)

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from twisted.internet.defer import Deferred, ensureDeferred
+from twisted.internet.defer import Deferred, ensureDeferred, fail
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -117,8 +117,13 @@ class ViewStream:
         self._base = self._nodes.pop(0)
         method, path, body = self._request
         headers = None if body is None else {"Content-Type": "application/json"}
-        self._asked = self._http.request(method, self._base + path, body, headers, repeats=True)
-        self._asked.addCallbacks(self._answered, self._missed)
+        try:
+            asked = self._http.request(method, self._base + path, body, headers, repeats=True)
+        except ValueError:
+            # The node's name in the map, or a header, cannot be sent.
+            asked = fail()
+        self._asked = asked
+        asked.addCallbacks(self._answered, self._missed)
 
     def _missed(self, failure: Failure) -> None:
         self._asked = None
@@ -234,7 +239,7 @@ class ViewStream:
         else:
             error = http_error(self._base, _value(ended))
             error.message = f"the answer was cut off after {view.rows_returned} rows: {error.message}"
-            self._call(view._failed, error)
+            self._call(view._cut, error)
 
     def _set_reading(self) -> None:
         """Stop reading from the socket while no rows are wanted."""

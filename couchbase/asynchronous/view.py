@@ -209,6 +209,15 @@ class AsyncViewBase(View):
         else:
             self.on_done()
 
+    def _cut(self, error: BaseException) -> None:
+        """End the view whose connection was cut: with the error, unless the answer was complete."""
+        try:
+            self._reader.finish()
+        except CouchbaseError:
+            self._failed(error)
+        else:
+            self._finished()
+
     def _refused(self, url: str, status: int, body: bytes) -> None:
         """Take a whole answer whose status is not one of 200 to 299."""
         raw = self._raw

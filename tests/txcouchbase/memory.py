@@ -115,7 +115,7 @@ class MemoryTestCase(SynchronousTestCase):
         self.node = self.nodes[FIRST_PORT]
         self.clock = clock = Clock()
         clock.callFromThread = lambda function, *arguments: clock.callLater(0, function, *arguments)
-        self.patch(cluster_module, "HostnameEndpoint", lambda reactor, host, port: self.nodes[port])
+        self.patch(cluster_module, "node_endpoint", lambda reactor, host, port: self.nodes[port])
         self.patch(cluster_module, "connect_quietly", self._connect)
         connection = cls(bucket="b", connection_string="couchbase://127.0.0.1", reactor=clock, **options)
         for _ in range(6):

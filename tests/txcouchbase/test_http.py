@@ -2,6 +2,7 @@
 
 from types import SimpleNamespace
 
+from twisted.internet import reactor
 from twisted.internet.defer import inlineCallbacks
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -117,3 +118,26 @@ class ManagerTests(CapiTestCase):
         self.capi.answers.append(b"HTTP/1.1 200 OK\r\nX: y\r\nContent-Length: 7\r\n\r\n")
         status, headers, body = yield self.connection.management_request("HEAD", "/x")
         self.assertEqual((status, headers, body), (200, {"x": "y", "content-length": "7"}, b""))
+
+
+class RefusedTests(CapiTestCase):
+    """A node that refuses connections."""
+
+    @inlineCallbacks
+    def test_soon(self):
+        """The next one is asked soon, not after Twisted's 0.3 seconds."""
+        yield self.connection.connect()
+        self.capi.answers.append(whole({}))
+        service = self.connection._http
+        bad, good = "http://127.0.0.1:1", service.addresses(MANAGEMENT)[0]
+        service.addresses = lambda _: [bad, good]
+        delays = []
+        later = reactor.callLater
+
+        def noted(seconds, *arguments, **keywords):
+            delays.append(seconds)
+            return later(seconds, *arguments, **keywords)
+
+        self.patch(reactor, "callLater", noted)
+        yield self.connection.management_request("GET", "/x")
+        self.assertEqual([seconds for seconds in delays if 0.05 < seconds < 1], [])

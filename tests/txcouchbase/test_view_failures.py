@@ -31,6 +31,7 @@ from tests.txcouchbase.capi import (
     whole,
 )
 from txcouchbase.connection import Connection
+from txcouchbase.http import MANAGEMENT
 
 
 class FailureTests(CapiTestCase):
@@ -59,6 +60,20 @@ class FailureTests(CapiTestCase):
             view = yield self.fails(answer, NetworkError)
             self.assertEqual(view.calls[:-1], [3])
             self.assertIn("3 rows", str(view.calls[-1]))
+
+    @inlineCallbacks
+    def test_cut_behind_the_end(self):
+        """An answer whose text is complete is whole, however its connection ends."""
+        text, rows = rows_text(2)
+        body = OPEN + text + CLOSE
+        for answer in (
+            [head(length=5000) + body, None],
+            [head() + chunk(body), None],
+            [b"HTTP/1.1 200 OK\r\n\r\n" + body, None],
+        ):
+            self.capi.answers.append(answer)
+            view = yield self.connection.queryAll("d", "v")
+            self.assertEqual([row.key for row in view], [row["key"] for row in rows])
 
     @inlineCallbacks
     def test_garbage(self):
@@ -253,6 +268,27 @@ class NodesTests(CapiTestCase):
             view = yield self.connection.queryAll("d", "v")
         yield self.capis[1].stop()
         yield self.assertFailure(self.connection.queryAll("d", "v"), NetworkError)
+
+    @inlineCallbacks
+    def test_unusable_name(self):
+        """A node whose name or port cannot be a part of a URL is passed over, at once; if there is no other,
+        the error has it."""
+        yield self.connection.connect()
+        service = self.connection._http
+        good = service.addresses(MANAGEMENT)[1]
+        for bad in ("http://a\r\nb: c:1", "http://\xe9:1", "http://[x]:1", "http://h:x"):
+            service.addresses = lambda _, bad=bad: [bad, good]
+            self.capis[1].answers += [whole({"rows": []})] * 2
+            yield self.connection.queryAll("d", "v")
+            yield self.connection.management_request("POST", "/x", b"")
+            service.addresses = lambda _, bad=bad: [bad]
+            for waiting in (
+                self.connection.queryAll("d", "v"),
+                self.connection.management_request("GET", "/x"),
+                self.connection.management_request("POST", "/x", b""),
+            ):
+                error = yield self.assertFailure(waiting, NetworkError)
+                self.assertIn(f"no answer from {bad}: ", error.message)
 
     @inlineCallbacks
     def test_rows_are_not_repeated(self):
