@@ -149,7 +149,6 @@ class WebClient:
 class _Request:
     """A request until its answer begins: on an idle connection, then on new ones if it was never answered."""
 
-    # Many parameters: those of WebClient.request.
     def __init__(
         self,
         client: WebClient,

@@ -11,6 +11,7 @@ from twisted.trial import unittest
 from couchbase.connection import Connection
 from couchbase.exceptions import (
     ArgumentError,
+    HTTPError,
     KeyExistsError,
     NotFoundError,
     NotSupportedError,
@@ -22,7 +23,10 @@ from gcouchbase import GConnection
 from tests.gateway.test_behaviour import JSON, GatewayTestCase
 from tests.gcouchbase.support import InGreenlets
 from tests.judges.mock import missing, shared
+from txcouchbase import http
+from txcouchbase.agentclient import AgentClient
 from txcouchbase.connection import Connection as TxConnection
+from txcouchbase.webclient import WebClient
 
 D = "/v1/buckets/protected/documents/"
 
@@ -166,6 +170,41 @@ class TwistedTests(unittest.TestCase):
         self.assertEqual([results[1].value, results[3].value], [1, 2])
         yield self.assertFailure(cb.set("o", 1, durability_level=1), NotSupportedError)
         self.assertEqual(len((yield cb.observe("o")).value), 3)
+
+    @inlineCallbacks
+    def test_views(self):
+        """Design documents, queries and refusals, with either client for HTTP."""
+        for client in (WebClient, AgentClient):
+            self.patch(http, "_Client", client)
+            cb = TxConnection(bucket="default", connection_string=shared(1, 0).string, timeout=30)
+            self.addCleanup(lambda cb=cb: cb._http.close())
+            self.addCleanup(cb._close)
+            yield cb.set_multi({f"v{n}": {"kind": "v", "n": n} for n in range(50)})
+            views = {
+                "n": {"map": "function (doc, meta) { if (doc.kind == 'v') emit(doc.n, null); }"},
+                "count": {
+                    "map": "function (doc, meta) { if (doc.kind == 'v') emit(doc.n % 5, 1); }",
+                    "reduce": "_count",
+                },
+            }
+            yield cb.design_create("d", {"views": views}, use_devmode=False)
+            for options, keys in (
+                ({}, list(range(50))),
+                ({"limit": 2, "descending": True}, [49, 48]),
+                ({"keys": [7, 3]}, [3, 7]),
+                # Sent as the body of a POST.
+                ({"keys": list(range(40, 1000))}, list(range(40, 50))),
+            ):
+                view = yield cb.queryAll("d", "n", **options)
+                self.assertEqual(sorted(row.key for row in view), sorted(keys))
+                self.assertEqual({row.docid for row in view}, {f"v{key}" for key in keys})
+            view = yield cb.queryAll("d", "count", group=True)
+            self.assertEqual([(row.key, row.value) for row in view], [(n, 10) for n in range(5)])
+            refused = yield self.assertFailure(cb.queryAll("d", "none"), HTTPError)
+            self.assertEqual(refused.objextra.http_status, 404)
+            status, _, body = yield cb.management_request("HEAD", "/pools/default")
+            self.assertEqual((status, body), (200, b""))
+            yield cb.design_delete("d", use_devmode=False)
 
 
 class GatewayTests(GatewayTestCase):
