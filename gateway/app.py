@@ -20,6 +20,7 @@ from gateway.dialect.conditions import check_taken, select
 from gateway.dialect.encodings import choose, parse_accept_encoding
 from gateway.dialect.errors import Refusal, describe
 from gateway.dialect.fixedrefusals import fields_of
+from gateway.dialect.jsontools import dumps
 from gateway.dialect.paths import missing_route
 from gateway.fairness.steps import StepRunner
 from gateway.http.application import Application, EndHook, Guard
@@ -76,6 +77,7 @@ _RESOURCE_SEGMENTS = {
     "ValueTooLarge": 4,
     "DurableWriteInProgress": 4,
 }
+_DOCUMENT = b"/buckets/%b/scopes/_default/collections/_default/documents/%b"
 _OF_DOCUMENTS = frozenset(code for code, segments in _RESOURCE_SEGMENTS.items() if segments == 4)
 
 # The same for /buckets/b/designs/d/views/v.
@@ -97,14 +99,10 @@ _NOT_BELIEVED = frozenset({"Unauthorized", "InvalidAuth"})
 def resource_of(request: Request, code: str) -> str:
     """Return the resource of an error in the Data API's notation; ``""`` if there is none."""
     parameters = request.parameters
-    if code in _OF_DOCUMENTS and len(parameters) == 2:
+    if len(parameters) == 2 and "key" in parameters and code in _OF_DOCUMENTS:
         # The usual case.
-        try:
-            names = parameters["bucket"], parameters["key"]
-        except KeyError:
-            pass
-        else:
-            return (b"/buckets/%b/scopes/_default/collections/_default/documents/%b" % names).decode("utf-8")
+        document = (_DOCUMENT % (parameters["bucket"], parameters["key"])).decode()
+        return document + _part_of(request, code)
     segments = _RESOURCE_SEGMENTS.get(code)
     if code in _VIEW_SEGMENTS:
         segments = _VIEW_SEGMENTS[code]
@@ -118,7 +116,26 @@ def resource_of(request: Request, code: str) -> str:
         ("collections", parameters.get("collection", b"_default")),
         ("documents", parameters.get("key")),
     ]
-    return _joined(named[:segments])
+    return _joined(named[:segments]) + _part_of(request, code)
+
+
+def _part_of(request: Request, code: str) -> str:
+    """Return the end of the resource of an error that concerns a part of a document."""
+    path = request.failed_part
+    return "" if path is None or code not in _OF_PATH else "/content/{" + path + "}"
+
+
+def _document_json(request: Request) -> bytes:
+    """Return the resource of an error that concerns a document, as JSON."""
+    parameters = request.parameters
+    if len(parameters) != 2 or "key" not in parameters:
+        return dumps(resource_of(request, "DocumentNotFound"))
+    return dumps((_DOCUMENT % (parameters["bucket"], parameters["key"])).decode())
+
+
+def _part_json(request: Request) -> bytes:
+    """Return the resource of an error that concerns a part of a document, as JSON."""
+    return dumps(resource_of(request, "PathNotFound"))
 
 
 def _joined(named: list[tuple[str, bytes | None]]) -> str:
@@ -252,9 +269,8 @@ class Gateway(Application):
             # The cluster has not confirmed the caller's name, so the log must not contain it.
             request.caller = None
         if resource is None:
+            request.failed_part = getattr(error, "path", None)
             resource = resource_of(request, code)
-            if code in _OF_PATH and (path := getattr(error, "path", None)) is not None:
-                resource += "/content/{" + path + "}"
         members["resource"] = resource
         if further:
             members.update(further)
@@ -263,6 +279,12 @@ class Gateway(Application):
     def members_of(self, refusal: Refusal) -> dict[str, object]:
         """Return the members of the answer to a refusal, without ``resource`` and the request's id."""
         return fields_of(refusal)
+
+    def resource_json(self, code: str) -> Callable[[Request], bytes]:
+        """Return a function that returns the resource of errors with a code, as JSON."""
+        if code in _OF_DOCUMENTS:
+            return _part_json if code in _OF_PATH else _document_json
+        return super().resource_json(code)
 
     def encoded(self, response: Response, request: Request) -> Response:
         """Return a document, or a stream of rows or answers, in the coding that the caller prefers."""

@@ -20,9 +20,10 @@ from couchbase.protocol.constants import (
 )
 from couchbase.protocol.failures import failed_result
 from couchbase.protocol.frames import HEADER, Frame, FrameError, FrameReader
+from couchbase.protocol.refused import REFUSALS, STATUSES, refusals
 from couchbase.protocol.request import Request
 from couchbase.protocol.statuses import result_code
-from couchbase.protocol.subdocument import LOOKUP_IN
+from couchbase.protocol.subdocument import LOOKUP_IN, MUTATE_IN
 
 # magic to status as one number, body length, opaque, CAS
 _unpack = Struct(">QIIQ").unpack_from
@@ -38,7 +39,8 @@ _JSON = int(Datatype.JSON)
 _MISSING = int(Status.KEY_ENOENT)
 _EXISTS = int(Status.KEY_EEXISTS)
 _PATHS_FAILED = int(Status.SUBDOC_MULTI_PATH_FAILURE)
-_NO_FAILURES = frozenset({_MISSING, _EXISTS, _PATHS_FAILED})
+_SHORT = STATUSES | {_PATHS_FAILED}
+_OF_PATHS = (LOOKUP_IN, MUTATE_IN)
 _ADD = int(Opcode.ADD)
 
 
@@ -47,8 +49,8 @@ MOST_HEADS = 4096
 # Above the length of any body.
 _UNUSUAL = 1 << 32
 ABSENT = _UNUSUAL + 1
-"""What :class:`Heads` has for a plain answer that a document, or a path, is missing, or that a document
-exists."""
+"""What :class:`Heads` has for a plain answer that the state of a document, or one of its paths, prevents an
+operation."""
 
 
 class Heads(dict[int, int]):
@@ -62,7 +64,7 @@ class Heads(dict[int, int]):
         if magic != _RESPONSE or key_length:
             kind = _UNUSUAL
         elif status:
-            is_known = status in _NO_FAILURES and not (status == _PATHS_FAILED and datatype > _JSON)
+            is_known = status in _SHORT and not (status == _PATHS_FAILED and datatype > _JSON)
             kind = ABSENT if is_known and not kind else _UNUSUAL
         elif datatype > _JSON:
             kind = _UNUSUAL
@@ -121,7 +123,7 @@ class AnswerReader:
         """Take one chunk of any size; return the completed answers, oldest first.
 
         :param pending: operations that wait for answers, by opaque number. Those that succeed are removed,
-            as are quiet ones whose document is missing.
+            as are those whose refusals are results.
         :returns: flat pairs ``call, result``. If ``call`` is ``None`` the result needs more handling: it is
             a ``Frame`` (a failure, an answer to an unknown request, or a request of the server; its
             operation is still in ``pending``) or an :class:`Undecodable`. Empty after a violation.
@@ -155,8 +157,9 @@ class AnswerReader:
                     if call is None:
                         pass
                     elif status == _PATHS_FAILED:
-                        # A lookup of which some paths are missing: the result says so.
-                        if call.operation is LOOKUP_IN:
+                        # A lookup of which some paths are missing: the result says so. A mutation of which
+                        # one path failed: its failure has been decoded.
+                        if call.operation in _OF_PATHS:
                             del pending[opaque]
                             try:
                                 result = call.operation.decode(call, cas, data, begin, begin, end)
@@ -166,7 +169,12 @@ class AnswerReader:
                                 done += call, result
                             at = end
                             continue
-                    elif call.quiet and (status == _MISSING) is not (call.operation.opcode == _ADD):
+                    elif call.quiet == REFUSALS:
+                        del pending[opaque]
+                        done += call, refusals[call.operation.name, status]
+                        at = end
+                        continue
+                    elif call.quiet and status == (_EXISTS if call.operation.opcode == _ADD else _MISSING):
                         # A missing document, and to an add an existing one, is a result, too, if the caller
                         # asked for that.
                         del pending[opaque]

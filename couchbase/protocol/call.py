@@ -58,7 +58,7 @@ class Call(Request):
         operation: Operation,
         key: object,
         key_bytes: bytes,
-        quiet: bool = False,
+        quiet: int = False,
         decode_value: Callable[[bytes, int], Any] | None = None,
         keyspace: Keyspace = DEFAULT_KEYSPACE,
     ) -> None:
@@ -166,7 +166,7 @@ class Step(Call):
         operation: Operation,
         key: object,
         key_bytes: bytes,
-        quiet: bool = False,
+        quiet: int = False,
         decode_value: Callable[[bytes, int], Any] | None = None,
         keyspace: Keyspace = DEFAULT_KEYSPACE,
     ) -> None:

@@ -30,6 +30,7 @@ from couchbase.protocol.failures import (
 )
 from couchbase.protocol.frames import Frame, encode_frame_infos
 from couchbase.protocol.pathresults import SubdocResult
+from couchbase.protocol.refused import REFUSALS, STATUSES, refusals
 from couchbase.protocol.request import Operation, Request
 from couchbase.protocol.statuses import result_code
 from couchbase.protocol.subdocument import (
@@ -347,7 +348,8 @@ def complete(
     :param explained: the status with its entry in the server's error map, if it is unknown.
     :param node: the node that answered, for messages.
     :raises CouchbaseError: of the class for operation and status. With ``request.quiet`` a missing document
-        is a result instead, as an existing one is to an add. ProtocolError: the answer's value is compressed,
+        is a result instead, as an existing one is to an add; with ``REFUSALS`` each of ``STATUSES`` is.
+        ProtocolError: the answer's value is compressed,
         or follows attributes; HELLO requested neither.
     """
     status = frame.specific
@@ -362,6 +364,8 @@ def complete(
         return result
     if explained is not None:
         raise error_for(request, explained, error_context(frame))
+    if request.quiet == REFUSALS and status in STATUSES:
+        return refusals[request.operation.name, status]
     failed = failed_result(request, result_code(request.operation.name, status))
     if request.quiet and status == (Status.KEY_EEXISTS if request.operation is ADD else Status.KEY_ENOENT):
         return failed

@@ -76,8 +76,9 @@ class Request:
     value: bytes
     cas: int
     framing: bytes
-    quiet: bool
-    """Whether a missing document (for an add, an existing one) is a result instead of an error."""
+    quiet: int
+    """Whether a missing document (for an add, an existing one) is a result instead of an error; with
+    :data:`couchbase.protocol.refused.REFUSALS` more refusals are."""
     replica: int | None
     """The replica to ask, from 0; ``None`` for the active node."""
     decode_value: Callable[[bytes, int], Any] | None
@@ -92,7 +93,7 @@ class Request:
         operation: Operation,
         key: object,
         key_bytes: bytes,
-        quiet: bool = False,
+        quiet: int = False,
         decode_value: Callable[[bytes, int], Any] | None = None,
         keyspace: Keyspace = DEFAULT_KEYSPACE,
     ) -> None:

@@ -17,7 +17,9 @@ from couchbase.exceptions import CouchbaseError, ProtocolError
 from couchbase.protocol.constants import Opcode, Status
 from couchbase.protocol.failures import error_for, malformed_answer
 from couchbase.protocol.pathresults import BINARY, SubdocResult
+from couchbase.protocol.refused import PATH_STATUSES, REFUSALS, Refused, path_kinds
 from couchbase.protocol.request import Operation, Request
+from couchbase.result import OperationResult
 
 MAX_SPECS = 16
 """Largest number of specs in one request."""
@@ -193,10 +195,15 @@ _CHANGED_NOTHING = tuple([((0, b""),) * count for count in range(MAX_SPECS + 1)]
 
 def _decode_mutate_in(
     request: Request, cas: int, data: bytes, at: int, middle: int, end: int
-) -> SubdocResult:
+) -> OperationResult:
     specs = request.specs
     if end - middle == _FAILED.size:
-        raise _path_failed(request, *_FAILED.unpack_from(data, middle))
+        sent, status = _FAILED.unpack_from(data, middle)
+        if request.quiet == REFUSALS and status in PATH_STATUSES and sent < len(specs.given):
+            position = specs.position(sent)
+            path = specs.given[position].path.decode("utf-8", "replace")
+            return Refused(path_kinds[status, position], path)
+        raise _path_failed(request, sent, status)
     answers: Sequence[tuple[int, bytes]] = _CHANGED_NOTHING[len(specs.given)]
     if middle < end:
         answers = _changed_values(request, data, middle, end)

@@ -1,39 +1,52 @@
-"""Refusals made without an exception: the document of an operation is missing, or exists already."""
+"""Refusals made without an exception: those of a node, because of the state of a document."""
 
 from __future__ import annotations
 
+from typing import Any
+
 from couchbase import exceptions
+from couchbase.protocol.refused import Kind
 from gateway.dialect.errors import describe, public_code
+from gateway.http.known import Known
 from gateway.http.refusal import FixedRefusal, Refusal
+from gateway.http.request import Request
 
-__all__ = ["MISSING", "fields_of", "refusal_of"]
+__all__ = ["fields_of", "refusal_of"]
 
-MISSING = FixedRefusal("DocumentNotFound")
-"""The refusal if the document of an operation does not exist. Its answer equals the one made from the SDK's
-exception."""
-
-_OF_CODES = {
-    exceptions.KEY_ENOENT: MISSING,
-    exceptions.NOT_STORED: FixedRefusal("DocumentNotFound"),
-    exceptions.KEY_EEXISTS: FixedRefusal("DocumentExists"),
-}
+# Clients choose among few operations, but there may be 16 paths in each.
+_known: Known[tuple[Kind, str, Any], FixedRefusal] = Known(1024)
 
 
-def refusal_of(code: int) -> FixedRefusal:
-    """Return the refusal for the result of a quiet operation whose document is missing, or exists but should
-    be new. It equals the one made from the SDK's exception.
+def refusal_of(result: Any, request: Request) -> FixedRefusal:
+    """Return the refusal for the result of an operation that a node has refused.
 
-    :param code: result code.
+    It equals the one made from the SDK's exception.
+
+    :param result: a :class:`couchbase.protocol.refused.Refused`.
     """
-    return _OF_CODES[code]
+    if result.path is not None:
+        request.failed_part = result.path
+    try:
+        return _known[result.kind, request.operation, request.context]
+    except KeyError:
+        facts = result.kind, request.operation, request.context
+        return _known.learn(facts, _refusal(*facts))
+
+
+def _refusal(kind: Kind, operation: str, asked: Any) -> FixedRefusal:
+    error = exceptions.error_of(kind.rc, status=kind.status, path_index=kind.path_index)
+    cas_given, durable = asked or (False, False)
+    fault = describe(error, operation, cas_given=cas_given, durable=durable)
+    refusal = FixedRefusal(fault.problem.code, fault.message)
+    refusal.members = fault.fields()
+    return refusal
 
 
 def fields_of(refusal: Refusal) -> dict[str, object]:
-    """Return the same as ``describe(refusal).fields()``, in fewer steps."""
-    if type(refusal) is FixedRefusal:
-        for code, known in _OF_CODES.items():
-            if refusal is known:
-                return describe(exceptions.error_of(code), "add").fields()
+    """Return the same as ``describe(refusal).fields()``, in fewer steps; for the refusals of
+    :func:`refusal_of`, the members that belong to the SDK's exception."""
+    if type(refusal) is FixedRefusal and refusal.members is not None:
+        return dict(refusal.members)
     problem = refusal.problem
     # The value of ``retry``, without the enumeration's property.
     retry = problem.retry._value_

@@ -307,23 +307,23 @@ class Application:
 
     def refused(self, refusal: FixedRefusal, request: Request) -> None:
         """Do the same as :meth:`failed`, in fewer steps."""
-        problem = refusal.problem
-        prepared = refusal.prepared
-        if prepared is None:
-            members = any_json({**self.members_of(refusal), "resource": ""})
-            prepared = refusal.prepared = _headers_of_failure(refusal.headers), members[: -len(b'""}')]
-        block, begun = prepared
-        code = request.failure_code = problem.code
-        resource = refusal.resource
-        if resource is None:
-            # From the path, which is UTF-8.
-            name = dumps(self.resource_of(request, code))
+        status, code, block, begun, resource = refusal.prepared or self._prepare(refusal)
+        request.failure_code = code
+        name = b"" if resource is None else resource(request)
+        if request.given_id is None:
+            body = b'%b%b,"requestId":"%b-%x"}' % (begun, name, self.id_prefix, request.number)
         else:
-            name = any_json(resource) if resource else b'""'
-        id_ = request.given_id or b"%b-%x" % (self.id_prefix, request.number)
-        body = b'%b%b,"requestId":"%b"}' % (begun, name, id_)
-        counted_as = code if request.endpoint else ""
-        self.answered(RenderedResponse(problem.status, block, body), request, counted_as)
+            body = b'%b%b,"requestId":"%b"}' % (begun, name, request.given_id)
+        self.answered(RenderedResponse(status, block, body), request, code if request.endpoint else "")
+
+    def _prepare(self, refusal: FixedRefusal) -> tuple[int, str, bytes, bytes, Any]:
+        problem, resource = refusal.problem, refusal.resource
+        members = any_json({**self.members_of(refusal), "resource": resource or ""})
+        begun = members[: -len(b'""}' if resource is None else b"}")]
+        shown = self.resource_json(problem.code) if resource is None else None
+        block = _headers_of_failure(refusal.headers)
+        prepared = refusal.prepared = problem.status, problem.code, block, begun, shown
+        return prepared
 
     def members_of(self, refusal: Refusal) -> dict[str, object]:
         """Return the members of the answer to a refusal, but ``resource`` and the request's id."""
@@ -332,6 +332,11 @@ class Application:
     def resource_of(self, request: Request, code: str) -> str:
         """Return the resource that an error concerns, if its refusal leaves that to the application."""
         return ""
+
+    def resource_json(self, code: str) -> Callable[[Request], bytes]:
+        """Return a function that returns the same as JSON, for errors with a code."""
+        # It is from the path, which is UTF-8.
+        return lambda request: dumps(self.resource_of(request, code))
 
     def _wait(self, until: Deferred[Any], request: Request) -> None:
         """Call the handler again later; see :class:`gateway.http.request.NotYet`."""

@@ -7,9 +7,9 @@ its own codes with :func:`declare`, and explains other exceptions with
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from enum import Enum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from twisted.internet.defer import CancelledError
 
@@ -117,8 +117,12 @@ class FixedRefusal(Refusal):
     It must not be raised, only returned: an exception collects the tracebacks of all its raises.
     """
 
-    prepared: tuple[bytes, bytes] | None = None
-    """The headers of the answer, and its body up to the resource's value; made at the first use."""
+    prepared: tuple[int, str, bytes, bytes, Callable[[Any], bytes] | None] | None = None
+    """Status and code of the answer, its headers, its body up to the resource's value, and the function that
+    returns this value for a request; ``None``: it is in the body. Made at the first use."""
+    members: Mapping[str, object] | None = None
+    """Members of the answer's JSON other than ``resource`` and the request's id; ``None`` for the usual
+    ones."""
 
     @classmethod
     def of(cls, refusal: Refusal) -> FixedRefusal:

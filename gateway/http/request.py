@@ -183,6 +183,8 @@ class Request:
     """Called with the number of operations that were executed for the request, in addition to the request
     itself."""
     operation = ""
+    failed_part: str | None = None
+    """The part of the resource that failed, in the application's notation; ``None`` for the whole."""
     context: Any = None
     """Further details for the application, if any."""
 

@@ -6,11 +6,13 @@ from functools import lru_cache
 
 from twisted.internet.defer import Deferred
 
+from couchbase.protocol.constants import Status
+from couchbase.protocol.refused import Refused
 from couchbase.result import ExpiryResult, OperationResult, ValueResult, unpack_token
 from gateway.dialect.conditions import EXCLUDED
 from gateway.dialect.contenttypes import JSON, content_type, format_of, sniffing
 from gateway.dialect.errors import Refusal
-from gateway.dialect.fixedrefusals import MISSING, refusal_of
+from gateway.dialect.fixedrefusals import refusal_of
 from gateway.dialect.headers import etag, token_header
 from gateway.dialect.projection import Path, project, projecting
 from gateway.fairness.steps import AT_ONCE_BYTES, StepRunner
@@ -85,7 +87,7 @@ class Renderer:
         """
         # Slots are read directly here and below: each property of the result would take as long as a call.
         if result._rc:
-            return MISSING
+            return refusal_of(result, request)
         try:
             before, behind = self._blocks[result._flags]
         except KeyError:
@@ -103,7 +105,7 @@ class Renderer:
         :param result: a ValueResult whose value is bytes, or the result for a missing document.
         """
         if result.rc:
-            return MISSING
+            return refusal_of(result, request)
         try:
             before, behind = self._blocks[result.flags]
         except KeyError:
@@ -163,7 +165,7 @@ class Renderer:
     def counted(self, result: ValueResult, request: Request) -> Response | Refusal:
         """Return the new number of a counter, as JSON."""
         if result.rc:
-            return MISSING
+            return refusal_of(result, request)
         return self.changed(result, request, b"%d" % result.value)
 
     def read(self, result: OperationResult, request: Request, body: bytes) -> Response:
@@ -175,13 +177,13 @@ class Renderer:
     def touched(self, result: OperationResult, request: Request) -> Response | Refusal:
         """Return an answer that has only the version, if there is one."""
         if result.rc:
-            return MISSING
+            return refusal_of(result, request)
         return RenderedResponse(204, self._version % result.cas if result.cas else b"")
 
     def unlocked(self, result: OperationResult, request: Request) -> Response | Refusal:
         """Return the answer to a mutation, without an ETag."""
         if result.rc:
-            return MISSING
+            return refusal_of(result, request)
         bucket = request.parameters["bucket"]
         # As in the Data API: an unlock is not a mutation, and its token consists of zeros.
         token = result.mutation_token or _NO_TOKEN
@@ -189,13 +191,14 @@ class Renderer:
 
     def created(self, result: OperationResult, request: Request) -> Response | Refusal:
         """Return the answer to a mutation with the condition that the document does not exist."""
-        return EXCLUDED if result.rc else self.stored(result, request)
+        if isinstance(result, Refused) and result.kind.status == Status.KEY_EEXISTS:
+            return EXCLUDED
+        return self.stored(result, request)
 
     def stored(self, result: OperationResult, request: Request) -> Response | Refusal:
-        """Return the answer to a mutation, which may have failed because its document was missing or
-        existed."""
+        """Return the answer to a mutation, which the node may have refused."""
         if result._rc:
-            return refusal_of(result._rc)
+            return refusal_of(result, request)
         token = result._token
         bucket = request.parameters["bucket"]
         if token is None:

@@ -29,7 +29,7 @@ from gateway.dialect.conditions import (
     compare_and_write,
 )
 from gateway.dialect.errors import Refusal, bad_request
-from gateway.dialect.fixedrefusals import MISSING
+from gateway.dialect.fixedrefusals import refusal_of
 from gateway.dialect.headers import Durability
 from gateway.dialect.jsontools import dumps
 from gateway.dialect.numbers import checked_boolean
@@ -226,7 +226,7 @@ def _show(
     result: SubdocResult,
     request: Request,
 ) -> Response | Refusal:
-    return MISSING if result.rc else render(result, request, body(result))
+    return refusal_of(result, request) if result.rc else render(result, request, body(result))
 
 
 _REFUSED: dict[int, str] = {

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from twisted.internet.defer import Deferred
 
 from couchbase.protocol.constants import RELATIVE_EXPIRY_MAX
+from couchbase.protocol.refused import REFUSALS
 from gateway.cluster.connection import GatewayConnection
 from gateway.cluster.credentials import Authorizer
 from gateway.cluster.pool import ConnectionPool
@@ -150,8 +151,8 @@ class DocumentResource(BucketResource):
         if plan.is_single:
             # The connection itself also has the SDK's methods, but they return other results.
             call = plan.start(connection.operations, key, RequestSource(request))
-            # A missing document is reported as a result, which costs less than an exception.
-            call.quiet = True
+            # A node's refusal is reported as a result, which costs less than an exception.
+            call.quiet = REFUSALS
             request.render = show
             call.receiver = request
             return call

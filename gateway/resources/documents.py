@@ -9,12 +9,13 @@ from typing import Any, NamedTuple
 from twisted.internet.defer import Deferred
 
 from couchbase.protocol.constants import MAX_COLLECTION_KEY_BYTES, MAX_KEY_BYTES
+from couchbase.protocol.refused import REFUSALS
 from gateway.cluster.bulk import LARGE_BYTES, LargeKeys
 from gateway.cluster.credentials import Authorizer
 from gateway.cluster.pool import ConnectionPool
 from gateway.dialect.conditions import NO_CONDITION, Condition, read_condition
 from gateway.dialect.errors import Refusal
-from gateway.dialect.fixedrefusals import MISSING
+from gateway.dialect.fixedrefusals import refusal_of
 from gateway.dialect.jsontools import dumps
 from gateway.dialect.paths import DOCUMENT
 from gateway.dialect.projection import Path, parse_projection
@@ -199,8 +200,8 @@ class Documents(DocumentResource):
                 )
         if wanted is _WHOLE:
             call = connection.operations.get_with_expiry(key)
-            # A missing document is a result, which costs less than an exception.
-            call.quiet = True
+            # A node's refusal is a result, which costs less than an exception.
+            call.quiet = REFUSALS
             # Large answers on the usual connection are recorded when they are sent; see was_large().
             request.render = (
                 self._renderer.whole if connection.bulk is not None else partial(self._parts, _WHOLE)
@@ -212,7 +213,7 @@ class Documents(DocumentResource):
         show = partial(self._parts, wanted)
         if wanted.replica is None:
             call = connection.operations.get_with_expiry(key)
-            call.quiet = True
+            call.quiet = REFUSALS
             request.render = show
             call.receiver = request
             return call
@@ -224,7 +225,7 @@ class Documents(DocumentResource):
         self, wanted: _Wanted, result: Any, request: Request
     ) -> Response | Deferred[Response] | Refusal:
         if result.rc:
-            return MISSING
+            return refusal_of(result, request)
         if (size := len(result.value)) >= LARGE_BYTES or self._large_sizes:
             # However little of it is sent.
             self.large.note(document_place(request), size)
@@ -307,8 +308,8 @@ class Documents(DocumentResource):
             if form.takes_cas:
                 options = {**options, "cas": cas}
             call = getattr(connection.operations, form.method)(key, value, **options)
-        # A document that is missing or exists is reported as a result, which costs less than an exception.
-        call.quiet = True
+        # A node's refusal is reported as a result, which costs less than an exception.
+        call.quiet = REFUSALS
         call.receiver = request
         return call
 

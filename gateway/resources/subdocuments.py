@@ -9,13 +9,14 @@ from twisted.internet.defer import Deferred
 
 from couchbase.paths import PreparedMutation
 from couchbase.protocol.pathresults import SubdocResult
+from couchbase.protocol.refused import REFUSALS
 from couchbase.subdocument import StoreSemantics
 from gateway.cluster.bulk import LARGE_BYTES, LargeKeys
 from gateway.cluster.credentials import Authorizer
 from gateway.cluster.pool import ConnectionPool
 from gateway.dialect.contenttypes import check_charset
 from gateway.dialect.errors import Refusal
-from gateway.dialect.fixedrefusals import MISSING
+from gateway.dialect.fixedrefusals import refusal_of
 from gateway.dialect.paths import DOCUMENT
 from gateway.dialect.subdocuments import parse_body, parsing_body
 from gateway.fairness.steps import StepRunner, is_long
@@ -157,14 +158,14 @@ class Subdocuments(DocumentResource):
             call = connection.operations.mutate_in(key, specs, **options)
         else:
             call = connection.operations.mutate_in(key, specs, **form.options)
-        call.quiet = True
+        call.quiet = REFUSALS
         request.render = self._changed
         call.receiver = request
         return call
 
     def _changed(self, result: SubdocResult, request: Request) -> Response | Refusal:
         if result.rc:
-            return MISSING
+            return refusal_of(result, request)
         return self._renderer.changed(result, request, changed_body(result))
 
     def _ask(self, request: Request, kind: Kind, usual: ReadPlan | None = None) -> Any:

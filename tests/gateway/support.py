@@ -17,7 +17,9 @@ from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
 from couchbase.exceptions import KEY_EEXISTS, KEY_ENOENT, CouchbaseError, error_of
+from couchbase.protocol.constants import Status
 from couchbase.protocol.keyspace import Keyspace
+from couchbase.protocol.refused import PATH_STATUSES, REFUSALS, STATUSES, Kind, Refused
 from couchbase.result import ExpiryResult, MutationToken
 from gateway.app import Gateway
 from gateway.cluster.bulk import Lane
@@ -181,12 +183,16 @@ class ScriptedCall:
         )
 
     def _hushed(self, failure: Failure) -> Any:
-        """Return the result that a quiet operation has in place of an exception."""
-        if not self.quiet or getattr(failure.value, "rc", 0) != self._quiet_for:
+        """Return the result that an operation whose refusals are results has in place of an exception."""
+        error = failure.value
+        if self.quiet != REFUSALS or not isinstance(error, CouchbaseError):
             return failure
-        missing = Answer(cas=0)
-        missing._rc = self._quiet_for
-        return missing
+        status = error.status
+        if status is None and error.rc == self._quiet_for:
+            status = Status.KEY_EEXISTS if error.rc == KEY_EEXISTS else Status.KEY_ENOENT
+        if status not in (STATUSES if error.path_index is None else PATH_STATUSES):
+            return failure
+        return Refused(Kind(error.rc, status, error.path_index), error.path)
 
     def _end(self, outcome: Any) -> Any:
         if self.ended is not None:

@@ -37,7 +37,7 @@ LIMITS = {
     "access log": (104, 1860),
     "access log, combined": (98, 1730),
     "access log, extended": (106, 1820),
-    "404 of a document": (79, 1480),
+    "404 of a document": (76, 1445),
     "404 of a route": (54, 915),
     "400": (48, 850),
     "401": (62, 1015),

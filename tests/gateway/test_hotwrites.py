@@ -53,18 +53,18 @@ LIMITS = {
     "PUT with If-Match": (93, 1795),
     "PUT with If-Match: *": (82, 1650),
     "PUT with If-None-Match: *": (82, 1650),
-    "412 of a PUT": (87, 1720),
+    "412 of a PUT": (84, 1695),
     "PUT of text": (83, 1620),
     "durable PUT": (90, 1795),
     "POST": (82, 1605),
-    "409 of a POST": (89, 1695),
+    "409 of a POST": (85, 1670),
     "DELETE": (88, 1580),
     "DELETE with If-Match": (133, 2070),
-    "404 of a DELETE": (95, 1665),
+    "404 of a DELETE": (91, 1635),
     "increment": (104, 1740),
     "decrement": (107, 1760),
     "increment with a body": (110, 1905),
-    "404 of an increment": (108, 1790),
+    "404 of an increment": (105, 1765),
     "lock": (104, 1715),
     "unlock": (123, 1910),
     "touch": (100, 1755),
@@ -79,6 +79,11 @@ LIMITS = {
     "mutate of three objects": (136, 2190),
     "mutate that may create": (152, 2400),
     "mutate of eight paths": (181, 2605),
+    "409 of a PUT with If-Match": (96, 1860),
+    "409 of a DELETE with If-Match": (137, 2140),
+    "409 of an append with If-Match": (100, 1910),
+    "404 of an append": (90, 1730),
+    "409 of a mutate": (141, 2310),
     "append": (87, 1670),
     "prepend": (87, 1670),
     "endure": (121, 2305),
@@ -95,7 +100,10 @@ class Node(MemoryNode):  # type: ignore[no-untyped-call, misc, unused-ignore]
         opcode = frame.opcode
         if frame.key == b"none":
             return encode_response(opcode, status=Status.KEY_ENOENT, **parts)
-        if frame.key == b"there" and opcode == Opcode.ADD:
+        if frame.key == b"there" and opcode == Opcode.SUBDOC_MULTI_MUTATION:
+            failed = Status.SUBDOC_MULTI_PATH_FAILURE
+            return encode_response(opcode, status=failed, value=b"\0\0\xc9", **parts)
+        if frame.key == b"there":
             return encode_response(opcode, status=Status.KEY_EEXISTS, **parts)
         if opcode in (Opcode.ADD, Opcode.REPLACE, Opcode.APPEND, Opcode.PREPEND, Opcode.DELETE):
             return encode_response(opcode, extras=bytes(range(16)), **parts)
@@ -180,6 +188,15 @@ class HotWritesTests(HotPathCase):
         self.ask("DELETE", ("DELETE", "", b""))
         self.ask("DELETE with If-Match", ("DELETE", "", b""), If_Match=VERSION)
         self.ask("404 of a DELETE", ("DELETE", "/v1/buckets/b/documents/none", b""), 404)
+
+    def test_refused(self) -> None:
+        """A refusal costs hardly more than a success, which has no body."""
+        none, there = "/v1/buckets/b/documents/none", "/v1/buckets/b/documents/there"
+        self.ask("409 of a PUT with If-Match", ("PUT", there, STORED), 409, If_Match=VERSION)
+        self.ask("409 of a DELETE with If-Match", ("DELETE", there, b""), 409, If_Match=VERSION)
+        self.ask("409 of an append with If-Match", ("POST", there + "/append", STORED), 409, If_Match=VERSION)
+        self.ask("404 of an append", ("POST", none + "/append", b"x"), 404)
+        self.ask("409 of a mutate", ("POST", there + "/mutate", MUTATIONS), 409)
 
     def test_counters(self) -> None:
         """Counters, with and without a body."""

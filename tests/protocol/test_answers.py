@@ -24,6 +24,7 @@ from couchbase.protocol.frames import (
     encode_response,
 )
 from couchbase.protocol.pathresults import SubdocResult
+from couchbase.protocol.refused import REFUSALS, STATUSES
 from couchbase.protocol.request import Request
 from couchbase.protocol.subdocument import LOOKUP_IN, MUTATE_IN, Spec, arrange
 from couchbase.result import ExpiryResult
@@ -203,7 +204,7 @@ class AnswerTests(SynchronousTestCase):
     @given(
         *(st.sampled_from([0x81, 0x81, 0x80, 0x18]), st.sampled_from([0, 0, 1, 0x100])),
         *(st.sampled_from([0, 0, 4, 255]), st.integers(0, 5)),
-        *(st.sampled_from([0, 0, 1, 2, 3, 0xCC, 0xCC]), st.sampled_from([Opcode.GET, Opcode.ADD])),
+        *(st.sampled_from([0, 0, 1, 2, 3, 5, 0x20, 0xCC, 0xCC]), st.sampled_from([Opcode.GET, Opcode.ADD])),
     )
     def test_kinds_of_headers(self, magic, key_length, extras_length, datatype, status, opcode):
         """What a header's first fields say is found by one look-up, also after many other headers."""
@@ -218,7 +219,7 @@ class AnswerTests(SynchronousTestCase):
                     self.assertEqual(found, extras_length)
                 else:
                     self.assertGreater(found, 0xFFFF_FFFF)
-                    is_known = status in (1, 2) or (status == 0xCC and datatype <= 1)
+                    is_known = status in STATUSES or (status == 0xCC and datatype <= 1)
                     is_absent = is_simple and is_known and extras_length == 0
                     self.assertEqual(found == ABSENT, is_absent)
             self.assertEqual(len(heads), min(size + 1, MOST_HEADS))
@@ -265,17 +266,30 @@ class AnswerTests(SynchronousTestCase):
 
 
 entries = st.lists(st.tuples(st.sampled_from([0, 0, 0xC0, 0xC1, 0xC8]), st.binary(max_size=9)), max_size=4)
+failed_path = st.builds(
+    Struct(">BH").pack, st.sampled_from([0, 1, 1, 2]), st.sampled_from([0, 1, *range(0xC0, 0xDA)])
+)
+forms = (
+    st.sampled_from([0, 0, 0, 1, 2, 4]),
+    st.sampled_from([{}, {}, {}, {"key": b"k"}, {"extras": bytes(4)}, {"framing": b"\x02\0\1"}]),
+    st.sampled_from([False, True, REFUSALS]),
+)
 looked_up = st.one_of(
+    failed_path,
     entries.map(lambda found: b"".join(_ENTRY.pack(status, len(text)) + text for status, text in found)),
     st.binary(max_size=30),
 )
 path_answers = st.tuples(
-    st.sampled_from([LOOKUP_IN, LOOKUP_IN, LOOKUP_IN, MUTATE_IN, operations.GET_WITH_EXPIRY]),
+    st.sampled_from([LOOKUP_IN, LOOKUP_IN, LOOKUP_IN, MUTATE_IN, MUTATE_IN, operations.GET_WITH_EXPIRY]),
     st.sampled_from([0xCC, 0xCC, 0xCC, 0xD3, 0xCD, 0, Status.KEY_ENOENT]),
     looked_up,
-    st.sampled_from([0, 0, 0, 1, 2, 4]),
-    st.sampled_from([{}, {}, {}, {"key": b"k"}, {"extras": bytes(4)}, {"framing": b"\x02\0\1"}]),
-    st.booleans(),
+    *forms,
+)
+refused_answers = st.tuples(
+    st.sampled_from(operations.OPERATIONS),
+    st.sampled_from([*STATUSES, Status.EINVAL, Status.EACCESS, Status.SUBDOC_DOC_NOT_JSON]),
+    st.sampled_from([b"", b"", b'{"error":{"context":"why"}}']),
+    *forms,
 )
 
 
@@ -308,8 +322,9 @@ class PathTests(SynchronousTestCase):
                 found.append((type(error), told, repr(error.result)))
             elif result is not None:
                 own = result.answers if isinstance(result, SubdocResult) else None
-                found.append((type(result), result.rc, result.cas, result.key, own, result.mutation_token))
-                found.append(getattr(result, "is_deleted", None))
+                key = getattr(result, "key", None)
+                found.append((type(result), result.rc, result.cas, key, own, result.mutation_token))
+                found.append([getattr(result, name, None) for name in ("is_deleted", "kind", "path")])
             else:
                 found.append(one.opaque)
         return found, list(talk.pending), talk.opaque, talk.lacking, talk.fault
@@ -318,8 +333,18 @@ class PathTests(SynchronousTestCase):
     @given(st.lists(path_answers, min_size=1, max_size=4), st.lists(st.integers(0, 300), max_size=3))
     def test_directly(self, answers, cuts):
         """Decoded directly, they have the outcome that they have as frames."""
+        self.check(answers, cuts)
+
+    @settings(max_examples=tries(300), deadline=None)
+    @given(st.lists(refused_answers, min_size=1, max_size=4), st.lists(st.integers(0, 300), max_size=3))
+    def test_refusals(self, answers, cuts):
+        """So have refusals, as exceptions and as results."""
+        self.check(answers, cuts)
+
+    def check(self, answers, cuts):
+        """Compare both ways."""
         direct = self.outcomes(answers, cuts)
-        fields = {"_NO_FAILURES": frozenset(), "_HEADS": Heads()}
+        fields = {"_SHORT": frozenset(), "_HEADS": Heads()}
         with mock.patch.multiple(answers_module, **fields):
             self.assertEqual(direct, self.outcomes(answers, []))
 

@@ -16,7 +16,6 @@ from gateway.access.ratelimits import Buckets, Policy, RateLimits
 from gateway.access.rules import RuleTable
 from gateway.clients.origins import Doors
 from gateway.dialect.errors import PROBLEMS, Retry, describe, public_code
-from gateway.dialect.fixedrefusals import fields_of, refusal_of
 from gateway.limits import Limits
 from tests.gateway.access.ruled import ruled
 from tests.gateway.services.test_calls import Agent, Response
@@ -350,18 +349,6 @@ class DescribeTests(SynchronousTestCase):
         lost = error(exceptions.NETWORK_ERROR, ambiguous=True)
         self.assertEqual(describe(lost, "set").retry, Retry.AMBIGUOUS)
         self.assertEqual(describe(error(exceptions.NETWORK_ERROR), "set").retry, Retry.SAFE)
-
-    def test_results_of_quiet_operations(self) -> None:
-        """What is answered for a missing document, or one that is there, is what the exception would say."""
-        for code, status, names in (
-            (exceptions.KEY_ENOENT, Status.KEY_ENOENT, "get delete replace incr touch lock unlock lookup_in"),
-            (exceptions.NOT_STORED, Status.NOT_STORED, "append prepend"),
-            (exceptions.KEY_EEXISTS, Status.KEY_EEXISTS, "add"),
-        ):
-            for name in names.split():
-                fault = describe(error(code, status=status), name)
-                self.assertEqual(fields_of(refusal_of(code)), fault.fields(), name)
-                self.assertEqual(refusal_of(code).problem, fault.problem)
 
     def test_every_status_is_described(self) -> None:
         """No status of the protocol, under any result code, ends as a bug of ours."""
