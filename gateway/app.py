@@ -163,7 +163,6 @@ class Gateway(Application):
     limits: Limits
     missing_route = staticmethod(missing_route)
     check_headers = staticmethod(check_taken)
-    resource_of = staticmethod(resource_of)
     unconfirmed = frozenset({"open"})
     select = staticmethod(select)
 
@@ -284,7 +283,7 @@ class Gateway(Application):
         """Return a function that returns the resource of errors with a code, as JSON."""
         if code in _OF_DOCUMENTS:
             return _part_json if code in _OF_PATH else _document_json
-        return super().resource_json(code)
+        return lambda request: dumps(resource_of(request, code))
 
     def encoded(self, response: Response, request: Request) -> Response:
         """Return a document, or a stream of rows or answers, in the coding that the caller prefers."""

@@ -37,6 +37,8 @@ class Gateway(Protocol):
 
     app: Klein
     clock: IReactorTime
+    seconds: Callable[[], float]
+    """Returns the time for durations; ``started`` of requests is such a time."""
 
     @property
     def limits(self) -> Limits:

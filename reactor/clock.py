@@ -1,4 +1,4 @@
-"""Two clocks: one for timers and deadlines, one for calendar time."""
+"""Clocks: for timers and deadlines, for calendar time, and for durations."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-__all__ = ["cancel_timer", "unix_time_of", "use_monotonic_clock"]
+__all__ = ["cancel_timer", "stopwatch_of", "unix_time_of", "use_monotonic_clock"]
 
 
 def use_monotonic_clock(reactor: IReactorTime) -> None:
@@ -22,8 +22,7 @@ def use_monotonic_clock(reactor: IReactorTime) -> None:
     if not hasattr(clock, "unix_time"):
         ahead = clock.seconds() - time.monotonic()
         clock.unix_time = time.time
-        # It is called several times for each request, so without a lookup in a module.
-        monotonic = time.monotonic
+        clock.stopwatch = monotonic = time.monotonic
         clock.seconds = lambda: monotonic() + ahead
 
 
@@ -34,6 +33,19 @@ def unix_time_of(clock: IReactorTime) -> Callable[[], float]:
     """
     unix_time: Callable[[], float] = getattr(clock, "unix_time", None) or clock.seconds
     return unix_time
+
+
+def stopwatch_of(clock: IReactorTime) -> Callable[[], float]:
+    """Return a function for measuring durations: the times that it returns, in seconds, can only be compared
+    with each other.
+
+    For what is measured for each request: with :func:`use_monotonic_clock`, ``clock.seconds`` is a Python
+    function, and this one is not.
+
+    :param clock: a reactor, or a test's clock.
+    """
+    stopwatch: Callable[[], float] = getattr(clock, "stopwatch", None) or clock.seconds
+    return stopwatch
 
 
 def cancel_timer(timer: IDelayedCall | None) -> None:

@@ -8,12 +8,12 @@ from typing import Any, NoReturn, Protocol, cast
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
-from couchbase.arguments import MAX_U64, check_cas
+from couchbase.arguments import check_cas
 from couchbase.codec import SHORT_KEY, Codec
 from couchbase.commands import Commands
 from couchbase.driver import Driver
 from couchbase.exceptions import NotSupportedError, ValueFormatError
-from couchbase.protocol.operations import mutation_framing
+from couchbase.protocol.operations import EXPIRY_LOOKUP_VALUE, GET_WITH_EXPIRY, mutation_framing
 from couchbase.protocol.request import Request
 from couchbase.signatures import Key
 from couchbase.transcoder import RawTranscoder
@@ -116,6 +116,17 @@ class Direct(
         # Every store reads it, so it is an attribute of the instance, not of the class.
         self._keyspace = self._keyspace
 
+    def get_with_expiry(self, key: Key, quiet: bool | None = None, no_format: bool = False) -> DirectCall:
+        """Read a document together with its expiry; see
+        :meth:`txcouchbase.connection.Connection.get_with_expiry`."""
+        is_usual = self._key_type is bytes and quiet is None and not no_format
+        if is_usual and type(key) is bytes and 0 < len(key) <= SHORT_KEY:
+            # The request that the method would make.
+            request = DirectCall(GET_WITH_EXPIRY, key, key, self._quiet, self._decoder, self._keyspace)
+            request.value = EXPIRY_LOOKUP_VALUE
+            return self._driver.submit(request)
+        return super().get_with_expiry(key, quiet, no_format)
+
     def store(self, prepared: PreparedStore, key: Key, value: bytes, cas: int = 0) -> DirectCall:
         """Store bytes unchanged, whatever the transcoder does with values, with arguments that were prepared.
 
@@ -134,7 +145,8 @@ class Direct(
         request.value = value
         request.extras = prepared.extras
         if cas:
-            request.cas = cas if type(cas) is int and 0 < cas <= MAX_U64 else check_cas(cas)
+            # The shift is 0 for 1 to 2**64-1 only.
+            request.cas = check_cas(cas) if cas.__class__ is not int or cas >> 64 else cas
         if prepared.level:
             driver = self._driver
             request.framing = mutation_framing(prepared.level, driver.level_ms, prepared.keeps_expiry)

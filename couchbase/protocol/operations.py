@@ -62,6 +62,8 @@ _new: Any = object.__new__
 _lookup_heads: dict[bytes, tuple[int, int]] = {}
 _MAX_LOOKUP_HEADS = 1024
 _MAX_LOOKUP_HEAD_BYTES = 64
+# The length of those that were found last.
+_usual_head_bytes = 0
 
 # ---- reading answers -----------------------------------------------------------------------------
 
@@ -118,22 +120,13 @@ def _decode_text(request: Request, cas: int, data: bytes, at: int, middle: int, 
 
 def _decode_lookup(request: Request, cas: int, data: bytes, at: int, middle: int, end: int) -> ExpiryResult:
     # Flags and expiry are two short texts before the body, mostly the same as in the last document: they
-    # are cached by their bytes, which include lengths and statuses. Lengths are in the last of their four
-    # bytes: longer texts are not cached.
-    known = None
-    body_at = middle + _LEAST_LOOKUP_BYTES
-    if body_at <= end:
-        body_at += data[middle + _LENGTH_AT]
-        if body_at <= end:
-            # The status of the second text; its length ends just before it.
-            head_end = body_at - _ENTRY_BYTES
-            head_end += data[head_end - 1]
-            body_at = head_end + _ENTRY_BYTES
-            if body_at <= end and _unpack_entry(data, head_end) == (0, end - body_at):
-                known = _lookup_heads.get(data[middle:head_end])
-    if known is None:
-        known, body_at = _read_lookup(request, data[middle:end])
-        body_at += middle
+    # are cached by their bytes, which include lengths and statuses. At first, only texts as long as those of
+    # the last document are looked for.
+    head_end = middle + _usual_head_bytes
+    body_at = head_end + _ENTRY_BYTES
+    known = _lookup_heads.get(data[middle:head_end]) if body_at <= end else None
+    if known is None or _unpack_entry(data, head_end) != (0, end - body_at):
+        known, body_at = _find_lookup(request, data, middle, end)
     stored_flags, expiry = known
     decode = request.decode_value
     value: Any = data[body_at:end]
@@ -146,6 +139,27 @@ def _decode_lookup(request: Request, cas: int, data: bytes, at: int, middle: int
     result._expiry = expiry
     result._key = request.key
     return result
+
+
+def _find_lookup(request: Request, data: bytes, middle: int, end: int) -> tuple[tuple[int, int], int]:
+    """Return ``(flags, expiry)`` of a lookup's answer, and the offset of the document in ``data``."""
+    global _usual_head_bytes
+    # Lengths are in the last of their four bytes: longer texts are not cached.
+    body_at = middle + _LEAST_LOOKUP_BYTES
+    if body_at <= end:
+        body_at += data[middle + _LENGTH_AT]
+        if body_at <= end:
+            # The status of the second text; its length ends just before it.
+            head_end = body_at - _ENTRY_BYTES
+            head_end += data[head_end - 1]
+            body_at = head_end + _ENTRY_BYTES
+            if body_at <= end and _unpack_entry(data, head_end) == (0, end - body_at):
+                known = _lookup_heads.get(data[middle:head_end])
+                if known is not None:
+                    _usual_head_bytes = head_end - middle
+                    return known, body_at
+    known, body_at = _read_lookup(request, data[middle:end])
+    return known, middle + body_at
 
 
 def _read_lookup(request: Request, answer: bytes) -> tuple[tuple[int, int], int]:

@@ -34,6 +34,7 @@ _UNCONFIRMED_BYTES = 2 << 20
 _CALLER_BYTES, _TEXT_BYTES = 1500, 60
 """What a caller takes without its texts, and a text without its characters."""
 _KNOWN_GRANTS = 64
+_NAMES = ("bucket", "scope", "collection")
 _LONGEST_NAME = 251
 _KEY = b"X-API-Key "
 """Prefix of a value that is handled like ``Authorization`` but came from ``X-API-Key``."""
@@ -57,9 +58,7 @@ class Caller:
         """Unix time until which the caller may be recognised without another check."""
         self.mark = mark
         """Identifies the caller, for rate limits."""
-        self.grants: Known[tuple[str, bytes | None, bytes | None, bytes | None], Granted] = Known(
-            _KNOWN_GRANTS
-        )
+        self.grants: Known[tuple[str, tuple[bytes | None, ...]], Granted] = Known(_KNOWN_GRANTS)
 
 
 class Granted(CallerCredentials):
@@ -205,16 +204,9 @@ class Gatekeeper:
             return self._recognise(request, header, mark)
         if self._charge is not None and request.caller is None:
             self._charge(request, caller.mark)
-        parameters = request.parameters
         endpoint = request.endpoint
-        grant = caller.grants.get(
-            (
-                "" if endpoint is None else endpoint.name,
-                parameters.get("bucket"),
-                parameters.get("scope"),
-                parameters.get("collection"),
-            )
-        )
+        names = tuple(map(request.parameters.get, _NAMES))
+        grant = caller.grants.get(("" if endpoint is None else endpoint.name, names))
         return grant or self._grant(request, caller)
 
     # ---- who -------------------------------------------------------------------------------------
@@ -316,9 +308,9 @@ class Gatekeeper:
         if "service" in parameters:
             # The key of the cache says nothing of it.
             return grant
-        names = (parameters.get("bucket"), parameters.get("scope"), parameters.get("collection"))
+        names = tuple(map(parameters.get, _NAMES))
         if request.endpoint is not None and all(name is None or len(name) <= _LONGEST_NAME for name in names):
-            caller.grants.learn((request.endpoint.name, *names), grant)
+            caller.grants.learn((request.endpoint.name, names), grant)
         return grant
 
     def _account(self, rule: Bound) -> CallerCredentials:

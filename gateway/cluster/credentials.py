@@ -170,8 +170,8 @@ class Passthrough:
         if header.__class__ is not bytes:
             # This refuses duplicate headers.
             header = request.header(b"Authorization")
-        if header is None:
-            raise Refusal("Unauthorized", resource="", headers=_CHALLENGE)
+            if header is None:
+                raise Refusal("Unauthorized", resource="", headers=_CHALLENGE)
         marks = self._marks.copy()
         marks.update(header)
         mark = marks.digest()

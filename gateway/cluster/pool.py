@@ -23,6 +23,7 @@ from couchbase.protocol.constants import Status
 from gateway.cluster.connection import GatewayConnection
 from gateway.cluster.credentials import CallerCredentials
 from gateway.dialect.errors import Refusal
+from reactor.clock import stopwatch_of
 
 __all__ = ["Connect", "ConnectionPool", "IsHidden", "NoAccessError"]
 
@@ -98,7 +99,7 @@ class ConnectionPool:
         self._connect = connect
         self._is_hidden = is_hidden
         self._clock = clock
-        self._seconds = clock.seconds
+        self._seconds = stopwatch_of(clock)
         self._max_connections = max_connections
         self._idle_seconds = idle_seconds
         self._verify_seconds = verify_seconds
@@ -183,7 +184,7 @@ class ConnectionPool:
         credential = (bucket, caller.user, caller.digest)
         known = self._failures.get((bucket, caller.digest))
         if known is not None:
-            if self._clock.seconds() < known[0]:
+            if self._seconds() < known[0]:
                 return fail(known[1])
             del self._failures[bucket, caller.digest]
         waiters = self._openings.get(credential)
@@ -228,7 +229,7 @@ class ConnectionPool:
             connection._close()
             return
         key = credential[:2]
-        now = self._clock.seconds()
+        now = self._seconds()
         entry = self._entries.get(key)
         if entry is not None and compare_digest(entry.digest, credential[2]) and not entry.connection.closed:
             # It was opened for confirmation only: the existing connection is warmed up.
@@ -278,7 +279,7 @@ class ConnectionPool:
         self._done_opening(connection)
         if failure.check(AuthError, BucketNotFoundError, NoAccessError):
             failure.cleanFailure()
-            until = self._clock.seconds() + self._failure_seconds
+            until = self._seconds() + self._failure_seconds
             self._failures[credential[0], credential[2]] = (until, failure.value)
             while len(self._failures) > FAILURES_KEPT:
                 self._failures.popitem(last=False)
@@ -323,7 +324,7 @@ class ConnectionPool:
         return True
 
     def _sweep(self) -> None:
-        now = self._clock.seconds()
+        now = self._seconds()
         idle = [
             key
             for key, entry in self._entries.items()

@@ -18,7 +18,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.server import Request as TwistedRequest
 
-from gateway.http.encoding import any_json, dumps
+from gateway.http.encoding import any_json
 from gateway.http.endpoints import Endpoint
 from gateway.http.limits import Budget, Limits
 from gateway.http.ports import Guard, Selective
@@ -29,6 +29,7 @@ from gateway.http.routing import Dispatcher, MissingRoute
 from gateway.http.siteadapter import run_under_klein
 from gateway.http.tracecontext import TraceContext, continue_trace, trace_of
 from gateway.http.unread import UnreadAnswers
+from reactor.clock import stopwatch_of
 from reactor.turns import OneByOne
 from reactor.window import Window
 
@@ -106,7 +107,7 @@ class Application:
         """Called with the size in bytes of each large answer body."""
         self.id_prefix = token_hex(4).encode("ascii")
         self._ids = count(1)
-        self.seconds = clock.seconds
+        self.seconds = stopwatch_of(clock)
         self._request_hooks = _hooks(self.plugins, "on_request")
         self._response_hooks = _hooks(self.plugins, "on_response")
         self._operation_hooks = _hooks(self.plugins, "on_operation")
@@ -321,22 +322,16 @@ class Application:
         members = any_json({**self.members_of(refusal), "resource": resource or ""})
         begun = members[: -len(b'""}' if resource is None else b"}")]
         shown = self.resource_json(problem.code) if resource is None else None
-        block = _headers_of_failure(refusal.headers)
-        prepared = refusal.prepared = problem.status, problem.code, block, begun, shown
-        return prepared
+        refusal.prepared = problem.status, problem.code, _headers_of_failure(refusal.headers), begun, shown
+        return refusal.prepared
 
     def members_of(self, refusal: Refusal) -> dict[str, object]:
         """Return the members of the answer to a refusal, but ``resource`` and the request's id."""
         return members_of(refusal)
 
-    def resource_of(self, request: Request, code: str) -> str:
-        """Return the resource that an error concerns, if its refusal leaves that to the application."""
-        return ""
-
     def resource_json(self, code: str) -> Callable[[Request], bytes]:
-        """Return a function that returns the same as JSON, for errors with a code."""
-        # It is from the path, which is UTF-8.
-        return lambda request: dumps(self.resource_of(request, code))
+        """Return a function for the JSON of the resource, if a refusal with this code names none."""
+        return lambda request: b'""'
 
     def _wait(self, until: Deferred[Any], request: Request) -> None:
         """Call the handler again later; see :class:`gateway.http.request.NotYet`."""

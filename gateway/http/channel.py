@@ -20,7 +20,7 @@ from gateway.http import heads
 from gateway.http.body import IncomingBody
 from gateway.http.clientconnection import ClientConnection
 from gateway.http.counted import CountedRequest
-from gateway.http.heads import FEW_HEADERS_BYTES, METHODS, REQUEST_LINE, Malformed
+from gateway.http.heads import FEW_HEADERS_BYTES, METHODS, REQUEST, Malformed
 from gateway.http.http1 import HTTP1Exchange
 from gateway.http.linger import LingeringClose
 from gateway.http.phases import ConnectionPhase, InputPhase
@@ -70,6 +70,7 @@ class HTTPChannel(ClientConnection):
         self.factory = factory
         self.application: Application = factory.application
         self._max_headers = factory.application.limits.max_headers
+        self._known_heads = factory.heads.known
         # Every request reads or sets these. Python is fast at that only if all instances have them from the
         # beginning; otherwise it also makes a dictionary for each instance.
         self.phase = HEAD
@@ -191,14 +192,12 @@ class HTTPChannel(ClientConnection):
         """
         if len(head) > FEW_HEADERS_BYTES:
             heads.check_count(head)
-        line = REQUEST_LINE.match(head)
-        if line is not None:
-            method, path, query_string = line.groups(b"")
-            behind = head[line.end() :]
-            reader = self.factory.heads
-            read = reader.known.get(behind)
+        request = REQUEST.match(head)
+        if request is not None:
+            method, path, query_string, behind = request.groups(b"")
+            read = self._known_heads.get(behind)
             if read is None:
-                read, headers = reader.new(head, line.end())
+                read, headers = self.factory.heads.new(head, behind)
                 exchange = HTTP1Exchange(self, METHODS[method], path, query_string, headers)
             else:
                 exchange = HTTP1Exchange(self, METHODS[method], path, query_string, read.headers)

@@ -14,7 +14,6 @@ from zope.interface import implementer
 from gateway.http.channel import HTTPChannel
 from gateway.http.deadlines import Deadlines
 from gateway.http.encoding import http_date
-from gateway.http.exchange import NO_BODY
 from gateway.http.heads import HeadReader
 from gateway.http.http1 import status_line
 from gateway.http.opening import HTTP2
@@ -71,9 +70,8 @@ class ChannelFactory(ServerFactory):
         guard = application.guard
         self._always = b"" if guard is None else b"".join(b"%b: %b\r\n" % pair for pair in guard.headers)
         self._heads: dict[int, bytes] = {}
-        self.beginnings: dict[int, bytes | None] = _Beginnings(self._begin)
-        """Status -> beginning of its answers, up to the number in ``X-Request-Id``; ``None`` if they have no
-        body."""
+        self.beginnings: dict[int, bytes] = _Beginnings(self._begin)
+        """Status -> beginning of its answers, up to the number in ``X-Request-Id``."""
         self._lingering: dict[Connection, None] = {}
         self._waiting: list[Deferred[None]] = []
         self._refuses = False
@@ -147,8 +145,8 @@ class ChannelFactory(ServerFactory):
             )
         return head
 
-    def _begin(self, status: int) -> bytes | None:
-        return None if status in NO_BODY else b"%b%b-" % (self.head(status), self.application.id_prefix)
+    def _begin(self, status: int) -> bytes:
+        return b"%b%b-" % (self.head(status), self.application.id_prefix)
 
     # ---- deadlines -------------------------------------------------------------------------------
 
@@ -241,16 +239,16 @@ class ChannelFactory(ServerFactory):
             channel.abort()
 
 
-class _Beginnings(dict[int, "bytes | None"]):
+class _Beginnings(dict[int, bytes]):
     """Beginnings of answers, made when they are first read: a subscript is cheaper than a call."""
 
     __slots__ = ("_make",)
 
-    def __init__(self, make: Callable[[int], bytes | None]) -> None:
+    def __init__(self, make: Callable[[int], bytes]) -> None:
         super().__init__()
         self._make = make
 
-    def __missing__(self, status: int) -> bytes | None:
+    def __missing__(self, status: int) -> bytes:
         begun = self[status] = self._make(status)
         return begun
 

@@ -24,6 +24,7 @@ __all__ = [
     "FEW_HEADERS_BYTES",
     "MAX_HEADER_COUNT",
     "METHODS",
+    "REQUEST",
     "REQUEST_LINE",
     "UNCACHED",
     "Head",
@@ -53,6 +54,9 @@ REQUEST_LINE = re.compile(
 )
 """The usual request line; its groups are a method of :data:`METHODS`, the path, and the query or ``None``.
 llhttp accepts every line that matches."""
+
+REQUEST = re.compile(REQUEST_LINE.pattern + rb"((?s:.*))")
+"""A head with such a line; another group has what follows the line."""
 
 _ANY_REQUEST_LINE = re.compile(rb"([A-Za-z0-9!#$%&'*+.^_`|~-]+) ([^ \r\n]+) HTTP/([0-9])\.([0-9])\r\n")
 _NO_TARGET_BYTE = re.compile(rb"[^\x21-\x7e]")
@@ -144,9 +148,9 @@ class Head:
         self.has_body = has_body
         self.varying: tuple[bytes, ...] = ()
         """Names of the headers whose values are not cached, in the order of the head."""
-        self.around: tuple[bytes, bytes, int, int] | None = None
+        self.around: tuple[bytes, bytes, int, int, bytes] | None = None
         """If there is one of them: the bytes behind the first line and before its value, and those behind
-        it; the length of the first, and that of the second, negative."""
+        it; the length of the first, and that of the second, negative; its name."""
         self.visit: Any = None
         """Result of the application's guard, stored here by the application."""
         self.selective: Any = NOT_READ
@@ -229,24 +233,25 @@ class HeadReader:
         self._parser = HttpRequestParser(self._callbacks)
         self._is_used = False
 
-    def new(self, head: bytes, at: int) -> tuple[Head, dict[bytes, Any]]:
+    def new(self, head: bytes, behind: bytes) -> tuple[Head, dict[bytes, Any]]:
         """Return a head that :attr:`known` does not have, and its headers.
 
-        :param at: end of its first line, which :data:`REQUEST_LINE` matches.
+        :param head: it matches :data:`REQUEST`.
+        :param behind: what follows its first line.
         :raises Malformed: it is not a head of HTTP/1.1.
         """
         latest = self._latest
         if latest is not None:
-            before, after, size, end = latest.around  # type: ignore[misc]  # as only those are kept
-            if head.endswith(after) and head.startswith(before, at):
-                value = head[at + size : end]
+            before, after, size, end, name = latest.around  # type: ignore[misc]  # as only those are kept
+            if behind.endswith(after) and behind.startswith(before):
+                value = behind[size:end]
                 if _VALUE.fullmatch(value):
                     # The result that the expression would give.
                     headers = latest.headers.copy()
-                    headers[latest.varying[0]] = value
+                    headers[name] = value
                     return latest, headers
         pieces = _VARYING.split(head)
-        pieces[0] = pieces[0][at:]
+        pieces[0] = pieces[0][len(head) - len(behind) :]
         values: list[bytes] = []
         if len(pieces) > 1:
             values = pieces[2::3]
@@ -278,7 +283,7 @@ class HeadReader:
                 # The expression has consumed a line feed.
                 first = pieces[0] + b"\n" if pieces[0] else b""
                 before, after = first + pieces[1], pieces[2]
-                read.around = before, after, len(before), -len(after)
+                read.around = before, after, len(before), -len(after), names[0]
         guard = self._guard
         if guard is not None and not guard.names.isdisjoint(headers):
             read.visit = guard.look(read.headers)

@@ -51,12 +51,11 @@ class HTTP1Exchange(Exchange):
             self.under_way = None
             self.phase = COMPLETE
             status = response.status
-            begun = factory.beginnings[status]
-            if begun is not None and self.given_id is None and self.method != "HEAD":
+            if self.given_id is None and status not in NO_BODY and self.method != "HEAD":
                 self.sent_bytes = size
                 channel.write(
                     b"%b%x\r\n%bContent-Length: %d\r\n\r\n%b"
-                    % (begun, self.number, response.block(), size, body)
+                    % (factory.beginnings[status], self.number, response.block(), size, body)
                 )
             else:
                 self._write_whole(status, response.block(), body)
@@ -81,6 +80,9 @@ class HTTP1Exchange(Exchange):
     def _write_whole(self, status: int, block: bytes, body: bytes) -> None:
         """Write a complete answer, of any status and to any method."""
         channel = self._channel
+        if status in NO_BODY and self.given_id is None:
+            channel.write(b"%b%x\r\n%b\r\n" % (channel.factory.beginnings[status], self.number, block))
+            return
         head = channel.factory.head(status)
         name = self.given_id or b"%b-%x" % (self.application.id_prefix, self.number)
         if status in NO_BODY:

@@ -162,9 +162,8 @@ class Server(Protocol):
     """Whether connections are closed after the current answer."""
     server: bytes
     """Value of the ``Server`` header."""
-    beginnings: dict[int, bytes | None]
-    """Status -> beginning of its answers, up to the number in ``X-Request-Id``; ``None`` for those without a
-    body. It has every status."""
+    beginnings: dict[int, bytes]
+    """Status -> beginning of its answers, up to the number in ``X-Request-Id``. It has every status."""
     heads: HeadReader
     http2: TakesOver | None
     """Takes over connections whose clients speak HTTP/2; ``None`` if none may."""

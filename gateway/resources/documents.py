@@ -198,42 +198,36 @@ class Documents(DocumentResource):
                 return self.enter_large(
                     connection, request, size, lambda bulk: self._get(bulk, request, wanted)
                 )
-        if wanted is _WHOLE:
-            call = connection.operations.get_with_expiry(key)
-            # A node's refusal is a result, which costs less than an exception.
-            call.quiet = REFUSALS
+        if wanted is _WHOLE and connection.bulk is not None:
             # Large answers on the usual connection are recorded when they are sent; see was_large().
-            request.render = (
-                self._renderer.whole if connection.bulk is not None else partial(self._parts, _WHOLE)
-            )
-            call.receiver = request
-            return call
-        if wanted.refusal is not None:
+            request.render = self._renderer.whole
+        elif wanted.refusal is not None:
             return wanted.refusal
-        show = partial(self._parts, wanted)
-        if wanted.replica is None:
-            call = connection.operations.get_with_expiry(key)
-            call.quiet = REFUSALS
-            request.render = show
-            call.receiver = request
-            return call
-        request.operation = GET_REPLICA.name
-        copy: Deferred[Any] = wanted.replica.start(connection, key, RequestSource(request))
-        return copy.addCallback(show, request)
+        elif wanted.replica is not None:
+            request.operation = GET_REPLICA.name
+            copy: Deferred[Any] = wanted.replica.start(connection, key, RequestSource(request))
+            return copy.addCallback(partial(self._parts, wanted), request)
+        else:
+            request.render = partial(self._parts, wanted)
+        call = connection.operations.get_with_expiry(key)
+        # A node's refusal is a result, which costs less than an exception.
+        call.quiet = REFUSALS
+        call.receiver = request
+        return call
 
     def _parts(
         self, wanted: _Wanted, result: Any, request: Request
     ) -> Response | Deferred[Response] | Refusal:
-        if result.rc:
+        if result._rc:
             return refusal_of(result, request)
-        if (size := len(result.value)) >= LARGE_BYTES or self._large_sizes:
+        if len(result._value) >= LARGE_BYTES or self._large_sizes:
             # However little of it is sent.
-            self.large.note(document_place(request), size)
+            self.large.note(document_place(request), len(result._value))
         condition = wanted.condition
         if condition is not NO_CONDITION:
-            outcome = condition.check_read(result.cas)
+            outcome = condition.check_read(result._cas)
             if outcome is not True:
-                return outcome or self._renderer.not_modified(result.cas)
+                return outcome or self._renderer.not_modified(result._cas)
         if wanted.paths is not None:
             expiry = 0 if wanted.replica is not None else result.expiry
             return self._renderer.parts(result, wanted.paths, expiry)

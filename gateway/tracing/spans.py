@@ -88,7 +88,7 @@ class Tracing:
             )
             context = set_span_in_context(NonRecordingSpan(remote), _NO_CONTEXT)
         gateway = self._gateway
-        offset = gateway.unix_time() - gateway.clock.seconds()
+        offset = gateway.unix_time() - gateway.seconds()
         endpoint = request.endpoint
         method = request.method if request.method in _METHODS else "HTTP"
         span = self._tracer.start_span(
@@ -102,7 +102,7 @@ class Tracing:
         if not own.is_valid:
             # The library is switched off (OTEL_SDK_DISABLED).
             return given
-        request.record = Record(span, gateway.clock.seconds, offset) if span.is_recording() else None
+        request.record = Record(span, gateway.seconds, offset) if span.is_recording() else None
         state = own.trace_state.to_header()
         return TraceContext(
             f"{own.trace_id:032x}", f"{own.span_id:016x}", int(own.trace_flags) & 1, state, given.is_new
@@ -121,7 +121,7 @@ class Tracing:
         if record is None:
             return
         span = record.span
-        now = self._gateway.clock.seconds()
+        now = self._gateway.seconds()
         self._end_request(span, request, status)
         if record.begun is not None:
             self._operations(record, status, now)

@@ -22,27 +22,27 @@ PATH = DOCUMENTS + "key-17"
 PAGE = "https://app.example.com"
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
-# Request -> calls, then bytecode instructions on CPython 3.11. A plain GET has 74 and 1465.
+# Request -> calls, then bytecode instructions on CPython 3.11. A plain GET has 72 and 1415.
 LIMITS = {
-    "binary document": (74, 1470),
-    "HEAD": (78, 1525),
-    "If-Match": (86, 1670),
-    "If-None-Match: 304": (89, 1665),
-    "projection of three paths": (105, 1855),
-    "projection of nested paths": (101, 1795),
-    "projection": (98, 1770),
-    "Accept-Encoding": (79, 1555),
-    "traceparent": (80, 1540),
-    "origin": (79, 1590),
-    "access log": (104, 1860),
-    "access log, combined": (98, 1730),
-    "access log, extended": (106, 1820),
-    "404 of a document": (76, 1445),
-    "404 of a route": (54, 915),
-    "400": (48, 850),
+    "binary document": (72, 1425),
+    "HEAD": (76, 1480),
+    "If-Match": (83, 1615),
+    "If-None-Match: 304": (84, 1590),
+    "projection of three paths": (103, 1805),
+    "projection of nested paths": (99, 1750),
+    "projection": (96, 1720),
+    "Accept-Encoding": (77, 1505),
+    "traceparent": (77, 1485),
+    "origin": (77, 1540),
+    "access log": (102, 1815),
+    "access log, combined": (96, 1685),
+    "access log, extended": (104, 1775),
+    "404 of a document": (73, 1410),
+    "404 of a route": (53, 895),
+    "400": (47, 830),
     "401": (62, 1015),
-    "405": (65, 1075),
-    "412": (89, 1710),
+    "405": (64, 1060),
+    "412": (86, 1630),
 }
 
 

@@ -356,6 +356,10 @@ class PathTests(SynchronousTestCase):
         self.assertEqual((found[0][:5], left), ((SubdocResult, 0, 1, "k", [(0xC0, b""), (0, b"1")]), []))
 
 
+texts = st.sampled_from([b"0", b"1", b"33554432", b"1700000000", b"", b"x", b"0" * 70])
+any_statuses = st.sampled_from([(0, 0, 0), (0, 0, 0), (0, 0, 0), (0xC0, 0, 0), (0, 0xC0, 0), (0, 0, 0xC0)])
+
+
 class LookupTests(SynchronousTestCase):
     """Reading a document with its expiry."""
 
@@ -374,6 +378,22 @@ class LookupTests(SynchronousTestCase):
                     self.assertIsInstance(result, ExpiryResult)
                     self.assertEqual((result.value, result.flags, result.expiry), (body, flags, expiry))
                     self.assertEqual((result.cas, result.key, result.rc), (5, "k", 0))
+
+    @settings(max_examples=tries(200), deadline=None)
+    @given(st.lists(st.tuples(texts, texts, st.binary(max_size=9), any_statuses), min_size=1, max_size=5))
+    def test_any_order(self, answers):
+        """Whatever was read before, an answer is read as its entries say, or refused."""
+        for flags, expiry, body, statuses in answers:
+            value = lookup(flags, expiry, body, statuses)
+            try:
+                numbers = int(flags), int(expiry)
+            except ValueError:
+                numbers = None
+            if any(statuses) or numbers is None:
+                self.assertRaises(CouchbaseError, self.decode, value)
+            else:
+                result = self.decode(value)
+                self.assertEqual((result.value, result.flags, result.expiry), (body, *numbers))
 
     def test_long_texts(self):
         """Texts too long for the cache are still read."""

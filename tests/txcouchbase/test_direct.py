@@ -10,6 +10,7 @@ from twisted.internet.task import deferLater
 from twisted.trial.unittest import SynchronousTestCase
 
 from couchbase.codec import Codec
+from couchbase.commands import Commands
 from couchbase.exceptions import (
     ArgumentError,
     ClientTemporaryFailError,
@@ -371,17 +372,45 @@ class Unsent(direct_module._Unsent):
         return request
 
 
+def outcome(operation):
+    """Return all fields of the request that an operation makes, or the type of its error."""
+    try:
+        request = operation()
+    except CouchbaseError as error:
+        return type(error)
+    slots = {slot for kind in type(request).__mro__ for slot in getattr(kind, "__slots__", ())}
+    return {slot: getattr(request, slot, None) for slot in slots}
+
+
+class SameReadTests(SynchronousTestCase):
+    """Reads that make their request in one step."""
+
+    @given(
+        *(st.one_of(KEYS, st.text(max_size=9), st.none()), st.sampled_from([None, False, True])),
+        *(st.booleans(), st.booleans(), st.booleans()),
+    )
+    @example(b"k", None, False, True, True)
+    @example(b"k", None, False, True, False)
+    def test_same_request(self, key, quiet, no_format, raw, in_collection):
+        """The request is the one that the connection's method makes, and so is the kind of error."""
+        view = Codec()
+        view.quiet = True
+        if raw:
+            view.transcoder = RawTranscoder()
+        if in_collection:
+            view._keyspace = Keyspace("s", "c")
+            view._driver = SimpleNamespace(direct=lambda together: Unsent())
+            direct = DirectCollection(view, 1)
+        else:
+            direct = Direct(view, Unsent())
+        self.assertEqual(
+            outcome(lambda: direct.get_with_expiry(key, quiet, no_format)),
+            outcome(lambda: Commands.get_with_expiry(direct, key, quiet, no_format)),
+        )
+
+
 class PreparedStoreTests(SynchronousTestCase):
     """Stores whose arguments were prepared."""
-
-    def outcome(self, store):
-        """Return all fields of the request that a store makes, or the type of its error."""
-        try:
-            request = store()
-        except CouchbaseError as error:
-            return type(error)
-        slots = {slot for kind in type(request).__mro__ for slot in getattr(kind, "__slots__", ())}
-        return {slot: getattr(request, slot, None) for slot in slots}
 
     @given(STORES, KEYS, st.binary(max_size=9), VERSIONS, st.booleans())
     @example(("set", {"ttl": 0, "format": 7, "preserve_expiry": True}), b"k", b"v", 1, True)
@@ -408,8 +437,8 @@ class PreparedStoreTests(SynchronousTestCase):
         version = {} if method == "add" else {"cas": cas}
         prepared = PreparedStore(method, **options)
         self.assertEqual(
-            self.outcome(lambda: direct.store(prepared, key, value, version.get("cas", 0))),
-            self.outcome(lambda: getattr(direct, method)(key, value, **version, **options)),
+            outcome(lambda: direct.store(prepared, key, value, version.get("cas", 0))),
+            outcome(lambda: getattr(direct, method)(key, value, **version, **options)),
         )
 
     def test_any_transcoder(self):

@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.clients.origins import Doors
 from gateway.http import heads
-from gateway.http.heads import REQUEST_LINE, HeadReader, Malformed
+from gateway.http.heads import REQUEST, REQUEST_LINE, HeadReader, Malformed
 from tests import SHARED, tries
 from tests.gateway.support import Answer, Site, basic, raw_request, read_reply
 
@@ -131,8 +131,8 @@ class KnownHeadTests(SynchronousTestCase):
         """A cached head is what a new reader reads."""
         head = raw_request("GET", "/", headers=headers)
         reader = HeadReader()
-        first, _, behind = head.partition(b"\r\n")
-        reader.new(head, len(first) + 2)
+        _, _, behind = head.partition(b"\r\n")
+        reader.new(head, behind)
         self.assertEqual(reader.known[behind].headers, HeadReader().read(head).headers)
 
 
@@ -199,10 +199,11 @@ class VaryingHeadTests(SynchronousTestCase):
 
     def new(self, head: bytes) -> dict[bytes, object]:
         """Return the headers that the reader finds, in the way of a channel."""
-        line = REQUEST_LINE.match(head)
-        assert line is not None
-        known = self.reader.known.get(head[line.end() :])
-        return self.reader.new(head, line.end())[1] if known is None else known.headers
+        request = REQUEST.match(head)
+        assert request is not None
+        behind = request[4]
+        known = self.reader.known.get(behind)
+        return self.reader.new(head, behind)[1] if known is None else known.headers
 
     @settings(max_examples=tries(400), suppress_health_check=SHARED, deadline=None)
     @given(similar_heads())
@@ -320,6 +321,6 @@ class VaryingHeadTests(SynchronousTestCase):
             head = raw_request("GET", "/", headers={"Origin": "https://a.example", **basic(name, "p")})
             line = REQUEST_LINE.match(head)
             assert line is not None
-            visit = reader.new(head, line.end())[0].visit
+            visit = reader.new(head, head[line.end() :])[0].visit
             self.assertEqual(visit._headers[b"authorization"], b"")
         self.assertEqual(len(reader._templates), 1)
