@@ -11,6 +11,7 @@ from couchbase.blocking import http
 from couchbase.connection import Connection
 from couchbase.signatures import ConnectionOptions
 from couchbase.views.iterator import HandlesRows, PlainOptions, RowT, View
+from gcouchbase.calls import GCall
 from gcouchbase.driver import GDriver
 
 if TYPE_CHECKING:
@@ -63,6 +64,8 @@ class GConnection(Async):
     """
 
     _driver_type = GDriver
+    _request_type = GCall
+    _member_type = GCall
 
     def __init__(self, **kwargs: Unpack[ConnectionOptions]) -> None:
         super().__init__(gevent.get_hub(), **kwargs)

@@ -9,8 +9,10 @@ import gevent
 import gevent.socket
 
 from couchbase.blocking import http
+from couchbase.blocking.calls import BlockingCall
 from couchbase.blocking.driver import BlockingDriver
 from couchbase.blocking.views import Views
+from couchbase.blocking.work import outcome
 from couchbase.exceptions import CouchbaseError, PipelineError
 from couchbase.result import AsyncResult
 from couchbase.views.iterator import ViewRequest
@@ -38,6 +40,21 @@ class GDriver(BlockingDriver):
     sockets = gevent.socket
     sleep = staticmethod(gevent.sleep)
     new_context: Any = staticmethod(tls_context)
+
+    def submit(self, request: BlockingCall, durability: tuple[int, int] | None = None) -> Any:
+        """Execute one request; with ``durability`` (persist_to, replicate_to), wait for copies.
+
+        There is no pipeline, and no lock.
+        """
+        if durability is not None or self.dur_persist_to or self.dur_replicate_to:
+            return super().submit(request, durability)
+        started = monotonic()
+        self.cluster.run_one(request, started, started + self.timeout)
+        if self.timings is not None:
+            self.timings.add(monotonic() - started)
+        if request.error is not None:
+            return outcome(request)
+        return request.result
 
     @property
     def views(self) -> GViews:

@@ -76,7 +76,7 @@ class BlockingCall(Step):
 
     def another(self) -> BlockingCall:
         """Return a new call for the same request."""
-        copy = BlockingCall(self.operation, self.key, self.key_bytes)
+        copy = type(self)(self.operation, self.key, self.key_bytes)
         copy.extras, copy.value, copy.framing, copy.cas = self.extras, self.value, self.framing, self.cas
         copy.quiet, copy.decode_value, copy.replica = self.quiet, self.decode_value, self.replica
         copy.keyspace = self.keyspace

@@ -62,7 +62,7 @@ class NodeTests(InGreenlets, ConnectionTestCase):
         self.assertEqual(self.cb.get(self.key("count")).value, GREENLETS)
         cluster = self.cb._cluster
         self.assertEqual([len(node.pending) for node in cluster.data_nodes()], [0, 0])
-        self.assertEqual((cluster._groups, cluster._parked, cluster._watching), (set(), {}, []))
+        self.assertEqual((cluster._waiting, cluster._parked, cluster._watching), ({}, {}, []))
 
     def test_multi(self):
         """A multi operation gives an AsyncResult that is complete."""
@@ -207,7 +207,7 @@ class ScriptedTests(InGreenlets, TestCase):
         self.assertEqual(len(held), 3)
         killed.kill()
         cluster = self.cb._cluster
-        self.assertEqual((cluster._groups, cluster.data_nodes()[0].pending), (set(), {}))
+        self.assertEqual((cluster._waiting, cluster.data_nodes()[0].pending), ({}, {}))
         for ask in (self.cb.stats, lambda: self.cb.observe("k")):
             asking = gevent.spawn(ask)
             gevent.sleep(0.02)
