@@ -207,6 +207,9 @@ class Scan:
 
     def page_plan(self) -> Any:
         """Return the plan that gets the next page, a :class:`couchbase.protocol.rangescan.Page`."""
+        if self._left == 0:
+            # Servers need not keep the rest.
+            return self._scanner.cancel()
         return self._scanner.next_page(self._timeout)
 
     def accept(self, page: Page | None) -> list[ScanResult]:
@@ -220,7 +223,6 @@ class Scan:
         if self._left is not None:
             rows = rows[: self._left]
             self._left -= len(rows)
-            self._scanner.is_over = self._scanner.is_over or not self._left
         if self._ids_only:
             return [ScanResult(self._decode_key(key)) for key in rows]
         decode_key, decode = self._decode_key, self._decode

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from binascii import b2a_base64
 from collections import deque
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from struct import Struct
 from typing import Any, NamedTuple, Protocol
 
@@ -213,16 +213,24 @@ class Scanner:
         return None
 
     def cancel(self) -> Generator[Any, Any, None]:
-        """Return the plan that ends the scan early, on the servers, too."""
+        """Return the plan that ends the scan early, on the servers, too.
+
+        It may be run while the plan of a page runs, whose result is then ``None``.
+        """
         self.is_over = True
+        window = list(self._window)
+        self._window.clear()
+        yield from self._end(window)
+
+    def _end(self, opened: Iterable[_Vbucket]) -> Generator[Any, Any, None]:
+        """End the scans of vbuckets that are open."""
         rows = self._cluster.current_map().rows
         questions = [
             (rows[each.number][0], Opcode.RANGE_SCAN_CANCEL, fields)
-            for each in self._window
+            for each in opened
             if each.identifier is not None and not each.is_over
             for fields in ({"extras": each.identifier, "vbucket": each.number},)
         ]
-        self._window.clear()
         if questions:
             yield Ask(questions)
 
@@ -328,6 +336,9 @@ class Scanner:
                 self._lister = KeyLister(self._ask, self._keyspace, self._selection, self._keys_only)
             elif status not in LATER:
                 raise refused(answer)
+        if self.is_over:
+            # The scan was ended before these answers came.
+            yield from self._end(wanted)
         return progressed
 
     def _resolve(self) -> Generator[Any, Any, bool]:

@@ -184,6 +184,8 @@ class ListingAnswer:
         return Response(200, streamed(self._form), self)
 
     def _failed(self, failure: Failure) -> Failure:
+        # Also if the client left before the first page came.
+        self._close_scan()
         self._end(None)
         return failure
 
@@ -208,6 +210,7 @@ class ListingAnswer:
             if self._position is not None:
                 entry["cursor"] = cursor_of(self._position)
             errors.append(entry)
+            self._close_scan()
             outcome = public_code(fault.problem)
         await self._ready()
         tail = unsent + self._tail(errors)
@@ -246,7 +249,6 @@ class ListingAnswer:
         if self._is_over:
             return None
         if self._refusal is not None:
-            self._close_scan()
             raise self._refusal
         rows = self._taken(await self._ask())
         if rows is None:

@@ -69,6 +69,17 @@ class ScanTests(ConnectionTestCase):
                 next(scan)
         self.assertEqual(len(self.keys()), 202)
 
+    def test_samples(self):
+        """A sample of the wanted size ends the scans of all vbuckets."""
+        scan = self.cb.scan(SamplingScan(1), ids_only=True)
+        with scan:
+            next(scan)
+            self.assertTrue(scan._scanner._window)
+        self.assertFalse(scan._scanner._window)
+        scan = self.cb.scan(SamplingScan(2), ids_only=True)
+        self.assertEqual(len(list(scan)), 2)
+        self.assertFalse(scan._scanner._window)
+
     def test_attributes(self):
         """Extended attributes come if they are asked for."""
         self.cb.mutate_in("k001", SD.upsert("app.level", [5], xattr=True, create_parents=True))

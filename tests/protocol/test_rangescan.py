@@ -368,6 +368,28 @@ class ScannerTests(TestCase):
         self.assertEqual(model.scans, {})
         self.assertIsNone(model.run(scanner.next_page(1)))
 
+    def test_cancel_during_a_page(self):
+        """Scans that are created, or continued, while the scan is ended are ended as well."""
+        for steps in (1, 2):
+            model = Model({vbucket: {b"%d" % n for n in range(9)} for vbucket in range(VBUCKETS)})
+            scanner = Scanner(model, lambda: 0.0, Selection(), keys_only=True)
+            page = scanner.next_page(1)
+            answers = None
+            for _ in range(steps):
+                step = page.send(answers)
+                answers = [model._answer(step, *question) for question in step.questions]
+            model.run(scanner.cancel())
+
+            def rest(page=page, answers=answers):
+                try:
+                    while True:
+                        answers = yield page.send(answers)
+                except StopIteration as done:
+                    return done.value
+
+            outcome = model.run(rest())
+            self.assertEqual((model.scans, outcome), ({}, None), steps)
+
     def test_another_bucket(self):
         """A bucket with another number of vbuckets is another bucket."""
         model = Model({vbucket: {b"a", b"b"} for vbucket in range(VBUCKETS)}, page=1)

@@ -12,7 +12,7 @@ from urllib.parse import quote
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred, fail, inlineCallbacks, succeed
+from twisted.internet.defer import CancelledError, Deferred, fail, inlineCallbacks, succeed
 from twisted.internet.endpoints import HostnameEndpoint, connectProtocol
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
@@ -316,7 +316,23 @@ class AnswerTests(SynchronousTestCase):
         self.patch(self, "_next", lambda: fail(ValueError("x")))
         self.answer(None)
         self.failureResultOf(self.begun, ValueError)
-        self.assertEqual(self.outcomes, [None])
+        self.assertEqual((self.outcomes, self.closed), ([None], 1))
+
+    def test_left_before_the_first_page(self) -> None:
+        """A client that leaves before the first page ends the scan, too."""
+        self.patch(self, "_next", Deferred)
+        self.answer(None)
+        self.begun.cancel()
+        self.failureResultOf(self.begun, CancelledError)
+        self.assertEqual((self.outcomes, self.closed), ([None], 1))
+
+    def test_a_later_page_fails(self) -> None:
+        """The answer ends with the error, and the scan ends on the servers."""
+        late = Refusal("DeadlineExceeded")
+        self.patch(self, "_next", lambda: succeed(self.pages.pop()) if self.pages else fail(late))
+        answer = self.answer(Page(3, [b"a"], Position(3, b"a")))
+        answer.start(self.sink)
+        self.assertEqual((self.outcomes, self.closed, self.written[-1]), (["DeadlineExceeded"], 1, b"!"))
 
 
 class RowTests(SynchronousTestCase):
