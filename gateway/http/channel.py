@@ -95,6 +95,7 @@ class HTTPChannel(ClientConnection):
         """Cancel the running request."""
         self.phase = CLOSED
         self._unread = self._head = b""
+        self.factory.pipelines.leave(self)
         self.let_go()
         self.factory.lost(self)
         unsent, self.unsent_exchange = self.unsent_exchange, None
@@ -140,6 +141,7 @@ class HTTPChannel(ClientConnection):
     def _consume(self, data: bytes) -> None:
         """Serve the requests in ``data`` until one of them has to wait."""
         self._is_consuming = True
+        pipelines = None
         try:
             while data and self.phase < CLOSING:
                 if self._body is not None:
@@ -150,8 +152,13 @@ class HTTPChannel(ClientConnection):
                 elif self._exchange is not None or self.is_stalled:
                     self._unread = data
                     break
+                elif pipelines is not None and not pipelines.may_go_on():
+                    self._unread = data
+                    pipelines.wait(self)
+                    break
                 else:
                     data = self._read_head(data)
+                    pipelines = self.factory.pipelines
         except (Malformed, Refusal) as error:
             self.refuse(error)
         finally:
@@ -161,8 +168,8 @@ class HTTPChannel(ClientConnection):
         if self.input >= ENDED:
             self._settle_end()
 
-    def _go_on(self) -> None:
-        """Serve the bytes that were kept during the last request."""
+    def go_on(self) -> None:
+        """Serve the bytes that were kept."""
         unread = self._unread
         if unread and not self._is_consuming and not self.is_stalled and self.phase < CLOSING:
             self._unread = b""
@@ -245,12 +252,12 @@ class HTTPChannel(ClientConnection):
     def body_released(self) -> None:
         """Read the request's body, which had been left unread."""
         self._enter(BODY)
-        self._go_on()
+        self.go_on()
 
     def linger(self) -> None:
         """Read and drop the rest of the body after the answer, so that the connection can be reused."""
         self._linger(DRAINING)
-        self._go_on()
+        self.go_on()
 
     def done(self, exchange: ExchangePort) -> None:
         """Continue with the next request: the current one and its answer are complete."""
@@ -263,7 +270,7 @@ class HTTPChannel(ClientConnection):
         self.phase = IDLE
         self.since = None
         if self._unread or self.input is not READING:
-            self._go_on()
+            self.go_on()
 
     # ---- back-pressure ---------------------------------------------------------------------------
 
@@ -285,7 +292,7 @@ class HTTPChannel(ClientConnection):
             sent.all_sent()
         if self._exchange is not None:
             self._exchange.stalled(False)
-        self._go_on()
+        self.go_on()
 
     def note_unread(self) -> None:
         """Count the bytes that wait for the client."""

@@ -17,6 +17,7 @@ from gateway.http.encoding import http_date
 from gateway.http.heads import HeadReader
 from gateway.http.http1 import status_line
 from gateway.http.opening import HTTP2
+from gateway.http.pipelines import Pipelines
 from gateway.http.ports import Application, Connection, Server, TakesOver
 from reactor.gate import Gate
 
@@ -65,6 +66,7 @@ class ChannelFactory(ServerFactory):
         """Called with the number of clients when a connection was closed for that reason."""
         self.heads = HeadReader(application.guard, application.select)
         """Parses the heads of all channels."""
+        self.pipelines = Pipelines(clock)
         self._gate = gate
         self.http2 = None if http2 is None else http2(self)
         guard = application.guard

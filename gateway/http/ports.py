@@ -21,6 +21,7 @@ from twisted.web.http_headers import Headers as WebHeaders
 from gateway.http.counted import CountedRequest
 from gateway.http.limits import Budget, Limits
 from gateway.http.phases import ConnectionPhase, InputPhase
+from gateway.http.pipelines import Pipelines
 from gateway.http.refusal import Refusal
 from gateway.http.request import Handler, HeaderTable, Request
 from gateway.http.response import Headers, Response
@@ -165,6 +166,7 @@ class Server(Protocol):
     beginnings: dict[int, bytes]
     """Status -> beginning of its answers, up to the number in ``X-Request-Id``. It has every status."""
     heads: HeadReader
+    pipelines: Pipelines
     http2: TakesOver | None
     """Takes over connections whose clients speak HTTP/2; ``None`` if none may."""
 
