@@ -31,7 +31,7 @@ from couchnode.kv.commands import dispatch
 from couchnode.kv.commands.table import COMMANDS
 from couchnode.kv.durations import add_durations
 from couchnode.kv.fastpath import quick_answers
-from couchnode.kv.output import LARGE_BYTES, Output
+from couchnode.kv.output import LARGE_BYTES, Output, Place
 from couchnode.kv.owner import Owner
 from couchnode.kv.phases import MAY_FOLLOW, Flow, Input, Life
 from couchnode.kv.session import Session, Standing
@@ -63,15 +63,6 @@ _BODY = 6  # the place of the body's length in a header
 _CHANGES_SESSION = frozenset({Opcode.SELECT_BUCKET, Opcode.SASL_AUTH, Opcode.SASL_STEP, Opcode.HELLO})
 
 
-class _Place:
-    """The place of one answer in the order; the answer is ``None`` until it is known."""
-
-    __slots__ = ("answer",)
-
-    def __init__(self, answer: bytes | None = None) -> None:
-        self.answer = answer
-
-
 @implementer(IPushProducer, IHandshakeListener)
 class KeyValueConnection(StreamProtocol):
     """One client's connection."""
@@ -91,9 +82,9 @@ class KeyValueConnection(StreamProtocol):
         # The pieces of one incomplete request, which is decoded once _need bytes have arrived.
         self._parts: list[bytes] = []
         self._need = 0
-        self._places: deque[_Place] = deque()
+        self._places: deque[Place] = deque()
         # The answer that all later requests wait for.
-        self._barrier: _Place | None = None
+        self._barrier: Place | None = None
         self._push_is_due = False
         self._held_input = 0
         self._cut: IDelayedCall | None = None
@@ -147,7 +138,10 @@ class KeyValueConnection(StreamProtocol):
             if bucket is not None and bucket.state == "ready" and not session.traces:
                 self._at, held = quick_answers(session, bucket, data, 0, out, MAX_OUTPUT_BYTES)
                 output.write_all(out, held)
-            if self._at < len(data) or output.flow is not _WRITING:
+                if self._at == len(data) and output.flow is _WRITING:
+                    return
+                self._run(declined=held < MAX_OUTPUT_BYTES)
+            else:
                 self._run()
             return
         if self._reading is Input.ENDED:
@@ -222,15 +216,16 @@ class KeyValueConnection(StreamProtocol):
 
     # ---- inside ----------------------------------------------------------------------------------
 
-    def _run(self) -> None:
-        """Handle requests while there is room for their answers."""
+    def _run(self, declined: bool = False) -> None:
+        """Handle requests while there is room for answers; the fast path may have declined the first one."""
         if self._life is not Life.IDLE:
             return
         self._enter(Life.HANDLING)
         self._until = self._clock.seconds() + TURN_SECONDS
         try:
-            while self._at < len(self._input) and self._may_go_on():
-                self._handle_some()
+            while self._may_go_on():
+                self._handle_some(declined)
+                declined = False
         finally:
             self._rest()
         if self._push_is_due:
@@ -244,7 +239,8 @@ class KeyValueConnection(StreamProtocol):
 
     def _may_go_on(self) -> bool:
         if (
-            self._output.flow is not Flow.OPEN
+            self._at == len(self._input)
+            or self._output.flow is not Flow.OPEN
             or self._next_turn is not None
             or self._output.unsent
             or self._barrier is not None
@@ -252,11 +248,11 @@ class KeyValueConnection(StreamProtocol):
             or len(self._places) >= MAX_WAITING
         ):
             return False
-        if self._clock.seconds() > self._until and self._at < len(self._input):
+        if self._clock.seconds() > self._until:
             self._next_turn = self._clock.callLater(0, self._go_on)
         return self._next_turn is None
 
-    def _handle_some(self) -> None:
+    def _handle_some(self, declined: bool) -> None:
         """Handle requests until their answers fill one write, and write them."""
         session, places, data = self.session, self._places, self._input
         bucket = session.bucket
@@ -266,7 +262,9 @@ class KeyValueConnection(StreamProtocol):
         out: list[bytes] = []
         room = MAX_OUTPUT_BYTES
         while True:
-            if bucket is not None and not places:
+            if declined:
+                declined = False
+            elif bucket is not None and not places:
                 self._at, held = quick_answers(session, bucket, data, self._at, out, room)
                 room -= held
                 if room <= 0 or self._at == len(data):
@@ -278,7 +276,7 @@ class KeyValueConnection(StreamProtocol):
             if isinstance(answer, bytes):
                 room -= len(answer)
                 if places:
-                    places.append(_Place(answer))
+                    places.append(Place(answer))
                 else:
                     out.append(answer)
             elif answer is not None:
@@ -329,7 +327,7 @@ class KeyValueConnection(StreamProtocol):
         self._parts.clear()
 
     def _hold_place(self, answer: Deferred[bytes], opcode: int) -> None:
-        place = _Place()
+        place = Place()
         self._places.append(place)
         row = COMMANDS[opcode]
         begun = self._clock.seconds() if self.session.traces else None

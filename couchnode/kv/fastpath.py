@@ -29,7 +29,14 @@ from couchnode.data.manifest import DEFAULT_ID
 from couchnode.data.storemode import StoreMode
 from couchnode.kv.commands.table import STORE_DATATYPES
 from couchnode.kv.quickedits import CAS_ONLY, EDITS, FETCHING, OBSERVES, STORING, observation
-from couchnode.kv.quickpaths import MOST_LOOKUP_BYTES, changed, looked_up, lookups_of, mutation_options
+from couchnode.kv.quickpaths import (
+    MOST_LOOKUP_BYTES,
+    PATH_FAILED,
+    changed,
+    looked_up,
+    lookups_of,
+    mutation_options,
+)
 from couchnode.kv.session import Session
 from couchnode.kv.snappy import inflate
 
@@ -50,6 +57,8 @@ _ENTRY, _STATUS, _LENGTH = Struct(">HI"), Struct(">H"), Struct(">I")
 _USUAL_KEY_BYTES = 1 + MAX_NAMED_KEY_BYTES
 _FLAGS_BYTES, _TOKEN_BYTES, _STORE_EXTRAS_BYTES = 4, 16, 8
 _JSON, _MISSING = int(Datatype.JSON), int(Status.KEY_ENOENT)
+# Refusals for which the operations of a mutation do not matter.
+_BEFORE_PATHS = frozenset({Status.KEY_EEXISTS, Status.LOCKED, Status.SYNC_WRITE_IN_PROGRESS})
 
 
 def quick_answers(
@@ -210,6 +219,15 @@ def quick_answers(
                     if old is None or outcome is None:
                         break
                     value, tail = outcome
+                    if value is None:
+                        # Whether the document is still there, and CAS and lock fit, is found out first.
+                        if cas or old.lock_until or old.expiry or vbucket.pending:
+                            break
+                        put(pack(_RESPONSE, opcode, 0, 0, 0, PATH_FAILED, len(tail), opaque, 0))
+                        put(tail)
+                        held += HEADER_BYTES + len(tail) + len(old.value)
+                        at = end
+                        continue
                     item = vbucket.store(
                         _MUST_EXIST, key, value, old.flags, expiry, cas, preserve_expiry=keep_expiry
                     )
@@ -252,7 +270,9 @@ def quick_answers(
                         continue
             except StatusError as refusal:
                 # Nothing was changed, and the general path will refuse it in the same way.
-                if refusal.context or opcode == _MUTATION or not session.xerror:
+                if refusal.context or not session.xerror:
+                    break
+                if opcode == _MUTATION and refusal.status not in _BEFORE_PATHS:
                     break
                 put(pack(_RESPONSE, opcode, 0, 0, 0, refusal.status, 0, opaque, 0))
                 held += HEADER_BYTES

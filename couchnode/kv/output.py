@@ -13,6 +13,15 @@ LARGE_BYTES = 2**18
 _LOST = Flow.LOST  # each look-up of an enumeration's member is slow
 
 
+class Place:
+    """The place of one answer in the order; the answer is ``None`` until it is known."""
+
+    __slots__ = ("answer",)
+
+    def __init__(self, answer: bytes | None = None) -> None:
+        self.answer = answer
+
+
 class Output:
     """Writes answers in order, as long as the transport accepts them.
 

@@ -15,11 +15,13 @@ from couchnode.kv.subdoc import MUTATIONS, lookup, mutate
 MOST_LOOKUP_BYTES = 512
 """Longest list of paths that is decoded here, since those are cached."""
 
+PATH_FAILED = int(Status.SUBDOC_MULTI_PATH_FAILURE)
+"""Status of the answer if an operation failed."""
+
 _LOOKUP_SPEC, _LOOKUP_RESULT = Struct(">BBH"), Struct(">HI")
-_MUTATION_SPEC, _MUTATION_RESULT = Struct(">BBHI"), Struct(">BHI")
+_MUTATION_SPEC, _MUTATION_RESULT, _MUTATION_FAILURE = Struct(">BBHI"), Struct(">BHI"), Struct(">BH")
 _LOOKUPS = frozenset({Opcode.SUBDOC_GET, Opcode.SUBDOC_EXISTS, Opcode.SUBDOC_GET_COUNT})
 _JSON = int(Datatype.JSON)
-_PATH_FAILED = int(Status.SUBDOC_MULTI_PATH_FAILURE)
 _U32, _MKDOC = Struct(">I"), int(DocFlag.MKDOC)
 # Opcode, flags of the path, and whether the document may be created -> whether there is a value.
 _MUTATES = {
@@ -65,7 +67,7 @@ def looked_up(item: Item, operations: tuple[tuple[int, bytes], ...]) -> tuple[in
         try:
             found = lookup(opcode, text, path)
         except StatusError as refusal:
-            outcome = _PATH_FAILED
+            outcome = PATH_FAILED
             results.append(_LOOKUP_RESULT.pack(refusal.status, 0))
         else:
             results += _LOOKUP_RESULT.pack(0, len(found)), found
@@ -86,15 +88,16 @@ def mutation_options(extras: bytes) -> tuple[int, bool] | None:
 
 def changed(
     old: Item | None, data: bytes, at: int, end: int, creates: bool = False
-) -> tuple[bytes, bytes] | None:
-    """Return the body of a document after a mutation of its paths, and the value of the answer.
+) -> tuple[bytes | None, bytes] | None:
+    """Return the body of a document after a mutation of its paths, and the value of the answer. There is no
+    body if the last operation failed.
 
     ``None`` if the command has another form, the document has attributes, or it is a large one for that many
     operations.
 
     :param at: where in ``data`` the operations begin; they end at ``end``.
     :param creates: whether a missing document would have been created, so that all parents are.
-    :raises StatusError: an operation failed.
+    :raises StatusError: an earlier operation failed; the form of the later ones has to be checked first.
     """
     if old is None or old.deleted or old.xattrs or not old.datatype & _JSON or at == end:
         return None
@@ -116,7 +119,14 @@ def changed(
             return None
         if at > end:
             return None
-        text, answer = mutate(opcode, text, data[path_at:value_at], data[value_at:at], creates or flags != 0)
+        try:
+            text, answer = mutate(
+                opcode, text, data[path_at:value_at], data[value_at:at], creates or flags != 0
+            )
+        except StatusError as refusal:
+            if at < end:
+                raise
+            return None, _MUTATION_FAILURE.pack(index, refusal.status)
         if answer is not None:
             answers += _MUTATION_RESULT.pack(index, 0, len(answer)) + answer
         if at == end:

@@ -22,6 +22,7 @@ from couchnode.cluster.users import UserStore
 from couchnode.data.bucket import NodeBucket
 from couchnode.data.storage import MemoryStore
 from couchnode.kv import connection as kvconnection
+from couchnode.kv import fastpath
 from couchnode.kv.commands import dispatch
 from couchnode.kv.connection import (
     CLOSE_SECONDS,
@@ -377,6 +378,35 @@ class InMemory(InMemoryCase):
         self.connection.connectionLost()
         now = self.clock.seconds()
         self.assertFalse([call for call in self.clock.getDelayedCalls() if call.getTime() <= now])
+
+    def test_the_fast_path_is_asked_once(self) -> None:
+        """A request that the fast path has declined is not offered to it again; the next one is."""
+        offered: list[int] = []
+
+        def quick_answers(*arguments: Any) -> Any:
+            offered.append(arguments[3])
+            return fastpath.quick_answers(*arguments)
+
+        self.patch(kvconnection, "quick_answers", quick_answers)
+        noop, get = encode_request(Opcode.NOOP), encode_request(Opcode.GET, key=b"k")
+        for data, expected in (
+            (get, [0]),
+            (noop, [0]),
+            (noop + get, [0, 24]),
+            (get + noop + noop + get, [0, 49, 73]),
+            (get[:-1], [0]),
+            (get[-1:], [0]),
+        ):
+            offered.clear()
+            self.connection.dataReceived(data)
+            self.assertEqual(offered, expected)
+        self.assertEqual(len(self.answers()), 9)
+        # An answer fills a write: what comes behind it was not declined.
+        self.patch(kvconnection, "MAX_OUTPUT_BYTES", 24)
+        for data, expected in ((get * 3, [0, 25, 50]), (noop + get * 2, [0, 24, 49])):
+            offered.clear()
+            self.connection.dataReceived(data)
+            self.assertEqual(offered, expected)
 
     def test_what_comes_in_spite_of_a_pause(self) -> None:
         """A transport that hands over more while it is paused is answered in order, when there is room."""
