@@ -17,7 +17,6 @@ transaction.
 
 from __future__ import annotations
 
-import os
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -38,6 +37,7 @@ from couchnode.data.storeerrors import (
     StoreVersionError,
     translate,
 )
+from couchnode.data.storeplace import StorePlace
 from couchnode.data.storeschema import (
     COLUMNS,
     DROP_STATEMENT,
@@ -109,6 +109,7 @@ class StoreFile:
         self.path = path
         self.disk_bytes = 0
         self._marker = Path(f"{path}-open")
+        self._place = StorePlace(path)
         self._connection: sqlite3.Connection | None = None
 
     @property
@@ -150,7 +151,8 @@ class StoreFile:
             self._give_back(connection)
             raise
         self._connection = connection
-        self._measure()
+        self._place.remember()
+        self.disk_bytes = self._place.size()
         return opened
 
     def close(self, clean: bool) -> None:
@@ -363,7 +365,10 @@ class StoreFile:
             )
 
     def write(self, transaction: Transaction) -> None:
-        """Write a batch as one transaction and sync it; nothing is written if it fails."""
+        """Write a batch as one transaction and sync it; nothing is written if it fails.
+
+        :raises StoreLostError: it is written, but to a file that was moved or deleted.
+        """
         execute = self.db.execute
         execute("BEGIN IMMEDIATE")
         try:
@@ -402,7 +407,8 @@ class StoreFile:
             raise
         if removed or transaction.wipes or transaction.drops:
             self._shrink()
-        self._measure()
+        self.disk_bytes = self._place.size()
+        self._place.check()
 
     def _run_many(self, statement: Callable[[int], str], width: int, values: list[Any]) -> None:
         at = 0
@@ -418,15 +424,6 @@ class StoreFile:
         if free > _VACUUM_PAGES:
             # execute() takes one step, which frees one page; a script runs to its end.
             self.db.executescript(f"PRAGMA incremental_vacuum({_VACUUM_PAGES})")
-
-    def _measure(self) -> None:
-        total = 0
-        for suffix in ("", "-wal"):
-            try:
-                total += os.stat(f"{self.path}{suffix}").st_size
-            except FileNotFoundError:
-                continue
-        self.disk_bytes = total
 
     # ---- errors ----------------------------------------------------------------------------------
 
