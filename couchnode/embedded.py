@@ -28,6 +28,7 @@ from couchnode.rest.edge import RestSite
 from couchnode.sample import load_sample
 from couchnode.tls import NodeTls
 from couchnode.views.service import Views, obstacle
+from reactor.ports import PortGuard, logged_in
 from reactor.tls.factory import ServerSide, TlsFactory
 
 DEFAULT_QUOTA_BYTES = 256 * MEBIBYTE
@@ -82,6 +83,7 @@ class EmbeddedNode(Service):
         password unless this is true, and only administrators can use its buckets without one.
     :param tls: serve both protocols with TLS as well, on further ports.
     :param view_limits: limits of map and reduce functions, for :mod:`couchnode.views.worker`.
+    :param option_prefix: how options for ports begin on the command line, for messages.
     """
 
     # Many parameters: the options of a node; keywords.
@@ -102,6 +104,7 @@ class EmbeddedNode(Service):
         view_limits: Sequence[str] = (),
         open_buckets: bool = False,
         tls: NodeTls | None = None,
+        option_prefix: str = "--",
     ) -> None:
         self._data_dir = data_dir
         self._nodes = nodes
@@ -117,6 +120,7 @@ class EmbeddedNode(Service):
         self._view_limits = tuple(view_limits)
         self._open_buckets = open_buckets
         self._tls = tls
+        self._option_prefix = option_prefix
         self._directory: DataDirectory | None = None
         self._cluster: Cluster | None = None
         self._views: Views | None = None
@@ -256,6 +260,7 @@ class EmbeddedNode(Service):
     def _open(self) -> Steps:
         reactor = self._reactor
         clock: Any = self._clock if self._clock is not None else reactor
+        self._exhausted = logged_in(self._log, reactor)
         data = None
         if self._data_dir is not None:
             self._directory = yield deferToThread(DataDirectory, self._data_dir)
@@ -367,20 +372,20 @@ class EmbeddedNode(Service):
         listener = _Listener(KeyValueFactory(node, tls=self._tls), api, api.site(self._tls), [])
         self._listeners.append(listener)
         rest_port, kv_port = [port + index if port else 0 for port in self._first_ports]
-        rest = self._open_port(reactor, listener, rest_port, listener.site, "--rest-port")
-        kv = self._open_port(reactor, listener, kv_port, listener.kv, "--kv-port")
+        rest = self._open_port(reactor, listener, rest_port, listener.site, "rest-port")
+        kv = self._open_port(reactor, listener, kv_port, listener.kv, "kv-port")
         views = rest if self._views is not None else None
         if self._views_port is not None and self._views is not None:
             number = self._views_port + index if self._views_port else 0
-            views = self._open_port(reactor, listener, number, listener.site, "--views-port")
+            views = self._open_port(reactor, listener, number, listener.site, "views-port")
         address = AdvertisedAddress(advertised_host(self._host), kv, rest, views)
         if self._tls is not None:
             rest_port, kv_port = [port + index if port else 0 for port in self._tls.first_ports]
             side = ServerSide(self._tls.context)
             site, served = [TlsFactory(side, one, reactor) for one in (listener.site, listener.kv)]
             address = address._replace(
-                rest_tls_port=self._open_port(reactor, listener, rest_port, site, "--tls-rest-port"),
-                kv_tls_port=self._open_port(reactor, listener, kv_port, served, "--tls-kv-port"),
+                rest_tls_port=self._open_port(reactor, listener, rest_port, site, "tls-rest-port"),
+                kv_tls_port=self._open_port(reactor, listener, kv_port, served, "tls-kv-port"),
             )
         node.address = address
 
@@ -390,8 +395,9 @@ class EmbeddedNode(Service):
         except CannotListenError as fault:
             reason = getattr(fault.socketError, "strerror", None) or fault.socketError
             raise StartError(
-                f"{option}: cannot listen on {bracketed(self._host)}:{number}: {reason}; "
-                "name another port, or 0 for any free one"
+                f"{self._option_prefix}{option}: cannot listen on {bracketed(self._host)}:{number}: "
+                f"{reason}; name another port, or 0 for any free one"
             ) from fault
+        PortGuard(reactor, self._exhausted).attach(port)
         listener.ports.append(port)
         return int(port.getHost().port)

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
-from pathlib import Path
+from os.path import isdir
 from shutil import rmtree
 from typing import Any
 
@@ -35,7 +35,7 @@ def main(arguments: Sequence[str]) -> int:
     if len(arguments) != 1 or arguments[0].startswith("-"):
         sys.stderr.write(f"{USAGE}\n")
         return 0 if arguments in (["-h"], ["--help"]) else 1
-    if not Path(arguments[0]).is_dir():
+    if not isdir(arguments[0]):
         sys.stderr.write(f"{arguments[0]}: there is no such directory\n")
         return 1
     try:

@@ -8,6 +8,7 @@ import os
 import stat
 import sys
 from collections.abc import Callable
+from os.path import exists, isdir, isfile
 from pathlib import Path
 from typing import Any, cast
 
@@ -36,6 +37,7 @@ from reactor.commandline import ProgramOptions, run_service
 from reactor.descriptors import raise_limit
 from reactor.hangup import HangUp
 from reactor.kinds import IReactor
+from reactor.shutdown import stop_once
 
 MAX_NODES = 16
 """Largest number of nodes in one process."""
@@ -148,7 +150,8 @@ class Options(ProgramOptions):
         """File of JSON lines {"id": ..., "doc": ...}, plain or .gz, to add to the first bucket; an id that
         begins with _design/ makes a design document. Repeatable."""
         path = Path(text).absolute()
-        if not path.is_file():
+        # Not Path.is_file(), which raises an error for a name that is too long.
+        if not isfile(path):
             raise usage.UsageError(f"--sample {path}: there is no such file")
         self["samples"].append(path)
 
@@ -196,9 +199,10 @@ class Options(ProgramOptions):
         if self["data"] is not None:
             # twistd may change the directory before the service starts.
             self["data"] = Path(self["data"]).absolute()
-            if self["data"].exists() and not self["data"].is_dir():
+            # Not the methods of Path, which raise errors for what this user may not see.
+            if exists(self["data"]) and not isdir(self["data"]):
                 raise usage.UsageError(f"--data {self['data']}: is not a directory")
-            if not self["data"].parent.is_dir():
+            if not isdir(self["data"].parent):
                 raise usage.UsageError(f"--data {self['data']}: its parent directory does not exist")
 
     def _check_host(self) -> None:
@@ -288,6 +292,7 @@ class NodeService(Service):
     """The service of ``twistd couchnode``: a node, and the end of the process if it cannot start.
 
     :param tls: read again on SIGHUP, which ``hangup`` watches for.
+    :param hangup: a node without it ends at SIGHUP, and loses what is not on disk.
     """
 
     _log = Logger()
@@ -300,20 +305,25 @@ class NodeService(Service):
     def startService(self) -> None:
         """Start the node; one that cannot start ends the process with a message and status 1."""
         super().startService()
-        if self._tls is not None and self._hangup is not None:
+        if self._hangup is not None:
             self._hangup.start(self._reload)
         self.node.start().addCallbacks(self._is_ready, self._give_up)
 
     def stopService(self) -> Deferred[None]:
         """Stop the node; fires when everything is on disk."""
         super().stopService()
+        return self.node.stop().addBoth(self._has_stopped)
+
+    def _has_stopped(self, outcome: Any) -> Any:
         if self._hangup is not None:
             self._hangup.stop()
-        return self.node.stop()
+        return outcome
 
     def _reload(self) -> None:
         """Read the certificates again."""
-        assert self._tls is not None
+        if self._tls is None:
+            self._log.info("SIGHUP: there are no certificates to read again")
+            return
         try:
             self._tls.reload()
         except TlsError as fault:
@@ -363,6 +373,7 @@ def makeService(options: Options) -> NodeService:
     from twisted.internet import reactor
 
     use_monotonic_clock(reactor)
+    stop_once(cast(IReactor, reactor))
     raise_limit()
     node = EmbeddedNode(
         options["data"],

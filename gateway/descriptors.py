@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-from twisted.internet.interfaces import IListeningPort, IReactorTime
-from twisted.logger import ILogObserver, LogEvent, Logger, globalLogPublisher
-from zope.interface import implementer
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
 
 from gateway.settings import Settings
-
-try:
-    import resource
-except ImportError:  # Windows
-    resource = None  # type: ignore[assignment]
+from reactor.descriptors import descriptor_limit
 
 __all__ = [
     "REMEDY",
-    "PortLog",
     "RefusedConnections",
-    "descriptor_limit",
     "others_need",
     "room_for_clients",
     "shortage",
@@ -30,14 +23,6 @@ _SPARE = 64
 plugins."""
 
 _LOG_SECONDS = 60.0
-
-
-def descriptor_limit() -> int | None:
-    """Return how many file descriptors this process may have open; ``None`` if there is no limit."""
-    if resource is None:
-        return None
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return None if soft == resource.RLIM_INFINITY else soft
 
 
 def others_need(settings: Settings) -> int:
@@ -128,26 +113,3 @@ class RefusedConnections:
         if said is None or now - said >= _LOG_SECONDS:
             self._said[cause] = now
             self.log.warn("clients are refused ({count} so far): {why}", count=self.counts[cause], why=why)
-
-
-@implementer(ILogObserver)
-class PortLog:
-    """The log of a Twisted port: replaces three lines for each refused client by one line a minute."""
-
-    def __init__(self, refusals: RefusedConnections) -> None:
-        self._refusals = refusals
-
-    def __call__(self, event: LogEvent) -> None:
-        """Take a log event."""
-        text = event.get("log_format") or ""
-        if text.startswith("EMFILE recovery: Closed socket"):
-            self._refusals.exhausted("no file descriptor is left")
-        elif text.startswith("Could not accept new connection"):
-            self._refusals.exhausted(f"accept failed with {event.get('acceptError')}", 0)
-        elif "EMFILE" not in text:
-            globalLogPublisher(event)
-
-    def attach(self, port: IListeningPort) -> None:
-        """Make a port log here, if it is one of Twisted's own ports."""
-        if hasattr(port, "_logger"):
-            port._logger = Logger(namespace="twisted.internet.tcp.Port", observer=self)

@@ -34,7 +34,7 @@ from gateway.cluster.connection import GatewayConnection
 from gateway.cluster.credentials import BY_CERTIFICATE, ServiceAccount
 from gateway.cluster.pool import ConnectionPool, NoAccessError
 from gateway.cluster.readiness import Readiness, reach
-from gateway.descriptors import PortLog, RefusedConnections, descriptor_limit, room_for_clients
+from gateway.descriptors import RefusedConnections, room_for_clients
 from gateway.dialect.errors import Refusal, describe
 from gateway.endpoints import listen_address
 from gateway.http.application import EndHook
@@ -45,8 +45,10 @@ from gateway.listeners import BACKLOG, CannotStartError, SharedPort, ignore_new,
 from gateway.logs import GatheredLines, LogFile
 from gateway.services.kinds import Policy
 from gateway.settings import Settings
+from reactor.descriptors import descriptor_limit
 from reactor.gate import Gate
 from reactor.kinds import IReactor
+from reactor.ports import PortGuard
 
 if TYPE_CHECKING:
     from gateway.tracing.export import Export
@@ -266,7 +268,7 @@ class GatewayServer(Service):
 
     def _listens(self, port: IListeningPort, description: str) -> None:
         self._ports.append(port)
-        PortLog(self.refusals).attach(port)
+        PortGuard(self._reactor, self.refusals.exhausted).attach(port)
 
     def _refused(self, clients: int) -> None:
         self.refusals.too_many(clients, self._settings.limits.max_clients)

@@ -44,6 +44,7 @@ from reactor.clock import use_monotonic_clock
 from reactor.descriptors import raise_limit
 from reactor.hangup import HangUp
 from reactor.kinds import IReactor
+from reactor.shutdown import stop_once
 
 _REACTOR = cast(IReactor, global_reactor)
 
@@ -58,6 +59,7 @@ def makeService(options: Options) -> IService:
     assert settings is not None
     reactor = _REACTOR
     use_monotonic_clock(reactor)
+    stop_once(reactor)
     limit = raise_limit()
     if options.log_file is not None:
         options.log_file.reopen_on_signal(reactor)
@@ -112,7 +114,7 @@ def make_node(settings: Settings) -> EmbeddedNode:
     """Return the embedded node, not started; see :func:`with_account`."""
     assert settings.user is not None and settings.password is not None
     default = user_data_folder()
-    if settings.data == str(default):
+    if default is not None and settings.data == str(default):
         # A new account may lack the parent folder of the default path, so it is created; a missing parent of
         # a given path is probably a typing error, which the node refuses.
         default.parent.mkdir(parents=True, exist_ok=True)
@@ -125,6 +127,7 @@ def make_node(settings: Settings) -> EmbeddedNode:
         rest_port=settings.node_rest_port,
         kv_port=settings.node_kv_port,
         sample=settings.sample,
+        option_prefix="--node-",
     )
 
 
@@ -256,10 +259,10 @@ class GatewayService(LogsItself, GatewayServer):
         if self._delay.seconds and not self._has_failed:
             self.leave()
             yield self._delay.wait()
-        if self._hangup is not None:
-            self._hangup.stop()
         if self._watch is not None:
             self._watch.stop()
         yield super().stopService()
         if self._embedded is not None:
             yield self._embedded.stop()
+        if self._hangup is not None:
+            self._hangup.stop()

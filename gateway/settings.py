@@ -254,7 +254,14 @@ def _checked(values: dict[str, Any], labels: dict[str, str]) -> Settings:
     if cluster is None and values["user"] == values["bucket"]:
         raise refuse("user", f"{values['user']!r} is the name of the bucket, which has a user of its own")
     if cluster is None and values["data"] is None and not ephemeral:
-        values["data"] = str(user_data_folder())
+        default = user_data_folder()
+        if default is None:
+            raise refuse(
+                "data",
+                "this user has no home directory (HOME is not set) for the documents: name a folder, or give "
+                "--ephemeral",
+            )
+        values["data"] = str(default)
     if values["workers"] is not None and sys.platform == "win32":
         raise refuse("workers", "it needs a POSIX system, where processes can share sockets")
     if values["access_log_file"] is not None and not values["access_log"]:
@@ -321,14 +328,18 @@ def _password(path: str, refuse: Callable[[str, str], UsageError], option: str =
     return first
 
 
-def user_data_folder() -> Path:
-    """Return the default folder of the embedded node's data."""
-    if sys.platform == "darwin":
-        base = Path.home() / "Library" / "Application Support"
-    elif sys.platform == "win32":
-        base = Path(os.environ.get("LOCALAPPDATA") or Path.home())
-    else:
-        base = Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share")
+def user_data_folder() -> Path | None:
+    """Return the default folder of the embedded node's data; ``None`` if the user has no home directory."""
+    try:
+        if sys.platform == "darwin":
+            base = Path.home() / "Library" / "Application Support"
+        elif sys.platform == "win32":
+            base = Path(os.environ.get("LOCALAPPDATA") or Path.home())
+        else:
+            base = Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share")
+    except RuntimeError:
+        # A container may run as a user whom the system does not know.
+        return None
     return base / "couchgateway"
 
 

@@ -7,10 +7,18 @@ try:
 except ImportError:  # Windows
     resource = None  # type: ignore[assignment]
 
-__all__ = ["raise_limit"]
+__all__ = ["descriptor_limit", "raise_limit"]
 
 # If the hard limit is unlimited, the kernel still has one; this is below that of Linux (fs.nr_open).
 _ENOUGH = 2**20
+
+
+def descriptor_limit() -> int | None:
+    """Return how many file descriptors this process may have open; ``None`` if there is no limit."""
+    if resource is None:
+        return None
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return None if soft == resource.RLIM_INFINITY else soft
 
 
 def raise_limit() -> int | None:

@@ -1,10 +1,16 @@
-"""Whether a reactor has ended for good, so that no program can react any more."""
+"""The end of a reactor: that it ends only once, and whether it has ended for good."""
 
 from __future__ import annotations
 
+from typing import Any
 from weakref import WeakSet
 
-__all__ = ["has_ended", "watch_end"]
+from twisted.internet.interfaces import IReactorCore
+from twisted.logger import Logger
+
+__all__ = ["has_ended", "stop_once", "watch_end"]
+
+_log = Logger()
 
 _watched: WeakSet[object] = WeakSet()
 _stopping: WeakSet[object] = WeakSet()
@@ -26,3 +32,22 @@ def has_ended(reactor: object) -> bool:
     watched, or that a test drives manually.
     """
     return reactor in _stopping and not getattr(reactor, "running", True)
+
+
+def stop_once(reactor: IReactorCore) -> None:
+    """Make a second signal that stops a reactor harmless: it is logged, and the stop goes on.
+
+    Twisted logs a traceback for it.
+    """
+    stopped: Any = reactor
+    stop, is_stopping = stopped.stop, False
+
+    def stop_or_note() -> None:
+        nonlocal is_stopping
+        if is_stopping:
+            _log.info("the process is stopping already; it waits for running requests, and for the disk")
+            return
+        stop()
+        is_stopping = True
+
+    stopped.stop = stop_or_note

@@ -14,17 +14,19 @@ INTERVAL_SECONDS = 60.0
 
 
 class SparseLog:
-    """Writes the first ten lines of each kind in a minute; the next line after that minute reports how many
-    were left out.
+    """Writes the first lines of each kind in a minute, by default ten; the next line after that minute
+    reports how many were left out.
 
     A kind is a format string, so there are only as many kinds as places that log.
 
     :param seconds: returns the time.
+    :param lines: largest number of lines of one kind in a minute.
     """
 
-    def __init__(self, log: Logger, seconds: Callable[[], float]) -> None:
+    def __init__(self, log: Logger, seconds: Callable[[], float], lines: int = LINES) -> None:
         self._log = log
         self._seconds = seconds
+        self._lines = lines
         # Format -> [start of its interval, lines in it, lines left out].
         self._kinds: dict[str, list[float]] = {}
 
@@ -37,7 +39,7 @@ class SparseLog:
                 self._log.info("{count} lines left out, like: {kind}", count=int(known[2]), kind=kind)
             self._kinds[kind] = [now, 1, 0]
             return True
-        if known[1] < LINES:
+        if known[1] < self._lines:
             known[1] += 1
             return True
         known[2] += 1

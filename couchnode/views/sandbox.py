@@ -15,7 +15,6 @@ from __future__ import annotations
 import json
 import marshal
 import os
-import signal
 import sys
 import threading
 import time
@@ -28,6 +27,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     from py_mini_racer import MiniRacer
 
+from reactor.children import leave_signals_to_parent
 from reactor.framing import LENGTH
 
 __all__ = ["SandboxLimits", "main"]
@@ -362,8 +362,7 @@ def _serve(requests: Any, replies: Any) -> None:
 
 def main() -> None:
     """Serve standard input and output until the input ends, then end at once, whatever V8 still does."""
-    # Ctrl-C in a terminal goes to every process of the group; this one ends with its parent.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    leave_signals_to_parent()
     requests = os.fdopen(os.dup(0), "rb")
     replies = os.fdopen(os.dup(1), "wb")
     nowhere = os.open(os.devnull, os.O_RDWR)

@@ -42,6 +42,7 @@ from couchnode.views.reducers import ReduceCall, ReductionError
 from couchnode.views.sandboxes import FunctionError, SandboxError, SandboxLimits, SandboxPool
 from couchnode.views.update import PATIENCE_SECONDS, UnknownOperationError, Updating, tell
 from couchnode.views.wire import Blocked, Wire
+from reactor.children import leave_signals_to_parent
 from reactor.framing import FramingError
 
 MAX_QUERIES = 64
@@ -193,7 +194,7 @@ def main(arguments: Sequence[str]) -> int:
         print(f"view worker: cannot listen at {path}: {error}", file=sys.stderr)
         return 1
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    leave_signals_to_parent()
     # Computing threads yield sooner, so that an update does not delay a short query.
     sys.setswitchinterval(0.001)
     threading.Thread(target=worker.listen, args=(listener,), daemon=True).start()

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import os
 import select
-import signal
 import sys
 import threading
 import time
 from collections.abc import Callable
 from importlib import import_module
 from typing import Any
+
+from reactor.children import leave_signals_to_parent
 
 __all__ = ["COUNTS", "CHANNEL_IN", "CHANNEL_OUT", "FIRST_SOCKET", "main"]
 
@@ -27,10 +28,7 @@ _LINGER_SECONDS = 5.0
 
 def main(reactor_module: str) -> int:
     """Run until the supervisor sends ``stop``, or is gone; return the exit status."""
-    # The signals of Ctrl-C and of a lost terminal reach all processes of the terminal; the supervisor decides
-    # what happens.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    leave_signals_to_parent()
     import_module(reactor_module).install()
     from twisted.internet import reactor as installed
     from twisted.internet.stdio import StandardIO
@@ -38,9 +36,11 @@ def main(reactor_module: str) -> int:
 
     from gateway.workers.worker import Worker
     from reactor.clock import use_monotonic_clock
+    from reactor.shutdown import stop_once
 
     reactor: Any = installed
     use_monotonic_clock(reactor)
+    stop_once(reactor)
     worker = Worker(reactor, reactor.stop)
     pipes: Any = StandardIO
     pipes(worker, CHANNEL_IN, CHANNEL_OUT, reactor)

@@ -205,8 +205,6 @@ class Supervisor(LogsItself, Service):
         if self._delay.seconds and self.started.called and not self._has_failed:
             self.fleet.leave()
             yield self._delay.wait()
-        if self._hangup is not None:
-            self._hangup.stop()
         if self._node_watch.running:
             self._node_watch.stop()
         if self._watch is not None and self._readiness is not None:
@@ -221,6 +219,8 @@ class Supervisor(LogsItself, Service):
             self._counts.close()
         if self._node is not None:
             yield self._node.stop()
+        if self._hangup is not None:
+            self._hangup.stop()
 
     # ---- workers ---------------------------------------------------------------------------------
 

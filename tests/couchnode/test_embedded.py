@@ -222,6 +222,8 @@ class EmbeddedNodeTests(TestCase):
         self.assertIn(f"--rest-port: cannot listen on 127.0.0.1:{port}", text)
         text = yield self.refusal(StartError, self.path, kv_port=port)
         self.assertIn(f"--kv-port: cannot listen on 127.0.0.1:{port}", text)
+        text = yield self.refusal(StartError, self.path, kv_port=port, option_prefix="--node-")
+        self.assertIn(f"--node-kv-port: cannot listen on 127.0.0.1:{port}", text)
         text = yield self.refusal(DefinitionError, self.path, buckets=[("no good", None)])
         self.assertIn("can only contain", text)
         text = yield self.refusal(UserError, self.path, users=[("root", "")])

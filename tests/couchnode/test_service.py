@@ -93,6 +93,7 @@ class OptionsTests(SynchronousTestCase):
             (("--ephemeral", "--data", self.directory), "--ephemeral and --data exclude each other"),
             (("--data", file), "is not a directory"),
             (("--data", self.directory / "a" / "b"), "its parent directory does not exist"),
+            (("--data", "x" * 300 + "/d"), "its parent directory does not exist"),
             (("--rest-port", "x"), "--rest-port x: a whole number is expected"),
             (("--kv-port", "65536"), "--kv-port 65536: a port is from 0 to 65535"),
             (("--views-port", "x"), "--views-port x: a whole number is expected"),
@@ -129,6 +130,7 @@ class OptionsTests(SynchronousTestCase):
             (("--ephemeral", "--bucket", "a:" + "x" * 1025), "--bucket a: a password has at most 1024 bytes"),
             (("--ephemeral", "--bucket", "root", *user), "--user root: a bucket has that name"),
             (("--ephemeral", "--sample", "/no/such.jsonl"), "--sample /no/such.jsonl: there is no such file"),
+            (("--ephemeral", "--sample", "x" * 300), "xxx: there is no such file"),
             (("--ephemeral", "stray"), "couchnode takes options only, not 'stray'"),
         ]:
             error = self.assertRaises(UsageError, self.options, *arguments)
@@ -274,6 +276,30 @@ class ProcessTests(ProcessCase):
         for key in keys:
             answer = yield client.ask(Opcode.GET, key=key, vbucket=vbucket_of(key, 1024))
             self.assertEqual((answer.specific, answer.value), (Status.SUCCESS, key))
+
+    @inlineCallbacks
+    def test_signals_that_do_not_end_it(self) -> Steps:
+        """SIGHUP and SIGUSR1 are logged, and lose nothing that is not on disk yet; SIGTERM, even twice, ends
+        it in order."""
+        options = ("--rest-port", "0", "--kv-port", "0", "--data", str(Path(self.mktemp()).absolute()))
+        node = self.run_twistd(*options)
+        client = yield self.connect(int((yield node.said(r"couchbase://127\.0\.0\.1:(\d+)"))[1]))
+        node.transport.signalProcess("HUP")
+        yield node.said("SIGHUP: there are no certificates to read again")
+        node.transport.signalProcess(signal.SIGUSR1)
+        yield node.said("SIGUSR1: this process has no log file")
+        answer = yield client.ask(
+            Opcode.SET, key=b"k", value=b"v", extras=bytes(8), vbucket=vbucket_of(b"k", 1024)
+        )
+        self.assertEqual(answer.specific, Status.SUCCESS)
+        node.transport.signalProcess("TERM")
+        node.transport.signalProcess("TERM")
+        self.assertEqual((yield node.ended), -signal.SIGTERM)
+        self.assertNotIn("Traceback", node.output)
+        again = self.run_twistd(*options)
+        client = yield self.connect(int((yield again.said(r"couchbase://127\.0\.0\.1:(\d+)"))[1]))
+        answer = yield client.ask(Opcode.GET, key=b"k", vbucket=vbucket_of(b"k", 1024))
+        self.assertEqual(answer.value, b"v")
 
     @inlineCallbacks
     def test_cannot_start(self) -> Steps:

@@ -12,9 +12,10 @@ from twisted.internet.task import Clock
 from twisted.logger import Logger, LogLevel, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
-from gateway.descriptors import PortLog, RefusedConnections, others_need, room_for_clients, shortage
+from gateway.descriptors import RefusedConnections, others_need, room_for_clients, shortage
 from gateway.settings import Settings, resolve
 from gateway.workers.handover import read_settings, settings_for_worker
+from reactor.ports import PortGuard
 from tests.gateway.workers.support import LOOPBACK, WorkersTestCase
 
 LIMITED = """
@@ -107,7 +108,7 @@ class RefusalTests(SynchronousTestCase):
     def test_of_a_port(self) -> None:
         """Three lines of Twisted's for each client become one per minute; its other lines are kept."""
         seen: list[Any] = []
-        log = Logger(namespace="port", observer=PortLog(self.refusals))
+        log = Logger(namespace="port", observer=PortGuard(self.clock, self.refusals.exhausted))
         globalLogPublisher.addObserver(seen.append)
         self.addCleanup(globalLogPublisher.removeObserver, seen.append)
         for _ in range(20):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import os
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -19,6 +20,7 @@ from couchbase.protocol.version import VERSION
 from gateway.commandline import Options
 from gateway.endpoints import is_local, listen_address
 from gateway.options import SETTINGS
+from gateway.service import make_node, with_account
 from gateway.settings import Settings, resolve
 
 PARTS = ["0", "8080", "port=1", "backlog=2", "127.0.0.1", "0.0.0.0", "\\:\\:1"]
@@ -170,6 +172,18 @@ class ResolveTests(SynchronousTestCase):
         self.assertEqual(self.resolve([*cluster, *account, "--auth", "none"]).password, "secret")
         self.assertEqual(self.resolve(["--listen", "tcp:1", "--auth", "none", "--insecure"]).auth, "none")
         self.assertEqual(self.resolve(["--listen", "tcp:1", *account]).auth, "passthrough")
+
+    def test_no_home(self) -> None:
+        """A user without a home directory, as in many containers, has to choose a folder, or none."""
+
+        def nobody() -> Path:
+            raise RuntimeError("Could not determine home directory.")
+
+        self.patch(Path, "home", nobody)
+        self.refuses("--data: this user has no home directory", [])
+        for arguments in (["--ephemeral"], ["--data", "d"]):
+            settings = with_account(self.resolve(arguments))
+            self.assertFalse(make_node(settings).running)
 
     def test_local_endpoints(self) -> None:
         """Loopback and Unix sockets, and no other endpoints."""

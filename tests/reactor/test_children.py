@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -56,3 +57,13 @@ class LightTests(SynchronousTestCase):
             check=True, capture_output=True, text=True, timeout=120,
         )  # fmt: skip
         self.assertEqual(finished.stdout, "['reactor', 'reactor.children', 'reactor.framing']\n")
+
+    def test_signals_of_a_group(self) -> None:
+        """A child ignores what a terminal or systemd sends to all processes of a service, nothing else."""
+        numbers = (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGTERM)
+        before = [signal.getsignal(number) for number in numbers]
+        for number, handler in zip(numbers, before, strict=True):
+            self.addCleanup(signal.signal, number, handler)
+        children.leave_signals_to_parent()
+        after = [signal.getsignal(number) for number in numbers]
+        self.assertEqual(after, [signal.SIG_IGN, signal.SIG_IGN, signal.SIG_IGN, before[3]])

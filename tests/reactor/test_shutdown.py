@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from twisted.internet.error import ReactorNotRunning
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from reactor.clock import cancel_timer
-from reactor.shutdown import has_ended, watch_end
+from reactor.shutdown import has_ended, stop_once, watch_end
 
 
 class Reactor(Clock):
@@ -48,6 +51,26 @@ class EndTests(SynchronousTestCase):
         reactor.running = other.running = False
         self.assertTrue(has_ended(reactor))
         self.assertFalse(has_ended(other))
+
+    def test_second_stop(self) -> None:
+        """A second stop is only logged, even before the first one has begun; an error of the first is not
+        hidden."""
+        reactor: Any = Reactor()
+        calls: list[str] = []
+
+        def stop() -> None:
+            if not reactor.running or calls:
+                raise ReactorNotRunning
+            calls.append("stop")
+
+        reactor.stop = stop
+        stop_once(reactor)
+        self.assertRaises(ReactorNotRunning, reactor.stop)
+        reactor.running = True
+        reactor.stop()
+        reactor.stop()
+        reactor.stop()
+        self.assertEqual(calls, ["stop"])
 
     def test_clocks(self) -> None:
         """A clock of a test never ends."""

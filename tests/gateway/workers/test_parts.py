@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import sys
 from dataclasses import replace
 from typing import Any
@@ -26,7 +25,6 @@ from gateway.workers.handover import read_settings, settings_for_worker
 from gateway.workers.messages import MAX_MESSAGE_BYTES, ChannelError, MessageReader, encode
 from gateway.workers.reload import reread
 from gateway.workers.totals import ANSWER_SECONDS, Totals
-from reactor.hangup import HangUp
 
 LOOPBACK = "tcp:0:interface=127.0.0.1"
 
@@ -362,35 +360,3 @@ class BalanceTests(SynchronousTestCase):
             self.takes()
         self.clock.advance(1)
         self.assertEqual([self.takes() for _ in range(4)], [False, True, False, True])
-
-
-class HangUpTests(SynchronousTestCase):
-    """SIGHUP."""
-
-    def setUp(self) -> None:
-        self.calls: list[str] = []
-        self.terminal = True
-        self.hangup = HangUp(self, lambda: self.terminal)
-        self.hangup.start(lambda: self.calls.append("reload"))
-        self.addCleanup(self.hangup.stop)
-
-    def callFromThread(self, function: Any) -> None:
-        function()
-
-    def stop(self) -> None:
-        self.calls.append("stop")
-
-    def test_reload(self) -> None:
-        """SIGHUP reloads the settings while the terminal exists, or if there never was one."""
-        signal.raise_signal(signal.SIGHUP)
-        self.hangup.stop()
-        self.terminal = False
-        self.hangup.start(lambda: self.calls.append("again"))
-        signal.raise_signal(signal.SIGHUP)
-        self.assertEqual(self.calls, ["reload", "again"])
-
-    def test_terminal_is_gone(self) -> None:
-        """Then the program goes with it, in order."""
-        self.terminal = False
-        signal.raise_signal(signal.SIGHUP)
-        self.assertEqual(self.calls, ["stop"])
