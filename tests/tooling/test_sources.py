@@ -187,6 +187,20 @@ class DependencyTests(SynchronousTestCase):
         rows = {line.split("|")[1].strip().strip("`") for line in page.splitlines() if line.startswith("| ")}
         self.assertEqual([name for name in self.everything() + self.tools()["site"] if name not in rows], [])
 
+    def test_users_of_dependencies(self) -> None:
+        """docs/dependencies.md names the source packages that import a dependency."""
+        users: dict[str, set[str]] = {}
+        for path in source_files():
+            for found in imports_of(path):
+                top = found.target.split(".")[0]
+                name = DISTRIBUTIONS.get(top, top)
+                users.setdefault(f"`{name}`", set()).add(module_name(path).split(".")[0])
+        page = (ROOT / "docs" / "dependencies.md").read_text(encoding="utf-8")
+        rows = [[cell.strip() for cell in line.split("|")] for line in page.splitlines()]
+        told = {row[1]: set(row[2].split(", ")) & {*PACKAGES} for row in rows if len(row) == 5}
+        self.assertEqual({name: told[name] for name in users if name in told},
+                         {name: users[name] for name in users if name in told})  # fmt: skip
+
     def test_nothing_gone_is_explained(self) -> None:
         """docs/dependencies.md explains no dependency that nothing names any more."""
         page = (ROOT / "docs" / "dependencies.md").read_text(encoding="utf-8")
