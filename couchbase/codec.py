@@ -1,4 +1,4 @@
-"""Encoding of keys and values, and the hooks with which a connection executes requests.
+"""Encoding of a connection's keys and values, and the making of its requests.
 
 The base of SDK 1.2's methods for every driver: :class:`Codec` holds the settings that decide how
 keys and values become bytes and back; the driver executes requests.

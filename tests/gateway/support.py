@@ -140,7 +140,8 @@ class ScriptedOperations:
 
     def store(self, prepared: PreparedStore, key: bytes, value: bytes, cas: int = 0) -> ScriptedCall:
         """Call the method whose arguments were prepared."""
-        options = prepared.options if prepared.method == "add" else {**prepared.options, "cas": cas}
+        # An add has no CAS.
+        options = {**prepared.options, "cas": cas} if cas or prepared.method != "add" else prepared.options
         store: ScriptedCall = getattr(self, prepared.method)(key, value, **options)
         return store
 

@@ -71,6 +71,8 @@ class SameTests(SynchronousTestCase):
     @example(({"a": "", "b": "x"}, ["a"]), {})
     @example(({"a": [1], "b": {"c": 1}}, ["a", "b"]), {})
     @example(([1, 2], ["[1]", "[0]"]), {})
+    @example(({"a": '"\\', "b": 1}, ["a"]), {})
+    @example(({"\u00e9 y": 1}, ["`\u00e9 y`"]), _COMPACT)
     @example(({"b": {"a": 2}, "a": 1}, ["a"]), {})
     @example(({"b": "a", "a": 1}, ["a"]), {})
     def test_parts(self, question: tuple[Any, list[str]], layout: dict[str, Any]) -> None:
