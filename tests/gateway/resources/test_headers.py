@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.http.factory import ChannelFactory
+from gateway.http.known import Known
+from gateway.resources import documents, headers
 from tests.gateway.resources.test_documents import ANSWERS
-from tests.gateway.support import Site, raw_request, read_reply
+from tests.gateway.support import Answer, Site, raw_request, read_reply
 
 DOCUMENT = "/v1/buckets/b/documents/k"
 VALUES = {
@@ -87,3 +89,33 @@ class SameTests(SynchronousTestCase):
         for tag, cas in (('W/"fe-gzip"', 0xFE), ("ff", 0xFF), ('W/"fd"', 0xFD), ('"fc"', 0xFC)):
             calls = outcome(site, sent("PUT", [("If-Match", tag)]))[4]
             self.assertEqual([(name, options["cas"]) for name, _, options in calls], [("replace", cas)])
+
+    def test_excluded_versions(self) -> None:
+        """Nor does a version in If-None-Match."""
+        for method in ("PUT", "POST /append", "DELETE"):
+            site = Site({**ANSWERS, "get": Answer(b"{}", cas=0x1234)})
+            statuses = [
+                outcome(site, sent(method, [("If-None-Match", tag)]))[0]
+                for tag in ("1234", "ff", "1234", '"1234"', "fe")
+            ]
+            self.assertEqual(statuses, [412, 200, 412, 412, 200], method)
+
+
+class MemoryTests(SynchronousTestCase):
+    """What is kept of headers and queries is short."""
+
+    def test_long_ones(self) -> None:
+        """Long headers and queries are read each time."""
+        site = Site(ANSWERS)
+        most = documents._LONGEST_KNOWN
+        for cached, module, long in (
+            ("_of_type", headers, sent("PUT", [("Content-Type", "text/" + "x" * most)])),
+            ("_known", headers, sent("PUT", [("X-CB-Flags", "7"), ("Content-Type", "text/" + "x" * most)])),
+            ("_known_reads", documents, raw_request("GET", f"{DOCUMENT}?project={'x' * most}")),
+        ):
+            for name in ("_of_type", "_known"):
+                self.patch(headers, name, Known(8))
+            self.patch(documents, "_known_reads", Known(8))
+            for data, count in ((long, 0), (long.replace(b"x" * most, b"x"), 1)):
+                self.assertEqual(outcome(site, data)[0], 200)
+                self.assertEqual(len(getattr(module, cached)), count, data)
