@@ -270,6 +270,14 @@ class SameTests(TestCase):
             one = (name, b"a", False, 0.001, None)
             self.check([one] * 4, [usual, (before, answer, after, cuts, [0.001])])
 
+    def test_sends(self):
+        """A socket that takes nothing, or a part of an operation, or fails."""
+        usual = ([], "value", [], [], [0.001])
+        failures = (InterruptedError(), BrokenPipeError(), (0, 0.1), (5, 0.1))
+        for name, number, failure in product(["get", "set", "large set"], range(4), failures):
+            one = (name, b"a", False, 0.001, None)
+            self.check([one] * 4, [usual] * 4, [None] * number + [failure])
+
     def test_records(self):
         """What TLS has decrypted together with the answer is read at once."""
         one, usual = ("get", b"a", False, 0.001, None), ([], "value", [], [], [0.001])
