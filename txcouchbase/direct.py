@@ -194,7 +194,7 @@ class DirectDriver(Driver[DirectCall]):
 
     def submit(self, request: DirectCall, durability: tuple[int, int] | None = None) -> DirectCall:
         """Execute one request."""
-        if durability is not None or request.replica is not None:
+        if durability is not None:
             refuse_more()
         turn = self._turn
         queued = turn.queued
@@ -272,7 +272,7 @@ class _TimedDriver(DirectDriver):
     def submit(self, request: DirectCall, durability: tuple[int, int] | None = None) -> DirectCall:
         """Execute one request."""
         # As in the base class, without a call of it.
-        if durability is not None or request.replica is not None:
+        if durability is not None:
             refuse_more()
         turn = self._turn
         queued = turn.queued

@@ -152,7 +152,7 @@ class _LimitedDirectDriver(DirectDriver):
 
     def submit(self, request: DirectCall, durability: tuple[int, int] | None = None) -> DirectCall:
         """Send one request separately."""
-        if durability is not None or request.replica is not None:
+        if durability is not None:
             refuse_more()
         self._turn.submit_now(request, self.timeout)
         return request
