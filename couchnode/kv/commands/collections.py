@@ -6,13 +6,21 @@ from struct import Struct
 
 from couchbase.protocol.constants import Datatype, Opcode, Status
 from couchnode.data.item import StatusError
-from couchnode.data.manifest import DEFAULT_NAME, Collection, NoSuchCollection, NoSuchScope, Scope
+from couchnode.data.manifest import (
+    DEFAULT_NAME,
+    MAX_NAME_CHARACTERS,
+    Collection,
+    NoSuchCollection,
+    NoSuchScope,
+    Scope,
+)
 from couchnode.kv.commands.request import Answer, CommandRequest
 from couchnode.kv.commands.table import Presence, command
 from couchnode.kv.commands.table import Scope as Reach
 from couchnode.kv.session import to_json
 
 _ID_EXTRAS = Struct(">QI")
+_MAX_PATH_BYTES = 2 * MAX_NAME_CHARACTERS + 1
 
 
 @command(Opcode.GET_MANIFEST, scope=Reach.BUCKET, zero_vbucket=True)
@@ -75,7 +83,11 @@ def _path(request: CommandRequest) -> str:
     key, value = request.frame.key, request.frame.value
     if bool(key) == bool(value):
         raise StatusError(Status.EINVAL, "the path is given as the key or as the value, and only once")
-    return (key or value).decode("utf-8", "replace")
+    path = key or value
+    if len(path) > _MAX_PATH_BYTES:
+        # Not repeated in a message: it may have 20 MiB.
+        raise StatusError(Status.EINVAL, f"the path has {len(path)} bytes, not at most {_MAX_PATH_BYTES}")
+    return path.decode("utf-8", "replace")
 
 
 def _answer(request: CommandRequest, found: Scope | Collection) -> bytes:

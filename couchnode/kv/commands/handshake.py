@@ -21,6 +21,7 @@ _U16 = Struct(">H")
 _VERSION = Struct(">qq")
 _MAX_AGENT_CHARACTERS = 256
 _MAX_KNOWN_BYTES = 128
+_MAX_FEATURES = 2**16
 _PLAIN = "PLAIN"
 _NO_BUCKET = b"@no bucket@"
 
@@ -85,6 +86,9 @@ def _features(value: bytes) -> tuple[frozenset[int], bytes]:
     """
     if len(value) % 2:
         raise StatusError(Status.EINVAL, "the list of features has an odd length")
+    if len(value) > _MAX_FEATURES * _U16.size:
+        count = len(value) // _U16.size
+        raise StatusError(Status.EINVAL, f"the list has {count} features; there are {_MAX_FEATURES} codes")
     asked = {code for (code,) in _U16.iter_unpack(value)}
     for feature, needs in _NEEDS.items():
         missing = [need.name for need in needs if need not in asked]

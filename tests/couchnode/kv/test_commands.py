@@ -29,6 +29,7 @@ from couchnode.data.manifest import Collection, Manifest
 from couchnode.data.storage import MemoryStore
 from couchnode.kv import snappy
 from couchnode.kv.aside import InTurn
+from couchnode.kv.commands import handshake
 from couchnode.kv.commands.table import COMMANDS, CasRule, Presence, dispatch
 from couchnode.kv.errormap import KNOWN_STATUSES
 from couchnode.kv.session import Session
@@ -572,6 +573,16 @@ class Hello(CommandCase):
         for value in (b"\0\x0d", b"\0\x1f", b"\0\x15", b"\0"):
             self.assertStatus(Status.EINVAL, Opcode.HELLO, value=value)
 
+    def test_as_many_as_there_are(self) -> None:
+        """A client may ask for each code there is, but not for more, which would take long to read."""
+        self.hello(Feature.XERROR, Feature.JSON)
+        every = b"".join(pack(">H", code) for code in range(2**16))
+        answer = self.assertStatus(Status.EINVAL, Opcode.HELLO, value=every + b"\0\7")
+        self.assertIn(b"the list has 65537 features; there are 65536 codes", answer.value)
+        self.assertEqual(self.session.features, {Feature.XERROR, Feature.JSON})
+        answer = self.assertStatus(Status.SUCCESS, Opcode.HELLO, value=every)
+        self.assertEqual(answer.value, b"".join(pack(">H", code) for code in sorted(handshake.FEATURES)))
+
 
 class Collections(CommandCase):
     """Keys with a collection prefix."""
@@ -612,6 +623,11 @@ class Collections(CommandCase):
         self.assertStatus(Status.UNKNOWN_SCOPE, Opcode.GET_SCOPE_ID, value=b"x")
         for path in (b"_default", b"a.b.c"):
             self.assertStatus(Status.EINVAL, Opcode.GET_COLLECTION_ID, value=path)
+        name = b"x" * 251
+        self.assertStatus(Status.UNKNOWN_SCOPE, Opcode.GET_COLLECTION_ID, value=name + b"." + name)
+        for opcode in (Opcode.GET_COLLECTION_ID, Opcode.GET_SCOPE_ID):
+            answer = self.assertStatus(Status.EINVAL, opcode, value=name + b"." + name + b"x")
+            self.assertIn(b"the path has 504 bytes, not at most 503", answer.value)
         self.assertStatus(Status.EINVAL, Opcode.GET_COLLECTION_ID)
         self.assertStatus(Status.EINVAL, Opcode.GET_COLLECTION_ID, value=b".", vbucket=1)
 
