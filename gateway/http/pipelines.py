@@ -49,6 +49,8 @@ class Pipelines:
     def wait(self, connection: _Connection) -> None:
         """Call ``go_on`` of a connection in a later turn."""
         self._waiting[connection] = None
+        if self._turn is None:
+            self._turn = self._clock.callLater(0, self._next_turn)
 
     def leave(self, connection: _Connection) -> None:
         """Forget a connection."""

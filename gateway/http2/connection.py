@@ -54,6 +54,12 @@ READING, PAUSED, ENDED, PROBED = InputPhase
 _MAX_UNREAD = 2**16
 """Number of received, unprocessed bytes at which the connection stops reading from the socket."""
 
+_MUCH_BYTES = 1024
+"""Number of such bytes from which on connections share the reactor's time."""
+
+_FEW_FRAMES = 8
+"""Number of frames that are read at once if the share of this turn is used up."""
+
 _LAST_STREAM = 2**31 - 1
 _DRAINED = b"drained."
 
@@ -80,6 +86,8 @@ class HTTP2Connection(ClientConnection):
 
     _turn: Any = None
     """The next turn, if one is scheduled."""
+    _waits = False
+    """Whether frames wait for this connection's share of a turn."""
     _is_processing = False
     _leaving = Leaving.STAYS
 
@@ -119,7 +127,7 @@ class HTTP2Connection(ClientConnection):
         except Misuse as error:
             self._fail(error.code, error.text)
             return
-        if self._turn is None and not self.is_stalled:
+        if self._turn is None and not self.is_stalled and not self._waits:
             self._process()
         else:
             self._settle_reading()
@@ -127,6 +135,7 @@ class HTTP2Connection(ClientConnection):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Cancel all requests."""
         self.phase = CLOSED
+        self.factory.pipelines.leave(self)
         self.let_go()
         self.factory.lost(self)
         if self._turn is not None:
@@ -145,7 +154,8 @@ class HTTP2Connection(ClientConnection):
         """Read frames, but not so many that other connections have to wait."""
         self._is_processing = True
         try:
-            frames = self._cutter.take(FRAMES_A_TURN)
+            is_much = self._cutter.waiting_bytes > _MUCH_BYTES and not self.factory.pipelines.may_go_on()
+            frames = self._cutter.take(_FEW_FRAMES if is_much else FRAMES_A_TURN)
             data = self.police.inspect(frames, self.streams, self.factory.clock.seconds())
             events = deque(self._core.receive_data(data))
             while events and self.phase < CLOSING:
@@ -274,11 +284,17 @@ class HTTP2Connection(ClientConnection):
         self._turn = None
         if self.phase >= CLOSING:
             return
-        if self._cutter.has_frame and not self.is_stalled:
+        if self._cutter.has_frame and not self.is_stalled and not self._waits:
             self._process()
         else:
             self._flush()
             self._settle()
+
+    def go_on(self) -> None:
+        """Read the frames that wait."""
+        self._waits = False
+        if self.phase < CLOSING and not self.is_stalled:
+            self._process()
 
     def _flush(self) -> None:
         """Send the streams' bytes."""
@@ -292,8 +308,12 @@ class HTTP2Connection(ClientConnection):
         """Decide what to wait for."""
         if self.phase >= CLOSING:
             return
-        if not self.is_stalled and (self._sender.has_ready or self._cutter.has_frame):
-            self._take_turn()
+        if not self.is_stalled:
+            if self._cutter.has_frame and not self._waits:
+                self._waits = True
+                self.factory.pipelines.wait(self)
+            if self._sender.has_ready:
+                self._take_turn()
         if not self.streams and (self._leaving is Leaving.KNOWS or self.input >= ENDED):
             self.close()
             return

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
+from hpack import Encoder
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from gateway.http.factory import ChannelFactory
+from gateway.http.opening import PREFACE
 from gateway.http.pipelines import SLOT_SECONDS, TURN_SECONDS, Pipelines
+from gateway.http2.frames import HEADERS, SETTINGS
+from gateway.http2.server import HTTP2
+from tests.gateway.http2.peer import frame
 from tests.gateway.support import HalfClosing, Site, Transport, raw_request, read_reply
 
 COST = 0.0004
 """How long each request takes in these tests, in seconds."""
+END_STREAM, END_HEADERS = 1, 4
 REQUEST = raw_request("GET", "/none")
 
 
@@ -20,11 +27,14 @@ class Costly(Site):
 
     def __init__(self) -> None:
         super().__init__()
+        self.served = 0
+        self.factory = ChannelFactory(self.gateway, self.clock, None, HTTP2)
         dispatch = self.gateway.dispatch
 
         def slow(request: Any) -> bool:
             # Not advance(), which would call what is due.
             self.clock.rightNow += COST
+            self.served += 1
             return dispatch(request)
 
         self.gateway.dispatch = slow  # type: ignore[method-assign]
@@ -54,6 +64,14 @@ def answers(client: Transport) -> list[int]:
         reply, data = read_reply(data)
         found.append(reply.status)
     return found
+
+
+def streams(count: int) -> bytes:
+    """Return the beginning of a connection of HTTP/2, with requests."""
+    fields = [(b":method", b"GET"), (b":scheme", b"http"), (b":authority", b"h"), (b":path", b"/none")]
+    head = Encoder().encode([(*field, True) for field in fields])
+    requests = [frame(HEADERS, 2 * number + 1, head, END_STREAM | END_HEADERS) for number in range(count)]
+    return b"".join([PREFACE, frame(SETTINGS), *requests])
 
 
 class SharedTests(SynchronousTestCase):
@@ -92,6 +110,29 @@ class SharedTests(SynchronousTestCase):
         more = [len(answers(client)) - count for client, count in zip(clients, counts, strict=True)]
         self.assertGreater(min(more), 0)
         self.assertLessEqual(max(more) - min(more), SLOT_SECONDS / COST + 1)
+
+    def test_http2(self) -> None:
+        """The same with HTTP/2: a few frames of each connection are read at once, the rest in turns."""
+        site = Costly()
+        clients = [site.client() for _ in range(20)]
+        for client in clients:
+            client.protocol.dataReceived(streams(90))
+        self.assertLess(site.served * COST, 3 * TURN_SECONDS + 9 * COST * len(clients))
+        site.clock.rightNow += 1
+        other = site.client()
+        served = []
+        for _ in range(5):
+            served.append(site.turn())
+            other.protocol.dataReceived(REQUEST)
+        self.assertEqual(answers(other), [404] * 5)
+        # The last connection of a turn may read 64 frames.
+        served += site.turns()
+        self.assertLess(max(served), TURN_SECONDS + 65 * COST)
+        self.assertEqual(site.served, 20 * 90 + 5)
+        for client in clients:
+            client._closed()
+        site.turns()
+        self.assertEqual((len(site.factory.pipelines._waiting), site.gateway.under_way), (0, 0))
 
     def test_one_client(self) -> None:
         """While no other connection waits, one has the whole share of each turn."""

@@ -160,9 +160,9 @@ class ServiceTests(GatewayTestCase):
         sent: list[Mapping[str, str]] = []
         request = WebClient.request
 
-        def record(client: WebClient, method: str, url: str, headers: Mapping[str, str], body: Any) -> Any:
+        def record(client: WebClient, method: str, url: str, headers: Mapping[str, str], *others: Any) -> Any:
             sent.append(headers)
-            return request(client, method, url, headers, body)
+            return request(client, method, url, headers, *others)
 
         self.patch(WebClient, "request", record)
         view = b'{"views": {"v": {"map": "function (doc, meta) { emit(meta.id); }"}}}'
