@@ -19,6 +19,7 @@ from twisted.python.components import Componentized
 from zope.interface import implementer
 
 from gateway.jsonlog import JsonObserver
+from gateway.standardoutput import StandardOutput
 from reactor.clock import cancel_timer
 from reactor.kinds import IReactor
 
@@ -227,17 +228,17 @@ def observer_for(
     """
     if file is None and sys.stdout is None:
         return None
-    if form == "json":
-        return JsonObserver(_to_stdout if file is None else file.write, is_noise)
+    has_time = True
     if file is not None:
-        return LogObserver(file.write)
-    # The journal adds the time itself.
-    return LogObserver(_to_stdout, has_time=not is_journal(1, environment))
-
-
-def _to_stdout(text: str) -> None:
-    sys.__stdout__.write(text)  # type: ignore[union-attr]
-    sys.__stdout__.flush()  # type: ignore[union-attr]
+        write = file.write
+    else:
+        assert sys.__stdout__ is not None
+        write = StandardOutput(sys.__stdout__).write
+        # The journal adds the time itself.
+        has_time = not is_journal(1, environment)
+    if form == "json":
+        return JsonObserver(write, is_noise)
+    return LogObserver(write, has_time=has_time)
 
 
 def check_folder(path: str) -> str:

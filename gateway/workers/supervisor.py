@@ -140,7 +140,11 @@ class Supervisor(LogsItself, Service):
         if not self.running:
             return
         # Draining workers accept no connections, but keep their slots until they end.
-        self._counts = ConnectionCounts.make((MAX_DRAINING + 1) * len(self.fleet) + 1)
+        try:
+            self._counts = ConnectionCounts.make((MAX_DRAINING + 1) * len(self.fleet) + 1)
+        except OSError as error:
+            self._give_up(f"the memory that workers share: {error.strerror}")
+            return
         self._last_valid.keep(self._settings)
         self.fleet.start()
         if self._node is None:

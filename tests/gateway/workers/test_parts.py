@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
@@ -13,17 +14,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
+from twisted.logger import LogLevel, globalLogPublisher
 from twisted.python.filepath import FilePath
 from twisted.python.usage import UsageError
 from twisted.trial.unittest import SynchronousTestCase
 
 from gateway.limits import Limits
 from gateway.metricvalues import MetricValues
+from gateway.service import with_account
 from gateway.settings import Settings, resolve
 from gateway.workers.balance import Balancer, ConnectionCounts
 from gateway.workers.handover import read_settings, settings_for_worker
 from gateway.workers.messages import MAX_MESSAGE_BYTES, ChannelError, MessageReader, encode
 from gateway.workers.reload import reread
+from gateway.workers.supervisor import Supervisor
 from gateway.workers.totals import ANSWER_SECONDS, Totals
 
 LOOPBACK = "tcp:0:interface=127.0.0.1"
@@ -360,3 +364,35 @@ class BalanceTests(SynchronousTestCase):
             self.takes()
         self.clock.advance(1)
         self.assertEqual([self.takes() for _ in range(4)], [False, True, False, True])
+
+
+class SupervisorTests(SynchronousTestCase):
+    """A supervisor without its workers."""
+
+    def test_no_descriptor(self) -> None:
+        """One that cannot begin for lack of descriptors gives up with a reason, instead of staying idle."""
+
+        def refuse(slots: int) -> ConnectionCounts:
+            raise OSError(errno.EMFILE, "Too many open files")
+
+        self.patch(ConnectionCounts, "make", refuse)
+        lines: list[str] = []
+
+        def observe(event: Any) -> None:
+            if event.get("log_level") is LogLevel.critical:
+                lines.append(event["log_format"].format(**event))
+
+        globalLogPublisher.addObserver(observe)
+        self.addCleanup(globalLogPublisher.removeObserver, observe)
+        settings = with_account(resolve({"ephemeral": True, "workers": "2"}, {}))
+        failures: list[bool] = []
+        clock: Any = Clock()
+        supervisor = Supervisor(settings, None, clock, lambda: failures.append(True))
+        supervisor.running = True
+        supervisor._start()
+        self.assertEqual(failures, [True])
+        self.assertEqual(
+            lines,
+            ["couchgateway cannot start: the memory that workers share: Too many open files"],
+        )
+        self.successResultOf(supervisor.stopService())
