@@ -10,7 +10,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import Cooperator, TaskStopped
 
-__all__ = ["AT_ONCE_BYTES", "StepRunner", "is_dense", "is_long"]
+__all__ = ["AT_ONCE_BYTES", "SHORT_BYTES", "StepRunner", "is_dense", "is_long"]
 
 LEAST_SECONDS = 0.0005
 MOST_SECONDS = 0.004
@@ -19,10 +19,12 @@ as much as everything else took in the previous turn. So they get about half of 
 work."""
 
 AT_ONCE_BYTES = 256 * 1024
-"""Texts up to this size in bytes are parsed in one step, which takes 3 ms at most."""
+"""Texts up to this size in bytes are parsed in one step, which takes 3 ms at most unless they have thousands of
+parts."""
 
-# Texts up to this size in bytes are parsed at once, however many parts they have.
-_SPARSE_BYTES = 16 * 1024
+SHORT_BYTES = 16 * 1024
+"""Texts up to this size in bytes are parsed in one step, however many parts they have."""
+
 _MOST_COMMAS = 4000
 
 _T = TypeVar("_T")
@@ -35,7 +37,7 @@ def is_long(text: bytes) -> bool:
 
 def is_dense(text: bytes) -> bool:
     """Return whether a text has thousands of parts."""
-    return len(text) > _SPARSE_BYTES and text.count(b",") > _MOST_COMMAS
+    return len(text) > SHORT_BYTES and text.count(b",") > _MOST_COMMAS
 
 
 class StepRunner:

@@ -19,7 +19,7 @@ from gateway.dialect.errors import Refusal
 from gateway.dialect.fixedrefusals import refusal_of
 from gateway.dialect.paths import DOCUMENT
 from gateway.dialect.subdocuments import parse_body, parsing_body
-from gateway.fairness.steps import StepRunner, is_long
+from gateway.fairness.steps import SHORT_BYTES, StepRunner, is_long
 from gateway.http.request import Request
 from gateway.http.response import Response
 from gateway.http.routing import endpoint
@@ -169,7 +169,8 @@ class Subdocuments(DocumentResource):
         return self._renderer.changed(result, request, changed_body(result))
 
     def _ask(self, request: Request, kind: Kind, usual: ReadPlan | None = None) -> Any:
-        if request.body_is_awaited or not is_long(request.raw_body):
+        # The first two are the usual ones, and no call.
+        if request.body_is_awaited or len(request.raw_body) <= SHORT_BYTES or not is_long(request.raw_body):
             return self.ask(request, kind, _read_body, usual=usual)
         headers = read_mutation(request)
         body = request.body()
