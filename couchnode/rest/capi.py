@@ -241,7 +241,7 @@ class _RowStream:
             channel: Any = request.channel
             channel.transport.abortConnection()
         else:
-            self._connection.close()
+            self._connection.finish()
             request.finish()
         self._done.callback(None)
 

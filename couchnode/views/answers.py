@@ -56,7 +56,7 @@ class Answers:
         """Ask the worker; return the connection with the body of the answer."""
         await self._place()
         try:
-            connection = await self._worker.connect()
+            connection = await self._worker.query_connection()
         except BaseException:
             self.places.release()
             raise
@@ -74,9 +74,10 @@ class Answers:
             raise
         if reply[0] == "head":
             return connection
-        connection.close()
         if reply[0] == "refused":
+            connection.finish()
             raise QueryError(reply[1]["status"], reply[1]["error"], reply[1]["reason"])
+        connection.close()
         raise WorkerError(str(reply[1]))
 
     async def _place(self) -> None:

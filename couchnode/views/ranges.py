@@ -67,6 +67,8 @@ class Walk:
     def join(self, expression: str, separator: bytes, most: int) -> tuple[bytes, int]:
         """Return a page of at most ``most`` rows, serialized and joined, and their number; 0 at the end.
 
+        After ``most`` rows the walk is over.
+
         :param expression: SQL that prints a row; without parameters.
         """
         count, where, parameters = self._plan(most)
@@ -76,7 +78,8 @@ class Walk:
             f"SELECT group_concat(text, ?) FROM (SELECT {expression} AS text FROM rows{where} LIMIT ?)",
             [separator, *parameters, count],
         )
-        self._move(where, parameters, count)
+        if count < most:
+            self._move(where, parameters, count)
         return text, count
 
     def page(self, columns: str, most: int) -> list[tuple[Any, ...]]:

@@ -14,7 +14,8 @@ Each connection is for one activity, and begins with a control frame (operation,
     connection is closed, and uncommitted changes are rolled back. A failed build is not such an error, but a
     member of the answer; further requests for that view on this connection are answered with it and ignored.
 ``query``
-    Stream rows: ``("head", {})``, data frames, an empty one; or ``("refused", {...})``.
+    Stream rows: ``("head", {})``, data frames, an empty one; or ``("refused", {...})``. Any number of times
+    on a connection; if an answer is cut off, the connection is closed.
 ``forget``
     Delete index files.
 
@@ -98,8 +99,8 @@ class ViewWorker:
                 Updating(self.files, self.pool, self.damaged, wire, arguments["indexes"]).run()
                 return
             elif operation == "query":
-                self._answer(wire, arguments)
-                return
+                if not self._answer(wire, arguments):
+                    return
             elif operation == "forget":
                 for path in arguments["paths"]:
                     self.readers.forget(path)
@@ -119,17 +120,18 @@ class ViewWorker:
 
     # ---- queries ---------------------------------------------------------------------------------
 
-    def _answer(self, wire: Wire, arguments: dict[str, Any]) -> None:
+    def _answer(self, wire: Wire, arguments: dict[str, Any]) -> bool:
+        """Answer a query; return whether the answer is complete."""
         if not self.queries.acquire(blocking=False):
             _refuse(wire, QueryError(503, "too_many_requests", "too many queries at a time; try again later"))
-            return
+            return True
         try:
             with self.readers.lent([given["path"] for given in arguments["indexes"]]) as readers:
-                self._stream(wire, arguments, readers)
+                return self._stream(wire, arguments, readers)
         finally:
             self.queries.release()
 
-    def _stream(self, wire: Wire, arguments: dict[str, Any], readers: list[IndexReader | None]) -> None:
+    def _stream(self, wire: Wire, arguments: dict[str, Any], readers: list[IndexReader | None]) -> bool:
         def reduce_many(design: str, source: str, calls: list[ReduceCall]) -> list[str]:
             if wire.is_closed():
                 raise ConnectionResetError("the answer is no longer wanted")
@@ -145,7 +147,7 @@ class ViewWorker:
             first = next(blocks)
         except QueryError as refused:
             _refuse(wire, refused)
-            return
+            return True
         wire.send(("head", {}), PATIENCE_SECONDS)
         wire.send_data(first, PATIENCE_SECONDS, PAUSE_SECONDS, running.release)
         try:
@@ -155,8 +157,9 @@ class ViewWorker:
             raise
         except Exception:  # noqa: BLE001  # too late for an error: the answer is cut off
             traceback.print_exc()
-            return
+            return False
         wire.send_data(b"", PATIENCE_SECONDS, PAUSE_SECONDS, running.release)
+        return True
 
     def damaged(self, path: str) -> None:
         """Delete a damaged file; it is rebuilt when it is opened next."""

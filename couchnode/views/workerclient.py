@@ -27,6 +27,9 @@ STOPPING_SECONDS = 3.0
 MAX_UPDATES = 8
 """Most updates at a time; there are fewer processors and sandboxes, so more would only use memory."""
 
+_IDLE_CONNECTIONS = 8
+"""Most connections that are kept for the next query: each is a thread of the worker."""
+
 _LOGGED_LINES = 100
 _LOGGED_SECONDS = 10.0
 
@@ -42,12 +45,14 @@ class WorkerGone(WorkerError):
 class WorkerConnection(Protocol):
     """One activity at the worker: requests with answers in order, and possibly a final stream of bytes.
 
-    :ivar ended: fires when the connection is gone.
+    :param keeper: keeps the connection between two queries.
+    :ivar ended: fires when the activity is over.
     :ivar paused_since: when its stream was last paused (:func:`time.monotonic`), ``None`` while it flows.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, keeper: WorkerClient | None = None) -> None:
         self.ended: Deferred[None] = Deferred()
+        self._keeper = keeper
         self.paused_since: float | None = None
         self._arrived = FrameBuffer()
         self._waiting: deque[Deferred[Any]] = deque()
@@ -108,6 +113,15 @@ class WorkerConnection(Protocol):
         self._tell_cut()
         self.close()
 
+    def finish(self) -> None:
+        """End a query whose answer has arrived to its end; another may use the connection."""
+        if self._lost or self._paused or self._waiting or len(self._arrived) or self._keeper is None:
+            self.close()
+            return
+        ended, self.ended = self.ended, Deferred()
+        self._keeper.keep(self)
+        ended.callback(None)
+
     def close(self) -> None:
         """End the activity, in any state."""
         self._on_data = None
@@ -125,6 +139,8 @@ class WorkerConnection(Protocol):
         while self._waiting:
             self._waiting.popleft().errback(WorkerGone("the view worker ended in the middle of its work"))
         self._tell_cut()
+        if self._keeper is not None:
+            self._keeper.lost(self)
         self.ended.callback(None)
 
     def _tell_cut(self) -> None:
@@ -215,6 +231,7 @@ class WorkerClient:
         self._process: _Process | None = None
         self._starts = 0
         self._stopped = False
+        self._idle: list[WorkerConnection] = []
         self.lives = 0
         self.updates = DeferredSemaphore(MAX_UPDATES)
 
@@ -233,7 +250,7 @@ class WorkerClient:
 
         path = await self._running()
         endpoint = UNIXClientEndpoint(reactor, str(path), timeout=int(STARTING_SECONDS))
-        factory = Factory.forProtocol(WorkerConnection)
+        factory = Factory.forProtocol(lambda: WorkerConnection(self))
         # Otherwise each query would log two lines.
         factory.noisy = False
         try:
@@ -241,11 +258,31 @@ class WorkerClient:
         except (ConnectError, OSError) as fault:
             raise WorkerGone(f"the view worker cannot be reached: {fault}") from fault
 
+    async def query_connection(self) -> WorkerConnection:
+        """Return a connection for one query, perhaps one that served another; close or finish it when done.
+
+        :raises WorkerGone: as :meth:`connect`.
+        """
+        return self._idle.pop() if self._idle else await self.connect()
+
+    def keep(self, connection: WorkerConnection) -> None:
+        """Keep a connection for the next query."""
+        if self._stopped or len(self._idle) >= _IDLE_CONNECTIONS:
+            connection.close()
+        else:
+            self._idle.append(connection)
+
+    def lost(self, connection: WorkerConnection) -> None:
+        """Forget a connection that is gone."""
+        if connection in self._idle:
+            self._idle.remove(connection)
+
     async def stop(self) -> None:
         """End the process; fires when it and its files are gone. It is not started again."""
         from twisted.internet import reactor
 
         self._stopped = True
+        self._close_idle()
         process, self._process = self._process, None
         if process is not None and not process.gone.called:
             transport: Any = process.transport
@@ -272,6 +309,11 @@ class WorkerClient:
         await own(process.ready)
         return self._folder / f"{self._starts}"
 
+    def _close_idle(self) -> None:
+        idle, self._idle = self._idle, []
+        for connection in idle:
+            connection.close()
+
     def _start(self, folder: Path) -> None:
         from twisted.internet import reactor
 
@@ -279,6 +321,7 @@ class WorkerClient:
 
         def ended() -> None:
             self.lives += 1
+            self._close_idle()
             if self._process is process:
                 self._process = None
 

@@ -19,8 +19,7 @@ as much as everything else took in the previous turn. So they get about half of 
 work."""
 
 AT_ONCE_BYTES = 256 * 1024
-"""Texts up to this size in bytes are parsed in one step, which takes 3 ms at most unless they have thousands of
-parts."""
+"""Texts up to this size in bytes are parsed in one step; it takes 3 ms if they have few parts."""
 
 SHORT_BYTES = 16 * 1024
 """Texts up to this size in bytes are parsed in one step, however many parts they have."""

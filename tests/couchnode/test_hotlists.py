@@ -30,7 +30,7 @@ from couchnode.views.index import ViewIndex
 from couchnode.views.sandboxes import SandboxPool
 from couchnode.views.service import Views
 from couchnode.views.worker import ViewWorker
-from couchnode.views.workerclient import WorkerConnection
+from couchnode.views.workerclient import WorkerClient, WorkerConnection
 from reactor.framing import LENGTH, frame_of
 from tests import work
 from tests.couchnode.kv.test_server import InMemoryCase, store
@@ -80,21 +80,17 @@ def check(case: SynchronousTestCase, name: str, cost: Callable[[Unit], int]) -> 
         gc.enable()
 
 
-class Worker:
+class Worker(WorkerClient):
     """Stands in for the process: its connections end in memory."""
 
-    lives = 0
-
-    def __init__(self) -> None:
-        self.connections: list[WorkerConnection] = []
+    last: WorkerConnection
 
     async def connect(self) -> WorkerConnection:
         """Return a connection."""
-        connection = WorkerConnection()
+        self.last = connection = WorkerConnection(self)
         transport: Any = StringTransport()
         transport.abortConnection = connection.connectionLost
         connection.makeConnection(transport)
-        self.connections.append(connection)
         return connection
 
 
@@ -130,7 +126,7 @@ class NodeTests(TestCase):
         def ask() -> None:
             transport.clear()
             channel.dataReceived(REQUEST)
-            worker.connections.pop().dataReceived(answer)
+            worker.last.dataReceived(answer)
 
         ask()
         yield cluster.users.verify("Administrator", "password")
@@ -167,6 +163,7 @@ class WorkerTests(SynchronousTestCase):
                 ours, theirs = socket.socketpair()
                 with ours:
                     ours.sendall(request)
+                    ours.shutdown(socket.SHUT_WR)
                     worker._connections.acquire()
                     worker._serve(theirs)
                     found.append(ours.recv(65536))

@@ -13,7 +13,7 @@ from twisted.internet.defer import Deferred, gatherResults, inlineCallbacks
 from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
 from twisted.internet.task import deferLater
 
-from couchnode.views import answers
+from couchnode.views import answers, workerclient
 from tests.couchnode.rest.test_api import Exchange, head
 from tests.couchnode.views.nodes import BY_NAME, Steps, ViewCase
 
@@ -125,6 +125,45 @@ class ClientTests(RaceCase):
         self.views._answers.places.limit = self.views._answers.places.tokens = 3
         answers = yield gatherResults([self.query(stale="ok" if n % 2 else "false") for n in range(60)])
         self.assertEqual({answer.status for answer in answers}, {200})
+
+    @inlineCallbacks
+    def test_connections_to_the_worker(self) -> Steps:
+        """One serves many queries, one after the other. One whose answer was not read to its end is
+        closed, and a new worker gets new ones."""
+        self.store("a", {"name": "a"})
+        self.store_large()
+        yield self.design("d", v=BY_NAME, large=LARGE, thrown=(BY_NAME, "function () { throw 1; }"))
+        yield self.query("large", limit=1)
+        worker = self.views._worker
+        made: list[Any] = []
+        connect = worker.connect
+        self.patch(worker, "connect", lambda: made.append(worker.pid) or connect())
+        kept = worker._idle[:]
+        self.assertEqual(len(kept), 1)
+        for _ in range(3):
+            self.assertEqual((yield self.query(stale="ok")).ids, ["a"])
+            refused = yield self.query(stale="ok", startkey='"b"', endkey='"a"')
+            self.assertEqual(refused.json["error"], "query_parse_error")
+            self.assertEqual((yield self.query("thrown", stale="ok")).status, 500)
+        self.assertEqual((worker._idle, made), (kept, []))
+        yield self.hang_up(
+            "/default/_design/d/_view/large?stale=ok",
+            lambda: any(one.paused_since is not None for one in self.views._answers.open),
+        )
+        yield self.until(lambda: not self.views._answers.open)
+        self.assertEqual(worker._idle, [])
+        some = [self.query(stale="ok") for _ in range(20)]
+        for one in some:
+            self.assertEqual((yield one).ids, ["a"])
+        self.assertLessEqual(len(worker._idle), workerclient._IDLE_CONNECTIONS)
+        self.assertNotEqual(worker._idle, [])
+        earlier = worker.pid
+        os.kill(earlier, signal.SIGKILL)
+        self.assertEqual((yield self.query(stale="ok")).ids, ["a"])
+        yield self.until(lambda: worker.pid not in (None, earlier))
+        self.assertEqual((yield self.query(stale="ok")).ids, ["a"])
+        self.assertEqual(len(worker._idle), 1)
+        self.assertEqual(self.views._answers.places.tokens, 100)
 
     @inlineCallbacks
     def test_hanging_up_during_a_change(self) -> Steps:
