@@ -425,9 +425,9 @@ class AgentTests(GatewayTestCase):
         sent: list[Any] = []
         request = WebClient.request
 
-        def record(client: WebClient, method: str, url: str, headers: Any, body: Any) -> Any:
+        def record(client: WebClient, method: str, url: str, headers: Any, *more: Any) -> Any:
             sent.append(headers["User-Agent"])
-            return request(client, method, url, headers, body)
+            return request(client, method, url, headers, *more)
 
         self.patch(WebClient, "request", record)
         yield self.ask("GET", "/v1/buckets/default/designs")
