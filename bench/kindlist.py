@@ -117,6 +117,11 @@ def acting(name: str, why: str, action: str, body: str = "", **rest: Any) -> Kin
     return Kind(name, why, (request,), 1.5, **rest)
 
 
+def refusing(name: str, beside: str, status: int, *parts: Any) -> Kind:
+    """Return a kind of request that the node refuses; it should cost no more than a success."""
+    return Kind(name, REFUSED, (raw(*parts),), 1.0, beside, (status,))
+
+
 def lines_of(
     name: str, why: str, operation: dict[str, Any], beside: str, goal: float | None = 1.1, family: str = ""
 ) -> Kind:
@@ -138,18 +143,20 @@ LOOKUP, MUTATE, LOOKUP_3, MUTATE_3 = (
     json.dumps({"operations": given}, separators=(",", ":"))
     for given in (LOOKUPS, MUTATIONS, THREE_LOOKUPS, THREE_MUTATIONS)
 )
+ADDITION = MUTATE.replace("DictSet", "DictAdd")
 PLANNED = "planned once for all equal requests"
 READ_ONCE = "parsed once for all equal requests"
-REFUSED = "the node's refusal is handled as a result; the body is prepared"
+REFUSED = "the refusal is a result with a prepared answer; that has a body, which a success lacks"
 IN_TIME = "the timeout is passed to the operation"
 IN_NAMED = document("plain", NAMED)
+STALE = {"If-Match": "00000000000000ff"}
 
 READS = [
     Kind(GET, "the unit of the ratios", (raw("GET", document("plain")),)),
     reading("GET with an expiry", "one more header, cached by expiry time", 1.03, path=document("expiring")),
     reading(
         "GET with credentials",
-        "the password is located in the head and identified by a keyed hash",
+        "the password, which no cache may hold, is cut out of the head and identified by a keyed hash",
         1.05,
         gateway=LOGIN,
     ),
@@ -175,7 +182,7 @@ READS = [
     ),
     reading(
         "GET, If-None-Match: 304",
-        "a condition, but no body",
+        "the work of a GET up to the answer, and a condition; the answer has no body",
         1.0,
         {"If-None-Match": "*"},
         statuses=(304,),
@@ -237,20 +244,13 @@ ERRORS = [
     ),
     reading(
         "412",
-        "the node is asked, as for a document; plus a condition",
+        "the work of a GET up to the answer, and a version of its own, which is cut out of the head",
         1.0,
-        {"If-Match": "00000000000000ff"},
+        STALE,
         statuses=(412,),
     ),
     reading("401", "an exception; the answer is sent alone", 1.0, gateway=LOGIN, statuses=(401,)),
-    Kind(
-        "409: the document exists",
-        REFUSED,
-        (raw("POST", document("plain"), DOCUMENT),),
-        1.0,
-        PUT,
-        (409,),
-    ),
+    refusing("409: the document exists", PUT, 409, "POST", document("plain"), DOCUMENT),
 ]
 
 WRITES = [
@@ -267,6 +267,7 @@ WRITES = [
         family="matched",
         opening=raw("GET", document("matched")),
     ),
+    refusing("409: another version", "PUT with If-Match", 409, "PUT", document("written"), DOCUMENT, STALE),
     storing(
         "with If-None-Match: 412",
         REFUSED,
@@ -343,8 +344,12 @@ ACTIONS = [
         LOOKUP_3,
     ),
     acting("mutate of one path", "the body is parsed, since values differ each time", "mutate", MUTATE),
+    refusing(
+        "409: a path exists", "mutate of one path", 409, "POST", document("changed") + "/mutate", ADDITION
+    ),
     acting("mutate of three paths", "the same, for each path", "mutate", MUTATE_3),
     acting("append", READ_ONCE, "append", " ", family="grown"),
+    refusing("404: an append", "append", 404, "POST", document("none") + "/append", " "),
     acting("prepend", READ_ONCE, "prepend", " ", family="grown"),
     acting(
         "endure",
