@@ -1,9 +1,14 @@
-"""Work in numbers that do not depend on the machine's load: function calls and bytecode instructions."""
+"""Work in numbers that do not depend on the machine's load: function calls and bytecode instructions.
+
+The garbage collector is off meanwhile: what it calls for the objects of earlier tests would be counted, too.
+"""
 
 from __future__ import annotations
 
+import gc
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 __all__ = ["INSTRUCTIONS_OF", "calls", "instructions"]
@@ -21,12 +26,13 @@ def calls(run: Callable[[], object]) -> int:
         nonlocal count
         count += event in ("call", "c_call")
 
-    before = sys.getprofile()
-    sys.setprofile(note)
-    try:
-        run()
-    finally:
-        sys.setprofile(before)
+    with _without_collector():
+        before = sys.getprofile()
+        sys.setprofile(note)
+        try:
+            run()
+        finally:
+            sys.setprofile(before)
     # The call that ends the counting also counts.
     return count - 1
 
@@ -42,10 +48,22 @@ def instructions(run: Callable[[], object]) -> int:
         count += event == "opcode"
         return trace
 
-    before = sys.gettrace()
-    sys.settrace(trace)
-    try:
-        run()
-    finally:
-        sys.settrace(before)
+    with _without_collector():
+        before = sys.gettrace()
+        sys.settrace(trace)
+        try:
+            run()
+        finally:
+            sys.settrace(before)
     return count
+
+
+@contextmanager
+def _without_collector() -> Iterator[None]:
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
