@@ -18,6 +18,7 @@ from twisted.python.failure import Failure
 from twisted.web.client import ResponseDone, ResponseFailed, ResponseNeverReceived
 from twisted.web.http import PotentialDataLoss
 
+from reactor.gate import waiting_bytes
 from reactor.writer import send_small_parts, writer_to
 
 __all__ = ["MAX_OVERHEAD_BYTES", "Answer", "Keeper", "Waiting", "WebConnection"]
@@ -172,6 +173,8 @@ class WebConnection(Protocol):
         self._answer: Answer | None = None
         self._is_reading = True
         self._overhead = 0
+        # Bytes of the request that the socket did not take at once.
+        self._unsent = 0
         # Found by the last call of the parser.
         self._fields: list[tuple[bytes, bytes]] = []
         self._body: list[bytes] = []
@@ -189,7 +192,7 @@ class WebConnection(Protocol):
         self._overhead = 0
         self._is_whole = False
         self._status = _NO_STATUS
-        self._write(request.data)
+        self._unsent = self._write(request.data)
 
     def cancel(self, reason: Failure) -> None:
         """Give the request up whose answer has not begun, and close the connection at once."""
@@ -264,7 +267,10 @@ class WebConnection(Protocol):
         if answer is None:
             # The connection was closed meanwhile, by the body's protocol.
             return
-        if self._may_stay:
+        if self._unsent and waiting_bytes(self.transport):
+            # It has answered before the end of the request, which it may never read. Closing would wait.
+            self.abort()
+        elif self._may_stay:
             assert self._keeper is not None
             self.set_reading(True)
             self._keeper.keep(self)

@@ -1,11 +1,13 @@
-"""The client for nodes: connections that are kept, and requests that are repeated; all in memory."""
+"""The client for nodes: connections that are kept, and requests that are repeated; nearly all in memory."""
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet import reactor
+from twisted.internet.defer import CancelledError, Deferred, inlineCallbacks
 from twisted.internet.error import ConnectionDone, ConnectionRefusedError
+from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
-from twisted.trial.unittest import SynchronousTestCase
+from twisted.trial.unittest import SynchronousTestCase, TestCase
 from twisted.web._newclient import HTTP11ClientProtocol, Request
 from twisted.web.client import URI, ResponseFailed, ResponseNeverReceived
 from twisted.web.http_headers import Headers
@@ -15,6 +17,7 @@ from txcouchbase.http import collect
 from txcouchbase.quiet import POOLED_CONNECTIONS
 from txcouchbase.tls import WebEndpoints
 from txcouchbase.webclient import IDLE_SECONDS, WebClient
+from txcouchbase.webconnection import WebConnection
 
 URL = "http://n:8092/b/_design/d/_view/v?limit=1"
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -313,3 +316,45 @@ class RepeatedTests(ClientTestCase):
         self.connecting.errback(ConnectionRefusedError())
         self.assertNoResult(done)
         self.assertEqual(len(self.wires), 1)
+
+
+class Hasty(Protocol):
+    """Answers at once, and reads nothing."""
+
+    def connectionMade(self):
+        self.transport.pauseProducing()
+        self.transport.write(self.factory.answer)
+        self.factory.made.append(self)
+
+
+class EarlyTests(TestCase):
+    """Answers before the end of a request."""
+
+    @inlineCallbacks
+    def test_unread(self):
+        """A connection whose node does not read the rest of a request is closed after the answer: it neither
+        waits for the node, nor takes the next request."""
+        factory = Factory.forProtocol(Hasty)
+        factory.made = []
+        port = reactor.listenTCP(0, factory, interface="127.0.0.1")
+        self.addCleanup(port.stopListening)
+        client = WebClient(reactor, WebEndpoints(reactor, None, 5.0))
+        url = f"http://127.0.0.1:{port.getHost().port}/"
+        lost = []
+        patched = WebConnection.connectionLost
+
+        def connection_lost(connection, reason):
+            patched(connection, reason)
+            lost.pop().callback(None)
+
+        self.patch(WebConnection, "connectionLost", connection_lost)
+        for fields in (b"", b"Connection: close\r\n"):
+            factory.answer = ANSWER.replace(b"\r\n\r\n", b"\r\n" + fields + b"\r\n")
+            closed = Deferred()
+            lost.append(closed)
+            answer = yield client.request("PUT", url, {}, bytes(2**25), True)
+            self.assertEqual((yield collect(answer)), b"ok")
+            self.assertEqual(client._idle, {})
+            yield closed
+        for one in factory.made:
+            one.transport.abortConnection()
