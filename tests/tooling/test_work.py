@@ -36,9 +36,11 @@ class WorkTests(SynchronousTestCase):
         self.addCleanup(gc.set_threshold, *gc.get_threshold())
         gc.collect()
         clean = work.instructions(allocating), work.calls(allocating)
-        for _ in range(50):
-            Garbage()
-        # So that the collector would run in the middle.
-        gc.set_threshold(gc.get_count()[0] + 50)
-        self.assertEqual((work.instructions(allocating), work.calls(allocating)), clean)
+        for allocated in range(20, 100, 4):
+            for _ in range(50):
+                Garbage()
+            # So that the collector would run in the middle, most often outside the function that counts.
+            gc.set_threshold(gc.get_count()[0] + allocated)
+            self.assertEqual((work.instructions(allocating), work.calls(allocating)), clean)
+            gc.set_threshold(10_000)
         self.assertTrue(gc.isenabled())
