@@ -296,8 +296,12 @@ class GatewayServer(Service):
         self.factory.leave()
 
     @inlineCallbacks
-    def stop_listening(self) -> Any:
-        """Accept no new connections; fires when all listening sockets are closed."""
+    def stop_listening(self, *, for_good: bool = False) -> Any:
+        """Accept no new connections; fires when all listening sockets are closed.
+
+        :param for_good: whether the service ends, so that no other worker takes connections in the backlog.
+        """
+        self._stopping = self._stopping or for_good
         ports, self._ports = self._ports, []
         for port in ports:
             if isinstance(port, TCPPort):

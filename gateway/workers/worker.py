@@ -258,7 +258,7 @@ class Worker(Protocol):
     def _stop(self) -> Any:
         server = self._server
         if server is not None:
-            yield server.stop_listening()
+            yield server.stop_listening(for_good=True)
             self.tell("closed")
             yield maybeDeferred(server.stopService)
         if self._reports.running:

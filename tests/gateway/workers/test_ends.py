@@ -22,7 +22,11 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from gateway.descriptors import RefusedConnections
 from gateway.dialect.errors import Refusal
+from gateway.listeners import SharedPort
 from gateway.metricvalues import MetricValues
+from gateway.server import GatewayServer
+from gateway.service import with_account
+from gateway.settings import resolve
 from gateway.workers.acceptor import AT_ONCE, Acceptor, Inherited
 from gateway.workers.balance import Balancer, ConnectionCounts
 from gateway.workers.child import START_SECONDS, Child, WorkerFailed
@@ -30,6 +34,7 @@ from gateway.workers.messages import MessageReader, encode
 from gateway.workers.process import CHANNEL_IN, CHANNEL_OUT
 from gateway.workers.sockets import Binder
 from gateway.workers.worker import Worker
+from tests.gateway.workers.support import LOOPBACK
 
 reactor: Any = installed
 
@@ -375,6 +380,33 @@ class WorkerTests(SynchronousTestCase):
         self.failureResultOf(waiting, Refusal)
         self.failureResultOf(self.worker._gather(), Refusal)
         self.successResultOf(self.worker.stop())
+
+    def test_backlog(self) -> None:
+        """A worker that ends accepts the connections in the backlog, which nobody else may do; one that is
+        replaced leaves them to the others."""
+
+        class Shared(SharedPort):
+            def __init__(self, calls: list[str]) -> None:
+                self.calls = calls
+
+            def take_waiting(self) -> None:
+                self.calls.append("take")
+
+            def stopListening(self) -> None:
+                self.calls.append("close")
+
+        settings = with_account(resolve({"listen": [LOOPBACK], "ephemeral": True}, {}))
+        for end, expected in (("stop", ["take", "close"]), ("drain", ["close"])):
+            self.setUp()
+            calls: list[str] = []
+            server: Any = GatewayServer(settings, (), self.clock)  # type: ignore[arg-type]
+            server._ports = [Shared(calls)]
+            self.worker._server = server
+            if end == "stop":
+                self.worker.stop()
+            else:
+                self.worker._drain(server)
+            self.assertEqual(calls[:2], expected)
 
     def test_sums(self) -> None:
         """Each request for sums has its answer; one that takes too long fails."""
