@@ -106,24 +106,21 @@ class Cluster(Dispatcher, Loop):
     def run(self, calls: Sequence[BlockingCall], deadline: float) -> None:
         """Execute operations and return when all are over; their outcomes are in the calls."""
         group, began = WaitGroup(len(calls)), self.seconds()
-        interrupts = self.is_interruption(0)
         try:
             self.catch_up()
             for start in range(0, len(calls), EARLY_CALLS):
                 self.start_all(calls[start : start + EARLY_CALLS], group, deadline)
                 # Nodes can start to work while the rest is prepared.
                 self.flush()
-            self._finish(calls, group, began, deadline, interrupts)
+            self._finish(calls, group, began, deadline)
         except BaseException:
             # The interruption may have happened anywhere, so no connection's state is reliable.
             self._abandon(calls)
             raise
         self._turned_at = self.seconds()
 
-    def _finish(
-        self, calls: Sequence[BlockingCall], group: WaitGroup, began: float, deadline: float, interrupts: bool
-    ) -> None:
-        """Turn until all are over. If they interrupt another call, it wakes up, as it may be over, too."""
+    def _finish(self, calls: Sequence[BlockingCall], group: WaitGroup, began: float, deadline: float) -> None:
+        """Turn until all are over."""
         while group.remaining:
             self.turn(deadline)
             if self._lost_all and group.remaining:
@@ -131,8 +128,6 @@ class Cluster(Dispatcher, Loop):
             if group.remaining and self.seconds() >= deadline:
                 self.time_out_all(calls)
                 self._drop_silent(began)
-        if interrupts:
-            self.selector.wake()
 
     def run_one(self, call: BlockingCall, now: float, deadline: float) -> None:
         """Execute one operation.
@@ -165,9 +160,8 @@ class Cluster(Dispatcher, Loop):
                 call.deadline = deadline
                 call.group = group = WaitGroup(0 if call.done else 1)
                 talk.line.asked_at = now
-                interrupts = self.is_interruption(1)
                 rest()
-                self._finish((call,), group, now, deadline, interrupts)
+                self._finish((call,), group, now, deadline)
         except BaseException:
             self._abandon((call,))
             raise

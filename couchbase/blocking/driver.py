@@ -16,6 +16,7 @@ from couchbase.blocking import configcache
 from couchbase.blocking.calls import BlockingCall
 from couchbase.blocking.cluster import Cluster
 from couchbase.blocking.designs import Designs
+from couchbase.blocking.interruptible import cluster_type
 from couchbase.blocking.resolver import srv_of
 from couchbase.blocking.scan import BlockingScan
 from couchbase.blocking.threadlock import ThreadLock
@@ -73,7 +74,7 @@ class BlockingDriver(Driver[BlockingCall]):
         self._cache = cache
         self._pipeline: list[Work] | None = None
         context = tls_context(files, self.new_context) if address.tls else None
-        self.cluster = self.cluster_type(
+        self.cluster = cluster_type(self.cluster_type, lockmode)(
             address.seeds,
             bucket=bucket,
             credentials=credentials,

@@ -59,13 +59,6 @@ class Loop:
             while timers and timers[0][0] <= now:
                 heapq.heappop(timers)[2]()
 
-    def is_interruption(self, count: int) -> bool:
-        """Return whether more than so many operations wait for answers.
-
-        The others are those of a call that a signal handler has interrupted.
-        """
-        return sum([len(node.pending) for node in self.peers.values()]) > count
-
     def flush(self) -> None:
         """Send pending data."""
         while self.dirty:
@@ -78,7 +71,6 @@ class Loop:
 
     def wait_for(self, done: Callable[[], bool], deadline: float) -> bool:
         """Run turns until a condition is true; return false if the deadline passes first."""
-        interrupts = self.is_interruption(0)
         try:
             while not done():
                 if self.seconds() >= deadline:
@@ -87,9 +79,6 @@ class Loop:
         except BaseException:
             self._abandon(())
             raise
-        finally:
-            if interrupts:
-                self.selector.wake()
         return True
 
     def pause(self, until: float) -> None:

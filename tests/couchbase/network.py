@@ -43,7 +43,8 @@ class Network:
         self._sockets = {}
         self._masks = {}
         self._coming = []
-        self._count = 0
+        # No numbers of this process.
+        self._count = 1_000_000
 
     def connect(self, port):
         """Return a new connection to a node."""
@@ -85,7 +86,11 @@ class Network:
             while self._coming and self._coming[0][0] <= self.now:
                 _, _, sock, what = heapq.heappop(self._coming)
                 sock.arrived.append(what)
-            ready = [(number, self._sockets[number].events(mask)) for number, mask in self._masks.items()]
+            ready = [
+                # Other sockets are readable: the client has them to end a wait.
+                (number, self._sockets[number].events(mask) if number in self._sockets else IN)
+                for number, mask in self._masks.items()
+            ]
             ready = [(number, events) for number, events in ready if events]
             if ready or self.now >= until:
                 return ready

@@ -8,6 +8,7 @@ import time
 from unittest import TestCase, mock
 
 import gevent
+from gevent.event import Event
 from gevent.exceptions import BlockingSwitchOutError
 from hypothesis import given, settings
 from hypothesis import strategies as some
@@ -227,8 +228,10 @@ class TogetherTests(QueueTestCase):
         for error in (ZeroDivisionError("handler"), MemoryError()):
             for method in ("send_all", "flush"):
                 self.node.script = lambda peer, frame: None
+                seen = len(self.node.seen)
                 in_flight = self.spawn(self.cb.get, "in flight")
-                gevent.sleep(0.01)
+                while len(self.node.seen) < seen + 1:
+                    gevent.sleep(0.001)
                 owner = self.cluster if method == "send_all" else self.cluster.data_nodes()[0]
                 with self.errors_of_the_hub() as said, mock.patch.object(owner, method, side_effect=error):
                     greenlets = [self.spawn(self.cb.get, f"k{number}") for number in range(3)]
@@ -289,7 +292,7 @@ class EndTests(QueueTestCase):
 
     def test_killed_when_answered(self):
         """One that is killed between its answer and its turn is not woken a second time."""
-        held, woken = [], []
+        held, woken, event = [], [], Event()
 
         def script(peer, frame):
             held.append(frame)
@@ -298,24 +301,29 @@ class EndTests(QueueTestCase):
 
         def first():
             self.cb.get("a")
+            # The other one gives control to the hub, which comes back here.
+            self.loop.run_callback(gevent.getcurrent().switch)
             second.throw(gevent.GreenletExit())
 
         def wait():
             try:
                 self.cb.get("b")
             finally:
-                woken.append("once")
-                gevent.sleep(0.05)
-                woken.append("slept")
+                woken.append("killed")
+                event.wait(10)
+                woken.append("set")
 
         self.node.script = script
-        began = time.monotonic()
         with self.errors_of_the_hub() as said:
             one, second = gevent.spawn(first), gevent.spawn(wait)
-            gevent.joinall([one, second], timeout=10)
+            one.join(10)
+            for _ in range(3):
+                gevent.sleep(0)
+            self.assertEqual(woken, ["killed"])
+            event.set()
+            second.join(10)
         said.assert_not_called()
-        self.assertEqual(woken, ["once", "slept"])
-        self.assertGreaterEqual(time.monotonic() - began, 0.05)
+        self.assertEqual(woken, ["killed", "set"])
         self.check_empty()
 
     def test_timed_out_before(self):
@@ -482,7 +490,8 @@ class EndTests(QueueTestCase):
             gevent.sleep(0.001)
         for greenlet in greenlets:
             self.loop.run_callback(greenlet.switch)
-        gevent.sleep(0.01)
+        for _ in range(3):
+            gevent.sleep(0)
         self.assertFalse(any(greenlet.ready() for greenlet in greenlets))
         for peer, frame in held:
             peer.write(answer(frame))
