@@ -317,10 +317,13 @@ def check(text: bytes, loads: Loads | None = None) -> Iterator[None]:
     checker.finish()
 
 
-def is_json(text: bytes) -> bool:
-    """Return whether ``text`` is JSON, in a single step whatever its length."""
+def is_json(text: bytes, loads: Loads | None = None) -> bool:
+    """Return whether ``text`` is JSON, in a single step whatever its length.
+
+    :param loads: see :class:`Checker`.
+    """
     try:
-        for _ in check(text):
+        for _ in check(text, loads):
             pass
     except NotJson:
         return False

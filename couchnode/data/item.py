@@ -10,14 +10,23 @@ from couchbase.protocol.constants import RELATIVE_EXPIRY_MAX, Datatype, Status
 from couchnode.data.keys import prefix_of
 
 parse_json: Callable[[bytes], Any]
+_strict: Callable[[bytes], Any] | None
 try:
     from orjson import loads as parse_json
+
+    _strict = parse_json
 except ImportError:  # PyPy: orjson has no wheel there
     from json import loads as parse_json
+
+    _strict = None  # it takes more than JSON
 
 ITEM_OVERHEAD_BYTES = 320
 """Memory of one resident document in addition to its key and value: the object, its integers, the two
 ``bytes`` headers and the dictionary slot, measured on CPython 3.11 and rounded up."""
+
+LONG_BYTES = 256 * 2**10
+"""Values of this size are checked piece by piece: a parser takes up to 150 ms for each megabyte, in which no
+other thread runs."""
 
 _UNKNOWN = -1
 # Plain numbers: operations on members of an enumeration run Python code.
@@ -48,6 +57,7 @@ class Item:
     ``expiry`` is in absolute Unix seconds, 0 for never; for a tombstone it is the time of the
     deletion. ``lock_until`` is the last Unix second of a lock, 0 when there is none.
 
+    :ivar known_datatype: its :attr:`datatype`, -1 until that is first needed.
     :cvar xattrs: its attributes (:mod:`couchnode.data.attributes`). Items with attributes have a class of
         their own, so that the others need no memory for the field.
     """
@@ -55,12 +65,12 @@ class Item:
     xattrs: bytes = b""
 
     __slots__ = (
-        "_datatype",
         "cas",
         "deleted",
         "expiry",
         "flags",
         "key",
+        "known_datatype",
         "lock_until",
         "revid",
         "seqno",
@@ -90,7 +100,7 @@ class Item:
         self.revid = revid
         self.deleted = deleted
         self.lock_until = lock_until
-        self._datatype = _UNKNOWN
+        self.known_datatype = _UNKNOWN
 
     @property
     def size(self) -> int:
@@ -102,17 +112,22 @@ class Item:
         """``Datatype.JSON`` if the value is a JSON text (bare scalars included), else ``Datatype.RAW``.
 
         The client's claim is ignored. Computed on first use, once per version: most versions are never read
-        by a connection that needs it.
+        by a connection that needs it. See also :attr:`is_unchecked`.
         """
-        known = self._datatype
+        known = self.known_datatype
         if known == _UNKNOWN:
-            known = self._datatype = _JSON if is_json(self.value) else _RAW
+            known = self.known_datatype = _JSON if is_json(self.value) else _RAW
         return known
 
     @property
     def known_json(self) -> bool | None:
         """Whether the value is a JSON text, ``None`` until the datatype is first needed."""
-        return None if self._datatype == _UNKNOWN else self._datatype == _JSON
+        return None if self.known_datatype == _UNKNOWN else self.known_datatype == _JSON
+
+    @property
+    def is_unchecked(self) -> bool:
+        """Whether the datatype is unknown, and takes so long to find out that it is done in a thread."""
+        return self.known_datatype == _UNKNOWN and len(self.value) >= LONG_BYTES
 
     def with_xattrs(self, xattrs: bytes) -> Item:
         """Return a copy of the item with these attributes, which are not empty."""
@@ -130,7 +145,7 @@ class Item:
             self.revid,
             deleted=self.deleted,
         )
-        twin._datatype = self._datatype
+        twin.known_datatype = self.known_datatype
         return twin
 
     def __repr__(self) -> str:
@@ -155,7 +170,7 @@ class AttributedItem(Item):
             deleted=item.deleted,
             lock_until=item.lock_until,
         )
-        self._datatype = item._datatype
+        self.known_datatype = item.known_datatype
         self.xattrs = xattrs
 
     @property
@@ -178,6 +193,9 @@ def is_json(value: bytes) -> bool:
     """Return whether ``value`` is one JSON text."""
     if not value or value[0] not in _JSON_OPENERS:
         return False
+    if len(value) >= LONG_BYTES:
+        # Without the objects of the whole value it takes half of the time.
+        return jsontext.is_json(value, _strict)
     try:
         parse_json(value)
     except (ValueError, RecursionError):

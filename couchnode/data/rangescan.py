@@ -128,8 +128,15 @@ class RangeScan:
         """Whether everything was returned; before the first page, whether the scan is empty."""
         return self._next is None
 
+    @property
+    def first(self) -> Item | None:
+        """The document with which the next page begins, if its datatype may be needed."""
+        return None if self.keys_only else self._next
+
     def page(self, max_items: int, max_bytes: int, json_mask: int = 0) -> Page:
         """Return the next documents, at least one if any is left; expired documents are left out.
+
+        The page ends before a document whose datatype is yet to be found in a thread, unless it is the first.
 
         :param max_items: maximum number of documents, 0 for :data:`MAX_PAGE_ITEMS`.
         :param max_bytes: the page ends with the document that reaches this size, 0 for
@@ -139,7 +146,8 @@ class RangeScan:
         count = min(max_items or MAX_PAGE_ITEMS, MAX_PAGE_ITEMS)
         room = min(max_bytes or MAX_PAGE_BYTES, MAX_PAGE_BYTES)
         now, cut, keys_only = int(self.vbucket.now()), self._prefix_bytes, self.keys_only
-        item, rest = self._next, self._rest
+        item = first = self._next
+        rest = self._rest
         pieces: list[bytes] = []
         group: list[bytes] = []
         size = 0
@@ -151,6 +159,8 @@ class RangeScan:
                 count -= 1
                 entry = self._key_entry(item.key[cut:])
                 if not keys_only:
+                    if json_mask and item.is_unchecked and item is not first:
+                        break
                     entry = self._document_entry(item, entry, json_mask)
                 group.append(entry)
                 size += len(entry)
@@ -182,7 +192,6 @@ class RangeScan:
         return _LENGTHS[len(key)] + key
 
     def _document_entry(self, item: Item, key: bytes, json_mask: int) -> bytes:
-        # The first look at the datatype parses the value.
         value, datatype = item.value, item.datatype & json_mask if json_mask else 0
         attributes = section(item.xattrs, self._with_system) if self._with_attributes and item.xattrs else b""
         if attributes:

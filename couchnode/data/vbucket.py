@@ -221,7 +221,7 @@ class VBucket(HeldItems):
         if until == old.expiry:
             return old
         item = self._publish(key, old.value, old.flags, until, old, durable)
-        item._datatype = old._datatype
+        item.known_datatype = old.known_datatype
         return item
 
     def lock(self, key: bytes, seconds: int = DEFAULT_LOCK_SECONDS) -> Item:
@@ -443,7 +443,7 @@ class VBucket(HeldItems):
         item = Item(
             old.key, old.value, old.flags, old.expiry, cas, old.seqno, old.revid, lock_until=lock_until
         )
-        item._datatype = old._datatype
+        item.known_datatype = old.known_datatype
         if old.xattrs:
             item = item.with_xattrs(old.xattrs)
         self.items[old.key] = item

@@ -11,6 +11,8 @@ from twisted.internet.interfaces import IReactorThreads, IReactorTime
 from twisted.internet.threads import deferToThreadPool
 from twisted.python.failure import Failure
 
+from couchnode.data.item import Item
+
 LARGE_BYTES = 64 * 2**10
 """Work on a document and a request that together have this size is done in a thread: a megabyte takes 100 ms
 or more."""
@@ -37,6 +39,17 @@ def work_aside(clock: IReactorTime, size: int, work: Callable[[], _T]) -> _T | I
     done: InTurn[_T] = InTurn()
     _limit(clock).run(deferToThreadPool, clock, clock.getThreadPool(), work).chainDeferred(done)
     return done
+
+
+def with_datatype(clock: IReactorTime, item: Item | None, answer: Callable[[], _T]) -> _T | InTurn[_T]:
+    """Call ``answer`` now, or as soon as the datatype of a long value is known.
+
+    :param item: the document whose datatype is needed; ``None`` if there is none.
+    """
+    if item is None or not item.is_unchecked:
+        return answer()
+    unchecked = item
+    return then(work_aside(clock, len(item.value), lambda: unchecked.datatype), lambda _: answer())
 
 
 def work_in_turns(clock: IReactorTime, work: Generator[None, None, _T]) -> _T | InTurn[_T]:

@@ -162,7 +162,13 @@ def quick_answers(
             value = item.value
             cas = vbucket.visible_cas(item) if item.lock_until else item.cas
             if opcode == _GET:
-                kind = item.datatype & mask if mask else 0
+                # A property, which is a call, is only used while the datatype is unknown.
+                kind = item.known_datatype if mask else 0
+                if kind < 0:
+                    if item.is_unchecked:
+                        gets -= 1
+                        break
+                    kind = item.datatype
                 body = _FLAGS_BYTES + len(value)
                 put(_FOUND.pack(_RESPONSE, _GET, 0, _FLAGS_BYTES, kind, 0, body, opaque, cas, item.flags))
             elif operations is not None:
@@ -252,12 +258,11 @@ def quick_answers(
                     elif opcode in FETCHING:
                         gets += 1
                         value = item.value
-                        kind = item.datatype & mask if mask else 0
+                        kind = item.datatype if mask else 0
                         body = _FLAGS_BYTES + len(value)
-                        cas, flags = item.cas, item.flags
-                        put(
-                            _FOUND.pack(_RESPONSE, opcode, 0, _FLAGS_BYTES, kind, 0, body, opaque, cas, flags)
-                        )
+                        put(_FOUND.pack(
+                            _RESPONSE, opcode, 0, _FLAGS_BYTES, kind, 0, body, opaque, item.cas, item.flags
+                        ))  # fmt: skip
                         put(value)
                         held += HEADER_BYTES + body
                         at = end

@@ -11,7 +11,7 @@ from struct import Struct
 
 from couchbase.protocol.constants import DEFAULT_LOCK_SECONDS, LOCKED_CAS, Opcode
 from couchnode.data.bucket import NodeBucket
-from couchnode.data.item import Item
+from couchnode.data.item import LONG_BYTES, Item
 from couchnode.data.keys import DEFAULT_PREFIX, MAX_NAMED_KEY_BYTES
 from couchnode.data.vbucket import VBucket
 from couchnode.kv.commands.status import observed
@@ -24,6 +24,7 @@ _OBSERVE_KEY, _OBSERVE_STATE, _SAME_HISTORY = Struct(">HH"), Struct(">BQ"), Stru
 _KEY_HEADER_BYTES = _OBSERVE_KEY.size
 _USUAL_KEY_BYTES = len(DEFAULT_PREFIX) + MAX_NAMED_KEY_BYTES
 _OBSERVE = int(Opcode.OBSERVE)
+_NONE = Item(b"", b"", 0, 0, 0, 0, 0)
 # Longer lists are worked through in several turns of the reactor.
 _MOST_OBSERVED_BYTES = 16 * 2**10
 
@@ -36,8 +37,20 @@ def _touched(
     return vbucket.touch(key, _U32.unpack(extras)[0]), b""
 
 
+def _fetched(
+    vbucket: VBucket, key: bytes, extras: bytes, value: bytes, cas: int
+) -> tuple[Item, bytes] | None:
+    if len(extras) != _U32.size or value or cas:
+        return None
+    if len(vbucket.items.get(key, _NONE).value) >= LONG_BYTES:  # its datatype may have to be found first
+        return None
+    return vbucket.touch(key, _U32.unpack(extras)[0]), b""
+
+
 def _locked(vbucket: VBucket, key: bytes, extras: bytes, value: bytes, cas: int) -> tuple[Item, bytes] | None:
     if len(extras) not in (0, _U32.size) or value or cas:
+        return None
+    if len(vbucket.items.get(key, _NONE).value) >= LONG_BYTES:
         return None
     return vbucket.lock(key, _U32.unpack(extras)[0] if extras else DEFAULT_LOCK_SECONDS), b""
 
@@ -82,7 +95,7 @@ def _prepended(
 
 EDITS: dict[int, Edit] = {
     int(Opcode.TOUCH): _touched,
-    int(Opcode.GAT): _touched,
+    int(Opcode.GAT): _fetched,
     int(Opcode.GET_LOCKED): _locked,
     int(Opcode.UNLOCK): _unlocked,
     int(Opcode.INCREMENT): _incremented,

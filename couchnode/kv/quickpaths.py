@@ -59,7 +59,7 @@ def looked_up(item: Item, operations: tuple[tuple[int, bytes], ...]) -> tuple[in
     """
     text = item.value
     size = (len(text) + len(item.xattrs)) * len(operations)
-    if not item.datatype & _JSON or size >= LARGE_BYTES - MOST_LOOKUP_BYTES:
+    if size >= LARGE_BYTES - MOST_LOOKUP_BYTES or not item.datatype & _JSON:
         return None
     outcome = 0
     results: list[bytes] = []
@@ -99,10 +99,10 @@ def changed(
     :param creates: whether a missing document would have been created, so that all parents are.
     :raises StatusError: an earlier operation failed; the form of the later ones has to be checked first.
     """
-    if old is None or old.deleted or old.xattrs or not old.datatype & _JSON or at == end:
+    if old is None or old.deleted or old.xattrs or at == end:
         return None
     text = old.value
-    if len(text) + end - at >= LARGE_BYTES:
+    if len(text) + end - at >= LARGE_BYTES or not old.datatype & _JSON:
         return None
     answers = b""
     for index in range(MAX_SPECS):

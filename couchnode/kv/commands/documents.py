@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from struct import Struct
+from typing import cast
 
 from couchbase.protocol.constants import (
     DEFAULT_LOCK_SECONDS,
@@ -17,6 +19,7 @@ from couchnode.access.rights import SYSTEM_XATTR_READ
 from couchnode.data.attributes import section
 from couchnode.data.item import Item, StatusError
 from couchnode.data.storemode import StoreMode
+from couchnode.kv.aside import with_datatype
 from couchnode.kv.commands.request import Answer, CommandRequest, has
 from couchnode.kv.commands.table import STORE_DATATYPES, CasRule, Handler, Presence, Scope, command
 
@@ -27,6 +30,18 @@ _COUNTER_EXTRAS = Struct(">QQI")
 _META_EXTRAS = Struct(">IIIQ")
 _REQUIRED = Presence.REQUIRED
 _OPTIONAL = Presence.OPTIONAL
+
+
+def _when_known(request: CommandRequest, item: Item | None, answer: Callable[[], Answer]) -> Answer:
+    """Answer when the datatype of a document is known, if the connection wants to know it."""
+    if not request.session.datatype_mask:
+        return answer()
+    return cast("Answer", with_datatype(request.session.node.cluster.clock, item, answer))
+
+
+def _get(request: CommandRequest, key: bytes = b"") -> Answer:
+    item = request.vbucket.get(request.key)
+    return _when_known(request, item, lambda: _found(request, item, key))
 
 
 def _found(request: CommandRequest, item: Item | None, key: bytes = b"", cas: int | None = None) -> bytes:
@@ -42,26 +57,26 @@ def _found(request: CommandRequest, item: Item | None, key: bytes = b"", cas: in
         key=key,
         value=item.value,
         cas=request.vbucket.visible_cas(item) if cas is None else cas,
-        datatype=item.datatype,
+        datatype=item.datatype if request.session.datatype_mask else 0,
     )
 
 
 @command(Opcode.GET, scope=Scope.ACTIVE, key=_REQUIRED, quiet_twin=Opcode.GETQ, quiet=Status.KEY_ENOENT)
 def get(request: CommandRequest) -> Answer:
     """MCBP: get. A locked document is readable; its CAS is hidden."""
-    return _found(request, request.vbucket.get(request.key))
+    return _get(request)
 
 
 @command(Opcode.GETK, scope=Scope.ACTIVE, key=_REQUIRED, quiet_twin=Opcode.GETKQ, quiet=Status.KEY_ENOENT)
 def get_with_key(request: CommandRequest) -> Answer:
     """MCBP: getk. The answer repeats the requested key, collection prefix included."""
-    return _found(request, request.vbucket.get(request.key), request.frame.key)
+    return _get(request, request.frame.key)
 
 
 @command(Opcode.GET_REPLICA, scope=Scope.REPLICA, key=_REQUIRED)
 def get_replica(request: CommandRequest) -> Answer:
     """MCBP: get replica. Only a node that holds the vbucket as a replica answers."""
-    return _found(request, request.vbucket.get(request.key))
+    return _get(request)
 
 
 @command(Opcode.GETEX, scope=Scope.ACTIVE, key=_REQUIRED)
@@ -79,7 +94,7 @@ def get_replica_with_attributes(request: CommandRequest) -> Answer:
 _GETEX_FEATURES = frozenset({Feature.SNAPPY_EVERYWHERE, Feature.XATTR, Feature.JSON})
 
 
-def _found_with_attributes(request: CommandRequest) -> bytes:
+def _found_with_attributes(request: CommandRequest) -> Answer:
     session, bucket = request.session, request.bucket
     if not session.features >= _GETEX_FEATURES:
         raise StatusError(
@@ -90,15 +105,20 @@ def _found_with_attributes(request: CommandRequest) -> bytes:
     if item is None:
         bucket.misses += 1
         raise StatusError(Status.KEY_ENOENT)
-    attributes = section(item.xattrs, has(request, SYSTEM_XATTR_READ)) if item.xattrs else b""
-    return encode_response(
-        request.frame.opcode,
-        extras=_U32.pack(item.flags),
-        value=attributes + item.value,
-        opaque=request.frame.opaque,
-        cas=request.vbucket.visible_cas(item),
-        datatype=item.datatype | (Datatype.XATTR if attributes else 0),
-    )
+    found = item
+
+    def answer() -> bytes:
+        attributes = section(found.xattrs, has(request, SYSTEM_XATTR_READ)) if found.xattrs else b""
+        return encode_response(
+            request.frame.opcode,
+            extras=_U32.pack(found.flags),
+            value=attributes + found.value,
+            opaque=request.frame.opaque,
+            cas=request.vbucket.visible_cas(found),
+            datatype=found.datatype | (Datatype.XATTR if attributes else 0),
+        )
+
+    return _when_known(request, item, answer)
 
 
 @command(Opcode.GET_META, scope=Scope.ACTIVE, key=_REQUIRED, extras=(0, 1),
@@ -112,10 +132,18 @@ def get_meta(request: CommandRequest) -> Answer:
     item = request.vbucket.find(request.key)
     if item is None:
         raise StatusError(Status.KEY_ENOENT)
-    meta = _META_EXTRAS.pack(int(item.deleted), item.flags, item.expiry, item.revid)
-    if version == 2:
-        meta += bytes((item.datatype | (Datatype.XATTR if item.xattrs else 0),))
-    return request.session.success(request.frame, extras=meta, cas=request.vbucket.visible_cas(item))
+    found = item
+
+    def answer() -> bytes:
+        meta = _META_EXTRAS.pack(int(found.deleted), found.flags, found.expiry, found.revid)
+        if version == 2:
+            meta += bytes((found.datatype | (Datatype.XATTR if found.xattrs else 0),))
+        return request.session.success(request.frame, extras=meta, cas=request.vbucket.visible_cas(found))
+
+    if version == 1:
+        return answer()
+    # It has the datatype whatever the connection negotiated.
+    return cast("Answer", with_datatype(request.session.node.cluster.clock, found, answer))
 
 
 def _store(mode: StoreMode) -> Handler:
@@ -219,7 +247,11 @@ def touch(request: CommandRequest) -> Answer:
 def get_and_touch(request: CommandRequest) -> Answer:
     """MCBP: get and touch."""
     durable, item = _touched(request)
-    return request.finish(item, durable, lambda: _found(request, item, cas=item.cas))
+
+    def finish() -> Answer:
+        return request.finish(item, durable, lambda: _found(request, item, cas=item.cas))
+
+    return _when_known(request, item, finish)
 
 
 def _touched(request: CommandRequest) -> tuple[bool, Item]:
@@ -237,7 +269,7 @@ def get_locked(request: CommandRequest) -> Answer:
     extras = request.frame.extras
     seconds = _U32.unpack(extras)[0] if extras else DEFAULT_LOCK_SECONDS
     item = request.vbucket.lock(request.key, seconds)
-    return _found(request, item, cas=item.cas)
+    return _when_known(request, item, lambda: _found(request, item, cas=item.cas))
 
 
 @command(Opcode.UNLOCK, scope=Scope.ACTIVE, key=_REQUIRED, cas=CasRule.NON_ZERO)

@@ -19,6 +19,7 @@ from couchnode.data.item import StatusError
 from couchnode.data.keys import end_of
 from couchnode.data.rangescan import ID_BYTES, RangeScan, Selection
 from couchnode.data.vbucket import VBucket
+from couchnode.kv.aside import with_datatype
 from couchnode.kv.commands.request import Answer, CommandRequest, find_collection, has, require
 from couchnode.kv.commands.table import Presence, Scope, command
 
@@ -216,6 +217,12 @@ def resume(request: CommandRequest) -> Answer:
 
     The time limit is always kept, as a page never takes that long.
     """
+    first = _find(request, request.frame.extras[:ID_BYTES]).first
+    needed = first if request.session.datatype_mask else None
+    return with_datatype(request.session.node.cluster.clock, needed, lambda: _next_page(request))
+
+
+def _next_page(request: CommandRequest) -> bytes:
     frame, session, bucket = request.frame, request.session, request.bucket
     identifier, items, _, size = _CONTINUE.unpack(frame.extras)
     scan = _find(request, identifier)

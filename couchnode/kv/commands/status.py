@@ -16,7 +16,7 @@ from couchnode.data.keys import document_key
 from couchnode.data.manifest import DEFAULT_ID
 from couchnode.data.randomitem import random_item
 from couchnode.data.vbucket import VBucket
-from couchnode.kv.aside import then, work_in_turns
+from couchnode.kv.aside import then, with_datatype, work_in_turns
 from couchnode.kv.commands.request import (
     Answer,
     CommandRequest,
@@ -143,13 +143,18 @@ def get_random_key(request: CommandRequest) -> Answer:
     attributes = b""
     if with_attributes and item.xattrs:
         attributes = section(item.xattrs, has(request, SYSTEM_XATTR_READ))
-    datatype = item.datatype & session.datatype_mask
-    return encode_response(
-        request.frame.opcode,
-        extras=_U32.pack(item.flags),
-        key=key,
-        value=attributes + item.value,
-        opaque=request.frame.opaque,
-        cas=item.cas,
-        datatype=datatype | Datatype.XATTR if attributes else datatype,
-    )
+    found, mask = item, session.datatype_mask
+
+    def answer() -> bytes:
+        datatype = found.datatype & mask if mask else 0
+        return encode_response(
+            request.frame.opcode,
+            extras=_U32.pack(found.flags),
+            key=key,
+            value=attributes + found.value,
+            opaque=request.frame.opaque,
+            cas=found.cas,
+            datatype=datatype | Datatype.XATTR if attributes else datatype,
+        )
+
+    return with_datatype(session.node.cluster.clock, found if mask else None, answer)

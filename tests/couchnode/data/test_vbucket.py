@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
+from unittest import mock
 
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -410,6 +411,25 @@ class JsonBit(SynchronousTestCase):
             self.assertTrue(is_json(value), value)
         for value in (b"", b"{", b"nul", b"\x80\x81", b"{'a':1}", b"1 2", b"[" * 5000, b'"\xff"'):
             self.assertFalse(is_json(value), value)
+
+    def test_long_values(self) -> None:
+        """They are checked piece by piece, with the same result."""
+        filling = b"[1,2]," * 50
+        values = (
+            b"[%b5]" % filling,
+            b'[%b"x"]\n' % filling,
+            b"[%b" % filling,
+            b"[%b5]]" % filling,
+            b"5" * 300,
+        )
+        values += (b"[%b\xff]" % filling, b"[%bNaN]" % filling, b'[%b"\\ud800"]' % filling, b"[" * 2000)
+        for value in values:
+            expected = is_json(value)
+            with (
+                mock.patch("couchnode.data.item.LONG_BYTES", 200),
+                mock.patch("couchnode.data.item.parse_json", side_effect=AssertionError),
+            ):
+                self.assertEqual(is_json(value), expected, value[-20:])
 
 
 class AgainstAModel(RuleBasedStateMachine):

@@ -14,8 +14,9 @@ from twisted.internet.task import Clock
 from twisted.internet.threads import deferToThreadPool
 from twisted.trial.unittest import SynchronousTestCase
 
-from couchbase.protocol.constants import Feature, Opcode, Status
-from couchnode.data.item import StatusError
+from couchbase.protocol import jsontext
+from couchbase.protocol.constants import Datatype, Feature, Opcode, Status
+from couchnode.data.item import LONG_BYTES, StatusError
 from couchnode.kv.aside import LARGE_BYTES, InTurn, then, work_aside, work_in_turns
 from couchnode.kv.commands.table import dispatch
 from tests.couchnode.data.test_replication import one_turn
@@ -33,6 +34,7 @@ from tests.couchnode.kv.subdocs import (
     change,
     spec,
 )
+from tests.couchnode.kv.test_rangescans import documents_in
 from tests.couchnode.nodes import ServedNode
 
 Steps = Generator[Deferred[Any], Any, None]
@@ -133,6 +135,78 @@ class Threads(ServedNode):
             changed = yield client.ask(MUTATE, key=b"k", value=change(UPSERT, b"n", b"2") * count)
             self.assertEqual((changed.specific, changed.value), (SUCCESS, b""))
             self.assertEqual(threads.call_count, 2 * (count == 8), count)
+
+    @inlineCallbacks
+    def test_datatype_of_a_long_value(self) -> Steps:
+        """It is found in a thread, once for each version, when a connection needs it; what came behind in the
+        connection waits for it."""
+        aside = mock.patch("couchnode.kv.aside.deferToThreadPool", wraps=deferToThreadPool)
+        threads = aside.start()
+        self.addCleanup(aside.stop)
+        parsed = mock.patch("couchnode.data.item.parse_json", side_effect=AssertionError)
+        parsed.start()
+        self.addCleanup(parsed.stop)
+        plain = yield self.connect()
+        client = yield self.connect()
+        yield client.hello(Feature.XERROR, Feature.JSON, Feature.XATTR, Feature.SNAPPY_EVERYWHERE)
+        reads: tuple[tuple[int, dict[str, Any]], ...] = (
+            (Opcode.GET, {}),
+            (Opcode.GETQ, {}),
+            (Opcode.GETK, {}),
+            (Opcode.GETEX, {}),
+            (Opcode.GAT, {"extras": pack(">I", 2**31)}),
+            (Opcode.GET_LOCKED, {}),
+            (Opcode.GET_META, {"extras": b"\2"}),
+        )
+        text = b"[" + b"[1,2]," * (LONG_BYTES // 6 + 2) + b"3]"
+        for count, (opcode, parts) in enumerate(reads, 1):
+            key = b"k%d" % count
+            for value, datatype in ((text, Datatype.JSON), (text[:-1], Datatype.RAW)):
+                threads.reset_mock()
+                yield client.ask(Opcode.SET, key=key, value=value, extras=bytes(8))
+                self.assertEqual((yield plain.ask(Opcode.GET, key=key)).datatype, 0)
+                self.assertEqual(threads.call_count, 0)
+                with mock.patch.object(jsontext, "check", wraps=jsontext.check) as checks:
+                    client.send(opcode, key=key, **parts)
+                    client.send(Opcode.GET, key=key)
+                    client.send(Opcode.NOOP)
+                    first = yield client.next_answer()
+                    second = yield client.next_answer()
+                    self.assertEqual((yield client.next_answer()).opcode, Opcode.NOOP)
+                found = first.value if opcode != Opcode.GET_META else second.value
+                said = first.datatype if opcode != Opcode.GET_META else first.extras[-1]
+                self.assertEqual(
+                    (first.specific, found, said, second.datatype), (0, value, datatype, datatype)
+                )
+                self.assertEqual((threads.call_count, checks.call_count), (1, 1), Opcode(opcode).name)
+                if opcode == Opcode.GET_LOCKED:
+                    yield client.ask(Opcode.UNLOCK, key=key, cas=first.cas)
+
+    @inlineCallbacks
+    def test_datatypes_of_long_values_in_a_scan(self) -> Steps:
+        """A page ends before such a document, which is the first one of the next page."""
+        aside = mock.patch("couchnode.kv.aside.deferToThreadPool", wraps=deferToThreadPool)
+        threads = aside.start()
+        self.addCleanup(aside.stop)
+        client = yield self.connect()
+        yield client.hello(Feature.XERROR, Feature.JSON)
+        text = b"%b1" % (b" " * LONG_BYTES)
+        for key in (b"b", b"c"):
+            yield client.ask(Opcode.SET, key=key, value=text, extras=bytes(8))
+        random = yield client.ask(Opcode.GET_RANDOM_KEY)
+        self.assertEqual((random.value, random.datatype, threads.call_count), (text, Datatype.JSON, 1))
+        for key, value in ((b"a", b"1"), (b"b", text), (b"c", text)):
+            yield client.ask(Opcode.SET, key=key, value=value, extras=bytes(8))
+        threads.reset_mock()
+        scan = yield client.ask(Opcode.RANGE_SCAN_CREATE, value=b"{}", datatype=1)
+        pages = []
+        status = Status.RANGE_SCAN_MORE
+        while status == Status.RANGE_SCAN_MORE:
+            answer = yield client.ask(Opcode.RANGE_SCAN_CONTINUE, extras=scan.value + bytes(12))
+            status = Status(answer.specific)
+            pages.append([(entry[-2], entry[4]) for entry in documents_in(answer.value)])
+        self.assertEqual(pages, [[(b"a", 1)], [(b"b", 1)], [(b"c", 1)]])
+        self.assertEqual((status, threads.call_count), (Status.RANGE_SCAN_COMPLETE, 2))
 
     @inlineCallbacks
     def test_two_connections(self) -> Steps:
