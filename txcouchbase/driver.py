@@ -15,6 +15,7 @@ from couchbase.exceptions import ArgumentError, CouchbaseError, NotSupportedErro
 from couchbase.items import ItemCollection, extend_values
 from couchbase.protocol import durability, observation, operations
 from couchbase.protocol.failures import client_error, failed_result, no_such_replica
+from couchbase.protocol.peer import REFUSALS, refusal_of
 from couchbase.protocol.request import Operation, Request
 from couchbase.protocol.stats import Statistics
 from couchbase.result import AsyncResult, MultiResult, ValueResult
@@ -326,7 +327,11 @@ class AsyncDriver(Driver[AsyncCall]):
     def _first_attempts(self) -> Deferred[Any]:
         """Wait for the first connection attempt to each node."""
         links = self.cluster.peers.values()
-        waited = [link.up() for link in links if link.conversation is None and not link.failures]
+        waited = [
+            link.up()
+            for link in links
+            if link.conversation is None and (not link.failures or isinstance(link.last_error, REFUSALS))
+        ]
         return gatherResults(waited).addTimeout(
             self.timeout, self.cluster.reactor, onTimeoutCancel=lambda *_: None
         )
@@ -354,7 +359,8 @@ class AsyncDriver(Driver[AsyncCall]):
         talks = [link.conversation for link in self.cluster.peers.values() if link.conversation is not None]
         questions = [(talk, question) for talk in talks for question in round_.questions(talk.name)]
         if not talks:
-            self.cluster.reactor.callLater(0, call.fail, network_error("no node is connected"))
+            error = refusal_of(self.cluster.peers.values()) or network_error("no node is connected")
+            self.cluster.reactor.callLater(0, call.fail, error)
             return
         asked = [(talk, talk.ask(*question)) for talk, question in questions]
 

@@ -10,11 +10,11 @@ from twisted.internet.defer import Deferred, inlineCallbacks, succeed
 from twisted.logger import Logger
 
 from couchbase import exceptions
-from couchbase.exceptions import AuthError, BucketNotFoundError
 from couchbase.protocol.call import Call
 from couchbase.protocol.clustermap import NodeAddress
 from couchbase.protocol.conversation import Conversation
 from couchbase.protocol.failures import client_error, refusal
+from couchbase.protocol.peer import REFUSALS
 from reactor.clock import cancel_timer
 from reactor.kinds import IReactor
 from txcouchbase.causes import cause_text
@@ -170,12 +170,13 @@ class Link:
                 return
             self.failures += 1
             self.last_error = error
-            if isinstance(error, (AuthError, BucketNotFoundError)):
-                for call in self.backlog.take():
-                    call.fail(refusal(call, error))
             why = cause_text(error)
             _log.info("{why}" if self.name in why else "node {node}: {why}", node=self.name, why=why)
+            # The timer first: a callback may close the connection.
             self._try_later()
+            if isinstance(error, REFUSALS):
+                for call in self.backlog.take():
+                    call.fail(refusal(call, error))
             self._tell_waiters()
             self._changed(self)
         else:

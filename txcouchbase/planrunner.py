@@ -11,6 +11,7 @@ from twisted.python.failure import Failure
 
 from couchbase.protocol.conversation import Conversation
 from couchbase.protocol.frames import Frame
+from couchbase.protocol.peer import refusal_of
 from couchbase.protocol.plans import Ask, Pause
 from reactor.clock import cancel_timer
 from reactor.kinds import IReactor
@@ -104,7 +105,9 @@ class _Running:
         self._open = 1
         for index, (server, opcode, fields) in enumerate(questions):
             link = servers[server] if server < len(servers) else None
-            if link is None or (link.protocol is None and not step.connect):
+            if link is None:
+                continue
+            if link.protocol is None and not step.connect and refusal_of(servers) is None:
                 continue
             self._open += 1
             if link.protocol is not None:
@@ -140,6 +143,11 @@ class _Running:
         """Go on with the answers that have come; those that have not are ``None``."""
         if self._open:
             self._forget()
+        elif self._connecting and not any(self._frames):
+            refused = refusal_of(self._servers())
+            if refused is not None:
+                self._fail(Failure(refused))
+                return
         self.go_on(self._frames)
 
     def _paused(self) -> None:

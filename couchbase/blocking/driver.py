@@ -30,6 +30,7 @@ from couchbase.protocol import durability, observation, operations
 from couchbase.protocol.connstr import Address
 from couchbase.protocol.failures import client_error, failed_result, no_such_replica
 from couchbase.protocol.handshake import Credentials
+from couchbase.protocol.peer import refusal_of
 from couchbase.protocol.request import Request
 from couchbase.protocol.stats import Statistics
 from couchbase.result import MultiResult, OperationResult, ValueResult
@@ -352,9 +353,8 @@ class BlockingDriver(Driver[BlockingCall]):
         call = BlockingCall(operations.STATS, None, b"")
         round_ = Statistics(collected, groups)
         cluster.catch_up()
-        asked = [
-            node.ask(*question) for node in cluster.data_nodes() for question in round_.questions(node.name)
-        ]
+        nodes = cluster.data_nodes()
+        asked = [node.ask(*question) for node in nodes for question in round_.questions(node.name)]
         try:
             answered = cluster.wait_for(
                 lambda: not round_.open or bool(round_.lost), monotonic() + self.timeout
@@ -363,7 +363,8 @@ class BlockingDriver(Driver[BlockingCall]):
             for question in asked:
                 question.forget()
         if round_.lost:
-            raise client_error(call, exceptions.NETWORK_ERROR, f"node {round_.lost[0]} cannot be asked")
+            why = f"node {round_.lost[0]} cannot be asked"
+            raise refusal_of(nodes) or client_error(call, exceptions.NETWORK_ERROR, why)
         if not answered:
             raise client_error(call, exceptions.ETIMEDOUT, "not every node answered in time")
         return collected

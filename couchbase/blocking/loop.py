@@ -11,6 +11,7 @@ from couchbase.blocking.node import NodeConnection
 from couchbase.blocking.poller import Poller
 from couchbase.blocking.question import Question
 from couchbase.protocol.frames import Frame
+from couchbase.protocol.peer import refusal_of
 from couchbase.protocol.plans import Ask, Pause
 
 
@@ -89,7 +90,10 @@ class Loop:
 
     def ask(self, step: Ask, deadline: float) -> list[Frame | None]:
         """Send one request to each of several nodes, all at once; returns the answers, ``None`` for a missing
-        one."""
+        one.
+
+        :raises CouchbaseError: BucketNotFoundError or AuthError, the nodes refuse connections.
+        """
         questions = step.questions
         answers: list[Frame | None] = [None] * len(questions)
         open_ = [len(questions)]
@@ -113,6 +117,10 @@ class Loop:
         finally:
             for question in asked:
                 question.forget()
+        if not (open_[0] or any(answers)):
+            refused = refusal_of(self.servers)
+            if refused is not None:
+                raise refused
         return answers
 
     def run_plan(self, plan: Generator[Any, Any, Any], deadline: float) -> Any:

@@ -18,10 +18,11 @@ from couchbase.blocking.calls import WaitingCalls
 from couchbase.blocking.faults import tls_error
 from couchbase.blocking.question import Question
 from couchbase.blocking.wire import WAIT, Wire
-from couchbase.exceptions import AuthError, BucketNotFoundError, CouchbaseError, error_of
+from couchbase.exceptions import CouchbaseError, error_of
 from couchbase.protocol.call import Call
 from couchbase.protocol.conversation import Conversation, Listener, Phase, Resume
 from couchbase.protocol.failures import refusal
+from couchbase.protocol.peer import REFUSALS
 from couchbase.protocol.plans import Compute, Pause
 from couchbase.protocol.strangers import MAYBE_TLS
 
@@ -292,7 +293,7 @@ class NodeConnection(Wire):
                 self._owner.reroute()
             code = error.rc if isinstance(error, CouchbaseError) else exceptions.NETWORK_ERROR
             talk.lose(error, str(getattr(error, "message", None) or error), code)
-        if isinstance(error, (AuthError, BucketNotFoundError)):
+        if isinstance(error, REFUSALS):
             for call in self.take_waiting():
                 call.fail(refusal(call, error))
         for question in unasked:

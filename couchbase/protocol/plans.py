@@ -29,7 +29,8 @@ class Ask(NamedTuple):
 
     ``questions`` are ``(server index, opcode, keywords)``. An answer is the response
     :class:`couchbase.protocol.frames.Frame`, or ``None`` if the node could not be asked or did not answer:
-    one lost node must not fail the whole round.
+    one lost node must not fail the whole round. The step fails if no node answers, none is connected, and one
+    has refused the connection: :func:`couchbase.protocol.peer.refusal_of`.
     """
 
     questions: Sequence[tuple[int, int, dict[str, Any]]]

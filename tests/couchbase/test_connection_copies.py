@@ -5,8 +5,10 @@ from unittest import mock
 
 import couchbase.subdocument as SD
 from couchbase import OBS_FOUND, OBS_LOGICALLY_DELETED, OBS_NOTFOUND, OBS_PERSISTED
+from couchbase.admin import Admin
 from couchbase.exceptions import (
     ArgumentError,
+    BucketNotFoundError,
     CouchbaseError,
     KeyExistsError,
     NotFoundError,
@@ -257,3 +259,35 @@ class CopyTests(ConnectionTestCase):
         self.assertEqual(self.cb.configured_replica_count, 1)
         mixed = self.cb.rget_multi([self.key(), self.missing()], quiet=True)
         self.assertEqual([result.rc for result in mixed.values()], [0, 0x0D])
+
+
+class GoneTests(ConnectionTestCase):
+    """A bucket that is deleted while a client is connected."""
+
+    options = {"nodes": 3, "replicas": 1, "disk": True}
+
+    def test_at_once(self):
+        """What asks several nodes fails at once, like an operation on one document."""
+        admin = Admin("Administrator", "password", host="127.0.0.1", port=self.node.rest_ports[0])
+        name = f"gone-{type(self).__module__[6:12]}"
+        admin.bucket_create(name, ram_quota=100, replicas=1)
+        cb = self.connect(bucket=name)
+        cb.set("k", 1)
+        scan = cb.scan()
+        admin.bucket_delete(name)
+        began = time.monotonic()
+        for ask in (
+            lambda: next(scan),
+            lambda: cb.observe("k"),
+            lambda: cb.observe_multi(["k", "l"]),
+            lambda: cb.endure("k", persist_to=1, replicate_to=1, timeout=30),
+            lambda: cb.endure_multi(["k", "l"], persist_to=1, replicate_to=0, timeout=30),
+            cb.stats,
+            lambda: next(cb.collection("c").scan()),
+            lambda: cb.get("k"),
+        ):
+            with self.assertRaises(BucketNotFoundError) as raised:
+                ask()
+            self.assertIn("does not exist", str(raised.exception))
+        self.assertLess(time.monotonic() - began, 15)
+        scan.close()

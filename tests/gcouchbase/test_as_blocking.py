@@ -114,6 +114,10 @@ class ItemTests(InGreenlets, items.ItemTests):
         _no_pipeline(self)
 
 
+class GoneTests(InGreenlets, copies.GoneTests):
+    """A bucket that is deleted while a client is connected."""
+
+
 class CopyTests(InGreenlets, copies.CopyTests):
     """Durability, observe, replicas."""
 

@@ -4,6 +4,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from couchbase.exceptions import BUCKET_ENOENT, BucketNotFoundError, error_of
 from couchbase.protocol.plans import Ask, Pause
 from txcouchbase.planrunner import PlanRunner
 
@@ -42,9 +43,14 @@ class Link:
     """A node, connected or not."""
 
     def __init__(self, conversation=None, connected=True):
-        self.conversation = conversation
+        self.talk = conversation
         self.protocol = self if connected else None
+        self.last_error = None
         self.waiters = []
+
+    @property
+    def conversation(self):
+        return self.talk if self.protocol else None
 
     def up(self):
         waiter = Deferred(self.waiters.remove)
@@ -131,6 +137,7 @@ class PlanRunnerTests(SynchronousTestCase):
             link = Link(talk, connected=False)
             running = self.run_plan(self.plan(Ask([(0, 1, {})], connect=True)), link)
             (waiter,) = link.waiters
+            link.protocol = link if comes else None
             if comes is None:
                 self.clock.advance(2.0)
                 self.assertEqual(link.waiters, [])
@@ -151,6 +158,28 @@ class PlanRunnerTests(SynchronousTestCase):
         link.waiters[0].errback(OSError("x"))
         self.failureResultOf(running, OSError)
         self.assertEqual((talk.questions, self.closed, self.clock.getDelayedCalls()), ({}, True, []))
+
+    def test_refused(self):
+        """If no node is connected and one refuses, the plan fails, even if it does not wait for connections:
+        a new attempt tells. A plan goes on while any node is connected."""
+        refusal = error_of(BUCKET_ENOENT, "gone")
+        for connect in (True, False):
+            links = Link(connected=False), Link(connected=False)
+            links[0].last_error = refusal
+            running = self.run_plan(self.plan(Ask([(0, 1, {}), (1, 1, {})], connect)), *links)
+            for link in links:
+                self.assertNoResult(running)
+                link.waiters.pop().callback(None)
+            error = self.failureResultOf(running, BucketNotFoundError).value
+            self.assertIs(error.inner_cause, refusal)
+            self.assertIsNot(error, refusal)
+            self.assertEqual((self.closed, self.clock.getDelayedCalls()), (True, []))
+            talk = Talk()
+            running = self.run_plan(self.plan(Ask([(0, 1, {})], connect)), links[0], Link(talk))
+            if connect:
+                links[0].waiters.pop().callback(None)
+            self.assertEqual(self.successResultOf(running), [[None]])
+            self.assertEqual(links[0].waiters, [])
 
     def test_cancelled(self):
         """Cancelling ends the plan, whatever it waits for, and leaves neither timer nor question."""

@@ -1,9 +1,12 @@
 """Scans on Twisted, against two nodes."""
 
+from twisted.internet import reactor
 from twisted.internet.defer import Deferred, inlineCallbacks
 
-from couchbase.exceptions import ArgumentError, CollectionNotFoundError
+from couchbase.exceptions import ArgumentError, BucketNotFoundError, CollectionNotFoundError
+from couchbase.result import ObserveInfo
 from couchbase.scan import PrefixScan, RangeScan
+from couchnode.cluster.definition import BucketDefinition
 from tests.txcouchbase.test_connection import NodeTestCase
 
 
@@ -64,3 +67,46 @@ class ScanTests(NodeTestCase):
         self.assertRaises(ArgumentError, self.connection.scan, "k")
         missing = self.connection.collection("none").scan(RangeScan())
         yield self.assertFailure(missing.next_page(), CollectionNotFoundError)
+
+
+class GoneTests(NodeTestCase):
+    """A bucket that is deleted while a client is connected."""
+
+    nodes = 2
+    replicas = 1
+
+    @inlineCallbacks
+    def test_at_once(self):
+        """What asks several nodes fails at once, like an operation on one document."""
+        connection = self.open()
+        scan = connection.scan(ids_only=True)
+        yield connection.set_multi({f"k{n:03}": n for n in range(100)})
+        self.assertTrue((yield scan.next_page()))
+        yield self.node.cluster.delete_bucket("default")
+        began = reactor.seconds()
+        for ask in (
+            scan.next_page,
+            lambda: connection.observe("k001"),
+            lambda: connection.observe_multi(["k001", "k002"]),
+            lambda: connection.endure("k001", persist_to=0, replicate_to=1),
+            lambda: connection.endure_multi(["k001", "k002"], persist_to=0, replicate_to=1),
+            connection.stats,
+            connection.collection("c").scan().next_page,
+            lambda: connection.get("k001"),
+        ):
+            error = yield self.assertFailure(ask(), BucketNotFoundError)
+            self.assertIn("does not exist", str(error))
+        # Attempts to connect are 5 seconds apart at most, timeouts are 30 and 75.
+        self.assertLess(reactor.seconds() - began, 15)
+        yield scan.close()
+
+    @inlineCallbacks
+    def test_made_anew(self):
+        """A bucket of the same name serves at once: a refusal that is over is not believed."""
+        connection = self.open()
+        yield connection.set("k", 1)
+        yield self.node.cluster.delete_bucket("default")
+        yield self.assertFailure(connection.observe("k"), BucketNotFoundError)
+        yield self.node.cluster.create_bucket(BucketDefinition("default", replica_number=1))
+        (seen,) = {type(info) for info in (yield connection.observe("k")).value}
+        self.assertIs(seen, ObserveInfo)
