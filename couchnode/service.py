@@ -38,6 +38,7 @@ from reactor.descriptors import raise_limit
 from reactor.hangup import HangUp
 from reactor.kinds import IReactor
 from reactor.shutdown import stop_once
+from reactor.standardoutput import LogsItself, PlainObserver, StandardOutput
 
 MAX_NODES = 16
 """Largest number of nodes in one process."""
@@ -288,7 +289,7 @@ class Options(ProgramOptions):
         self["password"] = password
 
 
-class NodeService(Service):
+class NodeService(LogsItself, Service):
     """The service of ``twistd couchnode``: a node, and the end of the process if it cannot start.
 
     :param tls: read again on SIGHUP, which ``hangup`` watches for.
@@ -390,7 +391,10 @@ def makeService(options: Options) -> NodeService:
         open_buckets=bool(options["open-buckets"]),
         tls=options["tls"],
     )
-    return NodeService(node, options["tls"], HangUp(cast(IReactor, reactor)))
+    service = NodeService(node, options["tls"], HangUp(cast(IReactor, reactor)))
+    if options.logs_to_output and sys.__stdout__ is not None:
+        service.log_observer = PlainObserver(StandardOutput(sys.__stdout__).write)
+    return service
 
 
 def main() -> None:

@@ -72,16 +72,15 @@ class Options(ProgramOptions):
 
     def _choose_log(self, path: str | None, form: str) -> None:
         """Open the log file, and choose the log observer."""
-        twistd = self.parent if self.parent is not None else {}
-        others = [name for name in ("logfile", "syslog", "logger") if twistd.get(name) not in (None, 0, "-")]
+        others = self.other_logs
         if path is not None:
             if others:
                 raise UsageError(f"--log-file: it excludes twistd's --{others[0]}")
             self.log_file = _open("log-file", path)
-        elif form == "json" and (others or not twistd.get("nodaemon")):
+        elif form == "json" and not self.logs_to_output:
             why = f"it excludes twistd's --{others[0]}" if others else "a daemon has no standard output"
             raise UsageError(f"--log-format json: it needs --log-file here, as {why}")
-        if self.log_file is not None or (not others and twistd.get("nodaemon")):
+        if self.log_file is not None or self.logs_to_output:
             # A daemon has no standard output, and logs to twistd.log.
             self.log_observer = observer_for(self.log_file, os.environ, form)
 

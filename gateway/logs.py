@@ -12,23 +12,20 @@ from collections.abc import Callable, Mapping
 from os.path import isdir
 from pathlib import Path
 
-from twisted.application.service import IServiceCollection
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import ILogObserver, LogEvent, eventAsText, formatEvent, formatEventAsClassicLogText
-from twisted.python.components import Componentized
 from zope.interface import implementer
 
 from gateway.jsonlog import JsonObserver
-from gateway.standardoutput import StandardOutput
 from reactor.clock import cancel_timer
 from reactor.kinds import IReactor
+from reactor.standardoutput import StandardOutput
 
 __all__ = [
     "MOST_GATHERED",
     "GatheredLines",
     "LogFile",
     "LogObserver",
-    "LogsItself",
     "check_folder",
     "is_journal",
     "is_noise",
@@ -196,18 +193,6 @@ def is_noise(event: LogEvent) -> bool:
 def _shown(control: re.Match[str]) -> str:
     number = ord(control[0])
     return f"\\x{number:02x}" if number < 256 else f"\\u{number:04x}"
-
-
-class LogsItself:
-    """Mixin of a service that chooses the log observer of its program."""
-
-    log_observer: LogObserver | JsonObserver | None = None
-
-    def setServiceParent(self, parent: IServiceCollection) -> None:
-        """Set the log observer on the parent application, where twistd looks for it."""
-        super().setServiceParent(parent)  # type: ignore[misc]
-        if self.log_observer is not None and isinstance(parent, Componentized):
-            parent.setComponent(ILogObserver, self.log_observer)
 
 
 def is_journal(descriptor: int, environment: Mapping[str, str]) -> bool:

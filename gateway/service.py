@@ -25,7 +25,6 @@ from gateway.commandline import Options
 from gateway.descriptors import shortage
 from gateway.interfaces import IGatewayPlugin
 from gateway.listeners import CannotStartError, give_up
-from gateway.logs import LogsItself
 from gateway.server import (
     ClusterLog,
     GatewayServer,
@@ -45,6 +44,7 @@ from reactor.descriptors import raise_limit
 from reactor.hangup import HangUp
 from reactor.kinds import IReactor
 from reactor.shutdown import stop_once
+from reactor.standardoutput import LogsItself
 
 _REACTOR = cast(IReactor, global_reactor)
 

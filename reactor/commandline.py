@@ -39,6 +39,17 @@ class ProgramOptions(usage.Options):
     version = ""
     """Version that ``--version`` prints."""
 
+    @property
+    def other_logs(self) -> list[str]:
+        """Options of twistd that were given, and send the log elsewhere than to standard output."""
+        given = {} if self.parent is None else self.parent
+        return [name for name in ("logfile", "syslog", "logger") if given.get(name) not in (None, 0, "-")]
+
+    @property
+    def logs_to_output(self) -> bool:
+        """Whether twistd would write the log to standard output, which a daemon does not have."""
+        return not self.other_logs and self.parent is not None and bool(self.parent.get("nodaemon"))
+
     def getSynopsis(self) -> str:
         """Return the line of ``--help`` that begins with ``Usage:``."""
         if isinstance(self.parent, _Foreground):

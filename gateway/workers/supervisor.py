@@ -17,7 +17,6 @@ from twisted.python.usage import UsageError
 
 from gateway.cluster.readiness import Readiness, Watch, reach
 from gateway.listeners import CannotStartError, give_up, listen_on
-from gateway.logs import LogsItself
 from gateway.metricvalues import MetricValues
 from gateway.processes import add_process
 from gateway.server import ClusterLog, log_no_start, log_ready, url_of
@@ -31,6 +30,7 @@ from gateway.workers.lastvalid import LastValid
 from gateway.workers.sockets import Binder
 from reactor.hangup import HangUp
 from reactor.kinds import IReactor
+from reactor.standardoutput import LogsItself
 
 __all__ = ["Supervisor"]
 

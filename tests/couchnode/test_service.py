@@ -17,6 +17,7 @@ from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
 from twisted.internet.error import ProcessDone
 from twisted.internet.protocol import ProcessProtocol
+from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 from twisted.plugin import getPlugins
 from twisted.python.failure import Failure
@@ -144,6 +145,22 @@ class OptionsTests(SynchronousTestCase):
         options = self.options("--ephemeral", *user, "--bucket", "beer:s3cret")
         self.assertNotIn("s3cret", f"{options!r} {options}")
 
+    def test_log(self) -> None:
+        """The node writes the log on standard output; twistd writes any other log, and that of a daemon."""
+        for twistd, ours in (
+            ({"nodaemon": 1}, True),
+            ({"nodaemon": 1, "logfile": "-"}, True),
+            ({"nodaemon": 1, "logfile": "x.log"}, False),
+            ({"nodaemon": 1, "syslog": 1}, False),
+            ({"nodaemon": 1, "logger": "x.y"}, False),
+            ({"nodaemon": 0}, False),
+            (None, False),
+        ):
+            options = Options()
+            options.parent = twistd  # type: ignore[assignment]
+            options.parseOptions(["--ephemeral"])
+            self.assertEqual(makeService(options).log_observer is not None, ours, twistd)
+
     def test_plugin(self) -> None:
         """twistd finds the command."""
         self.assertIn("couchnode", [plugin.tapname for plugin in getPlugins(IServiceMaker)])
@@ -191,14 +208,18 @@ class ProcessCase(TestCase):
 
     timeout = 120
 
-    def run_twistd(self, *arguments: str) -> Twistd:
-        """Start ``twistd couchnode``; it is killed after the test if it still runs."""
+    def run_twistd(self, *arguments: str, output: int | str = "r") -> Twistd:
+        """Start ``twistd couchnode``; it is killed after the test if it still runs.
+
+        :param output: its standard output; read by the protocol unless it is a descriptor.
+        """
         protocol = Twistd()
         code = "from twisted.scripts.twistd import run; run()"
         process = spawn(
             protocol,
             ["-c", code, "-n", "--pidfile=", "couchnode", *arguments],
             {**os.environ, "PYTHONPATH": str(ROOT)},
+            descriptors={0: "w", 1: output, 2: "r"},
         )
         protocol.transport = process
 
@@ -300,6 +321,35 @@ class ProcessTests(ProcessCase):
         client = yield self.connect(int((yield again.said(r"couchbase://127\.0\.0\.1:(\d+)"))[1]))
         answer = yield client.ask(Opcode.GET, key=b"k", vbucket=vbucket_of(b"k", 1024))
         self.assertEqual(answer.value, b"v")
+
+    @inlineCallbacks
+    def test_output_is_not_read(self) -> Steps:
+        """A full pipe behind its standard output does not stop it; the lines that are lost are counted."""
+        reader, writer = os.pipe()
+        self.addCleanup(os.close, reader)
+        os.set_blocking(writer, False)
+        try:
+            while os.write(writer, bytes(4096)):
+                pass
+        except BlockingIOError:
+            os.set_blocking(writer, True)
+        place = Path(self.mktemp()).absolute()
+        ports = ("--rest-port", "0", "--kv-port", "0")
+        node = self.run_twistd(*ports, "--data", str(place), output=writer)
+        os.close(writer)
+        while not (place / "cluster.json").exists():
+            yield deferLater(reactor, 0.02)
+        # The reader goes on.
+        output = os.read(reader, 2**20)
+        os.set_blocking(reader, False)
+        node.transport.signalProcess("TERM")
+        while not output.endswith(b"Server Shut Down.\n"):
+            try:
+                output += os.read(reader, 65536)
+            except BlockingIOError:
+                yield deferLater(reactor, 0.02)
+        self.assertEqual((yield node.ended), -signal.SIGTERM)
+        self.assertRegex(output, rb"\n?[1-9]\d* log entries could not be written\n")
 
     @inlineCallbacks
     def test_cannot_start(self) -> Steps:

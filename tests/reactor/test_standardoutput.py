@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 from unittest import SkipTest
 
+from twisted.application.service import Application, Service
+from twisted.logger import ILogObserver, Logger, textFileLogObserver
 from twisted.trial.unittest import SynchronousTestCase
 
-from gateway.standardoutput import PATIENCE_SECONDS, StandardOutput
+from reactor.standardoutput import PATIENCE_SECONDS, LogsItself, PlainObserver, StandardOutput
 
 
 class PipeTests(SynchronousTestCase):
@@ -134,3 +136,39 @@ class OtherTests(SynchronousTestCase):
             output = StandardOutput(stream)
             for _ in range(3):
                 output.write("lost\n")
+
+
+class _Program(LogsItself, Service):
+    """A service that writes its log itself."""
+
+
+class ObserverTests(SynchronousTestCase):
+    """The observer, and how twistd finds it."""
+
+    def test_as_twistd(self) -> None:
+        """The lines are those of twistd, with tracebacks."""
+        ours, theirs = io.StringIO(), io.StringIO()
+        plain, twistd = PlainObserver(ours.write), textFileLogObserver(theirs)
+
+        def both(event: Any) -> None:
+            plain(event)
+            twistd(event)
+
+        log = Logger("of the test", observer=both)  # type: ignore[arg-type]
+        log.info("one {word}", word="line")
+        log.info("two\nlines")
+        log.info("")
+        try:
+            raise ValueError("for the log")
+        except ValueError:
+            log.failure("a traceback")
+        self.assertIn("ValueError: for the log", ours.getvalue())
+        self.assertEqual(ours.getvalue(), theirs.getvalue())
+
+    def test_application(self) -> None:
+        """twistd looks for it on the application."""
+        for observer in (PlainObserver(io.StringIO().write), None):
+            application, service = Application("test"), _Program()
+            service.log_observer = observer
+            service.setServiceParent(application)
+            self.assertIs(application.getComponent(ILogObserver, None), observer)

@@ -11,7 +11,12 @@ import time
 from collections.abc import Callable
 from typing import TextIO
 
-__all__ = ["PATIENCE_SECONDS", "StandardOutput"]
+from twisted.application.service import IServiceCollection
+from twisted.logger import ILogObserver, LogEvent, formatEventAsClassicLogText
+from twisted.python.components import Componentized
+from zope.interface import implementer
+
+__all__ = ["PATIENCE_SECONDS", "LogsItself", "PlainObserver", "StandardOutput"]
 
 PATIENCE_SECONDS = 0.02
 """How long a write may wait for the reader. Afterwards lines are lost, without a wait for each, until the
@@ -78,3 +83,33 @@ class StandardOutput:
         if len(left) < len(data):
             self._is_cut = not data[: len(data) - len(left)].endswith(b"\n")
         return not left
+
+
+@implementer(ILogObserver)
+class PlainObserver:
+    """Writes log events as lines like twistd's own.
+
+    :param write: takes text that ends with a newline.
+    """
+
+    def __init__(self, write: Callable[[str], object]) -> None:
+        self._write = write
+
+    def __call__(self, event: LogEvent) -> None:
+        """Write an event."""
+        text = formatEventAsClassicLogText(event)
+        if text:
+            self._write(text)
+
+
+class LogsItself:
+    """Mixin of a service that chooses the log observer of its program."""
+
+    log_observer: Callable[[LogEvent], None] | None = None
+    """``None`` leaves the log to twistd."""
+
+    def setServiceParent(self, parent: IServiceCollection) -> None:
+        """Set the log observer on the parent application, where twistd looks for it."""
+        super().setServiceParent(parent)  # type: ignore[misc]
+        if self.log_observer is not None and isinstance(parent, Componentized):
+            parent.setComponent(ILogObserver, self.log_observer)
