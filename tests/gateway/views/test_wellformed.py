@@ -92,7 +92,7 @@ class WellFormedTests(GatewayTestCase):
     """One node, and several whose rows are merged."""
 
     timeout = 600
-    # The client that stored the documents is idle for all of the test, and its end would be logged.
+    # A connection waits for the answers to the others, which takes long on a busy machine.
     options: dict[str, Any] = {"ephemeral": True, "idle-seconds": "600"}
 
     @inlineCallbacks
@@ -107,6 +107,8 @@ class WellFormedTests(GatewayTestCase):
         made = yield self.ask("PUT", B + "/designs/d?syncwait=60", json.dumps(DESIGN).encode())
         self.assertEqual(made.status, 201, made.body)
         yield self.ask("GET", B + "/views/d/rows?stale=false&limit=1")
+        # After some minutes the idle client would close its connection, which is logged.
+        yield self.http.closeCachedConnections()
 
     def check(self, query: str, form: str, answer: Any) -> None:
         """Check one answer."""
@@ -145,7 +147,8 @@ class WellFormedTests(GatewayTestCase):
         byte for byte. With all examples it is asked again in every form."""
         yield self.load()
         host, _, port = self.url.removeprefix("http://").partition(":")
-        connections = [Connection() for _ in range(2 * len(FORMS))]
+        times = len(FORMS) if PERCENT >= 100 else 1
+        connections = [Connection() for _ in range(len(FORMS) + times)]
         for one in connections:
             yield connectProtocol(HostnameEndpoint(reactor, host, int(port)), one)
             self.addCleanup(one.transport.abortConnection)  # type: ignore[union-attr]
@@ -154,12 +157,12 @@ class WellFormedTests(GatewayTestCase):
         globalLogPublisher.addObserver(watch)
         self.addCleanup(globalLogPublisher.removeObserver, watch)
         for number, query in enumerate(queries()):
-            again = FORMS if PERCENT >= 100 else FORMS[number % 3 :][:1]
+            again = FORMS if times > 1 else FORMS[number % 3 :][:1]
             path = B + "/views/d/" + quote(query, safe="?=&")
             # The second time compressed.
             asked = [*((form, "identity") for form in FORMS), *((form, "gzip") for form in again)]
             answers = yield gatherResults(
-                [one.ask(path, *how) for one, how in zip(connections, asked, strict=False)]
+                [one.ask(path, *how) for one, how in zip(connections, asked, strict=True)]
             )
             for form, first in zip(FORMS, answers, strict=False):
                 self.check(query, form, first)
