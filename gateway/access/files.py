@@ -49,14 +49,16 @@ class Copies:
     """The content of files as it was read at some time.
 
     :param contents: path -> content.
+    :param read: reads the files to copy.
     """
 
-    def __init__(self, contents: Mapping[str, bytes] = {}) -> None:
+    def __init__(self, contents: Mapping[str, bytes] = {}, read: ReadFile = read_file) -> None:
         self._contents = dict(contents)
+        self._read = read
 
     def take(self, path: str | Path, most: int) -> bytes:
-        """Do what :func:`read_file` does, and keep the content."""
-        content = self._contents[str(path)] = read_file(path, most)
+        """Read a file as :func:`read_file` does, and keep the content."""
+        content = self._contents[str(path)] = self._read(path, most)
         return content
 
     def read(self, path: str | Path, most: int) -> bytes:

@@ -47,6 +47,8 @@ KINDS = {
 
 # These limits bound the time for a new caller: each rule is compared with each fact about the caller.
 _MAX_RULES = 500
+# More accounts than rules have no use, and the file of each one is looked at every two seconds.
+_MAX_ACCOUNTS = 500
 _MAX_ENTRIES = 200
 _MAX_WILDCARDS = 500
 _LARGEST_FILE = 2**23
@@ -194,6 +196,8 @@ def _table(table: Mapping[str, Any], folder: Path, read: ReadFile) -> RuleTable:
     given = table.get("accounts", {})
     if not isinstance(given, dict):
         raise WrongRules("accounts: expected tables [accounts.NAME]")
+    if len(given) > _MAX_ACCOUNTS:
+        raise WrongRules(f"accounts: there are {len(given)} accounts; at most {_MAX_ACCOUNTS} are allowed")
     accounts = {name: _account(f"accounts.{name}", row, folder, read) for name, row in given.items()}
     rows = table.get("rules", [])
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):

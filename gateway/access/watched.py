@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from twisted.internet.defer import Deferred, gatherResults
@@ -11,6 +12,8 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.internet.threads import deferToThread
 from twisted.logger import Logger
+
+from gateway.access.files import ReadFile, read_file
 
 __all__ = ["WatchedFile", "Watcher"]
 
@@ -20,10 +23,14 @@ LOOK_SECONDS = 2.0
 """Seconds between two checks of the files."""
 
 
-class WatchedFile(Generic[_Value]):
-    """The parsed content of a file.
+_State = tuple[int, int, int]
 
-    :param parse: reads and parses the file at a path; raises ``ValueError`` if it is invalid.
+
+class WatchedFile(Generic[_Value]):
+    """The parsed content of a file, and of those that it names; a change of any of them counts.
+
+    :param parse: reads and parses the file at a path, and reads files that it names, with the given function;
+        raises ``ValueError`` if one is invalid.
     :param otherwise: returns the value to begin with if the file is invalid at the start; raises
         ``ValueError`` if there is none.
     :raises ValueError: the file is invalid at the start.
@@ -34,12 +41,12 @@ class WatchedFile(Generic[_Value]):
     def __init__(
         self,
         path: str,
-        parse: Callable[[str], _Value],
+        parse: Callable[[str, ReadFile], _Value],
         otherwise: Callable[[str], _Value] | None = None,
     ) -> None:
-        self._path = path
+        self._path = self._changed = path
         self._parse = parse
-        self._seen = self._state()
+        self._seen: dict[str, _State | None] = {}
         self.value = self._first(otherwise)
         """The parsed content; if a change made the file invalid, the content before that change."""
         self.on_change: Callable[[], object] = int
@@ -47,7 +54,7 @@ class WatchedFile(Generic[_Value]):
 
     def _first(self, otherwise: Callable[[str], _Value] | None) -> _Value:
         try:
-            return self._parse(self._path)
+            return self.read()
         except ValueError as error:
             if otherwise is None:
                 raise
@@ -62,13 +69,6 @@ class WatchedFile(Generic[_Value]):
             )
             return value
 
-    def _state(self) -> tuple[int, int, int] | None:
-        try:
-            found = os.stat(self._path)
-        except OSError:
-            return None
-        return found.st_mtime_ns, found.st_size, found.st_ino
-
     def look(self) -> None:
         """Read the file again if it has changed."""
         if self.has_changed():
@@ -78,27 +78,49 @@ class WatchedFile(Generic[_Value]):
                 self.refuse(error)
 
     def has_changed(self) -> bool:
-        """Return whether the file has changed since the last call."""
-        seen, self._seen = self._seen, self._state()
-        return seen != self._seen
+        """Return whether one of the files has changed since the last :meth:`read`."""
+        changed = (path for path, state in self._seen.items() if state != _state(path))
+        self._changed = next(changed, "")
+        return self._changed != ""
 
     def read(self) -> _Value:
-        """Return the file's current content, parsed; raises ``ValueError``. May be called in a thread."""
-        return self._parse(self._path)
+        """Return the current content, parsed; raises ``ValueError``. May be called in a thread."""
+        # Noted before a file is read: a change in the meantime causes another read.
+        seen = {self._path: _state(self._path)}
+
+        def read(path: str | Path, most: int) -> bytes:
+            seen[str(path)] = _state(path)
+            return read_file(path, most)
+
+        try:
+            return self._parse(self._path, read)
+        finally:
+            self._seen = seen
 
     def take(self, value: _Value) -> None:
         """Put a new value into force."""
         self.value = value
-        self.log.info("{path} has changed, and is in effect", path=self._path)
+        self.log.info("{path} has changed, and is in effect", path=self._changed)
         self.on_change()
 
     def refuse(self, error: BaseException | None) -> None:
         """Keep the old value, and log that the file is invalid."""
-        self.log.error(
-            "{path} has changed and is invalid; its old content stays in effect: {error}",
-            path=self._path,
-            error=error,
-        )
+        text = "{path} has changed and is invalid; its old content stays in effect: {error}"
+        if self._changed != self._path:
+            # The error may be in either file.
+            text = (
+                "{changed} has changed, and {path}, which names it, is invalid with it; the old content of "
+                "both stays in effect: {error}"
+            )
+        self.log.error(text, path=self._path, changed=self._changed, error=error)
+
+
+def _state(path: str | Path) -> _State | None:
+    try:
+        found = os.stat(path)
+    except (OSError, ValueError):  # a path may have a NUL
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino
 
 
 class Watcher:

@@ -13,7 +13,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.threads import deferToThread
 from twisted.logger import Logger
 
-from gateway.access.files import Copies
+from gateway.access.files import Copies, ReadFile
 from gateway.access.options import READERS, files_of
 from gateway.access.watched import WatchedFile, Watcher
 from gateway.settings import Settings
@@ -109,7 +109,7 @@ def _not_copied(path: str, error: OSError) -> None:
     )
 
 
-def _written(name: str, path: str) -> int:
-    copies = Copies()
+def _written(name: str, path: str, read: ReadFile) -> int:
+    copies = Copies(read=read)
     READERS[name](path, copies.take)
     return copies.write()

@@ -344,6 +344,21 @@ class CredentialTests(GateTestCase):
         gone = yield self.ask("GET", path, **who)
         self.assertEqual(gone.code(), (401, "Unauthorized"))
 
+    @inlineCallbacks
+    def test_password_changes(self) -> Any:
+        """The password of an account is read again when its file changes, and not replaced by an invalid
+        one."""
+        path = f"{IN_S}/a/documents/k"
+        statuses = []
+        for password in ("shared\n", "wrong\n", "\n", "shared\n"):
+            self.change("bucket.password", password)
+            read = yield self.ask("GET", path, **READER)
+            statuses.append(read.status)
+        self.assertEqual((statuses[0], statuses[3]), (200, 200))
+        self.assertEqual(statuses[1], statuses[2])
+        self.assertNotEqual(statuses[1], 200)
+        self.assertEqual(len(self.flushLoggedErrors()), 0)
+
     def test_invalid_at_the_start(self) -> None:
         """A worker that starts after a file has become invalid refuses to, and names the option, unless it
         has a copy of the content before; the running gateway keeps the old content."""

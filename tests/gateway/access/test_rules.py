@@ -90,6 +90,10 @@ class FileTests(SynchronousTestCase):
             ("[other]", "unknown table 'other'"),
             ("rules = [1]", "expected tables [[rules]]"),
             ("accounts = 1", "expected tables [accounts.NAME]"),
+            (
+                "".join(f"[accounts.a{n}]\nuser = 'a'\npassword-file = 'app.password'\n" for n in range(501)),
+                "accounts: there are 501 accounts; at most 500 are allowed",
+            ),
             ("[[rules]]\nwho = 'anyone'", "rule 1: name"),
             ("[[rules]]\nname = 'two words'", "rule 1: name"),
             (start + "buckets = 'b'\nallow = 'read'", "rule 'r': who: expected a list"),

@@ -109,6 +109,17 @@ class LastValidTests(SynchronousTestCase):
         self.assertIn(b'"kid"', self.copies().read(self.jwks, LARGEST))
         self.assertEqual(events, [])
 
+    def test_password_changes(self) -> None:
+        """A new password is copied by itself, unless its file is invalid."""
+        self.kept.keep(self.settings)
+        for content, expected in (("new\n", "new"), ("\n", "new"), ("newest\n", "newest")):
+            self.secret.write_text(content)
+            self.clock.advance(LOOK_SECONDS)
+            self.assertEqual(self.names(), ("first", expected))
+        self.secret.unlink()
+        self.clock.advance(LOOK_SECONDS)
+        self.assertEqual(self.names(), ("first", "newest"))
+
     def test_settings_change(self) -> None:
         """During a replacement there are the files of the old and of the new settings, later the new ones;
         no descriptor is left."""
