@@ -128,6 +128,8 @@ class EmbeddedNode(Service):
         self._outcome: Any = _NOT_STARTED
         self._waiters: list[Deferred[Any]] = []
         self._log = Logger()
+        self.closed_cleanly = True
+        """Whether the last stop has written every change to disk; if not, the log has named the buckets."""
 
     # ---- what is where ---------------------------------------------------------------------------
 
@@ -315,7 +317,7 @@ class EmbeddedNode(Service):
             views, self._views = self._views, None
             yield Deferred.fromCoroutine(views.stop())
         if self._cluster is not None:
-            yield self._cluster.stop()
+            self.closed_cleanly = yield self._cluster.stop()
         if self._directory is not None:
             self._directory.close()
             self._directory = None

@@ -311,13 +311,15 @@ class NodeService(LogsItself, Service):
         self.node.start().addCallbacks(self._is_ready, self._give_up)
 
     def stopService(self) -> Deferred[None]:
-        """Stop the node; fires when everything is on disk."""
+        """Stop the node; fires when everything is on disk. If that fails, the process ends with status 1."""
         super().stopService()
         return self.node.stop().addBoth(self._has_stopped)
 
     def _has_stopped(self, outcome: Any) -> Any:
         if self._hangup is not None:
             self._hangup.stop()
+        if not self.node.closed_cleanly:
+            end_with_failure()
         return outcome
 
     def _reload(self) -> None:
@@ -354,12 +356,21 @@ def end_process() -> None:
     from twisted.internet import reactor
 
     core: Any = reactor
-    # twistd ends with status 0 however the reactor came to stop; this runs after it has cleaned up.
-    atexit.register(_exit_with_failure)
+    end_with_failure()
     if core.running:
         core.stop()
     else:
         core.callWhenRunning(core.stop)
+
+
+def end_with_failure() -> None:
+    """Let the process, which is stopping, end with status 1."""
+    from twisted.internet import reactor
+
+    # Else twistd would end it by this signal, as after an orderly stop.
+    cast(Any, reactor)._exitSignal = None
+    # Without a signal twistd ends with status 0; this runs after it has cleaned up.
+    atexit.register(_exit_with_failure)
 
 
 def _exit_with_failure() -> None:

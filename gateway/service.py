@@ -19,7 +19,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from couchnode.embedded import EmbeddedNode
-from couchnode.service import EXPECTED_ERRORS, end_process
+from couchnode.service import EXPECTED_ERRORS, end_process, end_with_failure
 from gateway.cluster.readiness import Watch
 from gateway.commandline import Options
 from gateway.descriptors import shortage
@@ -67,7 +67,12 @@ def makeService(options: Options) -> IService:
     delay = ShutdownDelay(reactor, settings.shutdown_delay, watch_signals=True)
     if settings.workers is None:
         service = GatewayService(
-            settings, plugins_for(settings), on_failure=end_process, hangup=hangup, delay=delay
+            settings,
+            plugins_for(settings),
+            on_failure=end_process,
+            hangup=hangup,
+            delay=delay,
+            on_loss=end_with_failure,
         )
         service.log_observer = options.log_observer
         service.started.addCallback(lambda _: forget_what_stays())
@@ -78,7 +83,7 @@ def makeService(options: Options) -> IService:
     settings = with_account(settings)
     supervisor = Supervisor(
         settings,
-        Embedded(settings) if settings.cluster is None else None,
+        Embedded(settings, end_with_failure) if settings.cluster is None else None,
         on_failure=end_process,
         hangup=hangup,
         delay=delay,
@@ -132,12 +137,16 @@ def make_node(settings: Settings) -> EmbeddedNode:
 
 
 class Embedded:
-    """The embedded node of a gateway, created when the gateway starts."""
+    """The embedded node of a gateway, created when the gateway starts.
+
+    :param on_loss: called at the stop if changes could not be written to disk.
+    """
 
     log = Logger()
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, on_loss: Callable[[], None] | None = None) -> None:
         self._settings = settings
+        self._on_loss = on_loss
         self.node: EmbeddedNode | None = None
         """The node, from the start to the stop."""
 
@@ -167,6 +176,8 @@ class Embedded:
         node, self.node = self.node, None
         if node is not None:
             yield node.stop()
+            if not node.closed_cleanly and self._on_loss is not None:
+                self._on_loss()
 
 
 class GatewayService(LogsItself, GatewayServer):
@@ -177,6 +188,7 @@ class GatewayService(LogsItself, GatewayServer):
     :param on_failure: called if the embedded node cannot start.
     :param hangup: watched for SIGHUP while the service runs.
     :param delay: the wait before the stop; ``None`` for one that no signal ends.
+    :param on_loss: called at the stop if changes of the embedded node could not be written to disk.
     """
 
     log = Logger()
@@ -189,6 +201,7 @@ class GatewayService(LogsItself, GatewayServer):
         on_failure: Callable[[], None] | None = None,
         hangup: HangUp | None = None,
         delay: ShutdownDelay | None = None,
+        on_loss: Callable[[], None] | None = None,
     ) -> None:
         settings = with_account(settings)
         super().__init__(settings, plugins, reactor)
@@ -196,7 +209,7 @@ class GatewayService(LogsItself, GatewayServer):
         self._on_failure = on_failure
         self._hangup = hangup
         self._delay = delay or ShutdownDelay(reactor, settings.shutdown_delay)
-        self._embedded = Embedded(settings) if settings.cluster is None else None
+        self._embedded = Embedded(settings, on_loss) if settings.cluster is None else None
         self._watch: Watch | None = None
         self._has_failed = False
         self.urls: list[str] = []

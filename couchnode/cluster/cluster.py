@@ -181,7 +181,7 @@ class Cluster:
 
     @inlineCallbacks
     def stop(self) -> Steps:
-        """Close all buckets; fires when every document is on disk."""
+        """Close all buckets; fires when their files are free, with whether every document is on disk."""
         self.backups.stop()
         yield self._changes.acquire()
         try:
@@ -191,10 +191,10 @@ class Cluster:
                 try:
                     yield self._save()
                 except DataDirectoryError as fault:
-                    # The next start then treats this stop as a crash, which only costs a check.
-                    self._log.error("{error}", error=fault)
+                    self._log.error("{error}", error=fault)  # it costs the next start a check, no more
         finally:
             self._changes.release()
+        return in_order
 
     # ---- changes ---------------------------------------------------------------------------------
 

@@ -323,6 +323,22 @@ class ProcessTests(ProcessCase):
         self.assertEqual(answer.value, b"v")
 
     @inlineCallbacks
+    def test_loss_at_the_stop(self) -> Steps:
+        """A stop that cannot write everything to disk ends with status 1, in spite of the signal."""
+        place = Path(self.mktemp()).absolute()
+        node = self.run_twistd("--rest-port", "0", "--kv-port", "0", "--data", str(place))
+        client = yield self.connect(int((yield node.said(r"couchbase://127\.0\.0\.1:(\d+)"))[1]))
+        (place / "node0" / "default.sqlite").unlink()
+        answer = yield client.ask(
+            Opcode.SET, key=b"k", value=b"v", extras=bytes(8), vbucket=vbucket_of(b"k", 1024)
+        )
+        self.assertEqual(answer.specific, Status.SUCCESS)
+        node.transport.signalProcess("TERM")
+        self.assertEqual((yield node.ended), 1)
+        self.assertIn("bucket default was not closed cleanly", node.output)
+        self.assertIn("Server Shut Down", node.output)
+
+    @inlineCallbacks
     def test_output_is_not_read(self) -> Steps:
         """A full pipe behind its standard output does not stop it; the lines that are lost are counted."""
         reader, writer = os.pipe()

@@ -16,6 +16,7 @@ from tests.certificates import self_signed
 from tests.gateway.workers.support import (
     DOCUMENT,
     LOOPBACK,
+    Running,
     UnixEndpoints,
     WorkersTestCase,
     is_alive,
@@ -146,6 +147,28 @@ class LifeTests(WorkersTestCase):
             yield self.running.ended
         self.assertEqual(self.running.status, 1)
         self.assertIn("couchgateway cannot start: the embedded node", self.running.log)
+
+    @inlineCallbacks
+    def test_loss_at_the_stop(self) -> Any:
+        """The status is also 1 if the embedded node cannot write everything to disk, in spite of the signal;
+        with and without workers."""
+        for workers in (0, 2):
+            place = Path(self.mktemp()).absolute()
+            self.running = Running()
+            more = ("--workers", str(workers)) if workers else ()
+            self.running.start("--data", str(place), "--listen", LOOPBACK, *more)
+            (url,) = yield self.running.logged(r"listens on (\S+)")
+            yield self.running.logged("embedded node: ")
+            if workers:
+                yield self.running.logged(r"worker \d+ is ready", workers)
+            (place / "node0" / "default.sqlite").unlink()
+            status, _, body = yield self.fetch("PUT", url + DOCUMENT + "a", data=b"1")
+            self.assertEqual(status, 200, body)
+            self.running.signal("TERM")
+            yield self.running.ended
+            self.assertEqual(self.running.status, 1, self.running.log)
+            self.assertIn("bucket default was not closed cleanly", self.running.log)
+            self.assertIn("Server Shut Down.", self.running.log)
 
 
 class HangUpTests(WorkersTestCase):
