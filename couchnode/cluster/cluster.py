@@ -369,20 +369,20 @@ class Cluster:
                 raise
         return manifest
 
-    def put_design(self, bucket: str, name: str, text: bytes) -> Deferred[DesignDocument]:
-        """Store a design document, replacing the one with that name.
+    def put_design(
+        self, bucket: str, name: str, text: bytes, known: DesignDocument | None = None
+    ) -> Deferred[DesignDocument]:
+        """Store a design document, replacing the one with that name; ``known`` as in :func:`with_design`.
 
-        :returns: fires with it when it is on disk. Fails with :class:`NoSuchBucket` or
-            :class:`~couchnode.cluster.designs.DesignError`.
+        :returns: fires with it when it is on disk. Fails with :class:`NoSuchBucket` or ``DesignError``.
         """
-        change = partial(with_design, name=name, text=text)
+        change = partial(with_design, name=name, text=text, known=known)
         return self._change(self._change_designs, bucket, change).addCallback(itemgetter(name))
 
     def delete_design(self, bucket: str, name: str) -> Deferred[None]:
         """Delete a design document.
 
-        :returns: fires when the change is on disk. Fails with :class:`NoSuchBucket` or
-            :class:`~couchnode.cluster.designs.NoSuchDesign`.
+        :returns: fires when the change is on disk. Fails with :class:`NoSuchBucket` or ``NoSuchDesign``.
         """
         change = partial(without_design, name=name)
         return self._change(self._change_designs, bucket, change).addCallback(lambda _: None)

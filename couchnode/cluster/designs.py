@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from hashlib import sha256
 from typing import Any
@@ -71,12 +71,14 @@ class DesignDocument:
     :ivar text: the JSON as it was stored, without a byte order mark.
     :ivar rev: ``<count>-<hex>``, new for each change.
     :ivar views: name -> view.
+    :ivar options: the member ``options``, empty if there is none.
     """
 
     name: str
     text: bytes
     rev: str
     views: dict[str, View]
+    options: dict[str, Any]
 
     @property
     def is_development(self) -> bool:
@@ -88,11 +90,9 @@ class DesignDocument:
         """Value of the ``X-Couchbase-Meta`` header."""
         return {"id": f"_design/{self.name}", "rev": self.rev, "type": "json"}
 
-    @cached_property
-    def options(self) -> dict[str, Any]:
-        """The member ``options``, empty if there is none."""
-        options = json.loads(self.text).get("options")
-        return options if isinstance(options, dict) else {}
+    def after(self, previous: DesignDocument | None) -> DesignDocument:
+        """Return it with the revision that follows the one of the design document that it replaces."""
+        return replace(self, rev=_next_revision(previous))
 
     def dump(self) -> dict[str, str]:
         """Return the argument of :func:`restored`."""
@@ -107,12 +107,19 @@ Designs = Mapping[str, DesignDocument]
 """The design documents of a bucket, by name."""
 
 
-def with_design(designs: Designs, name: str, text: bytes) -> dict[str, DesignDocument]:
+def with_design(
+    designs: Designs, name: str, text: bytes, known: DesignDocument | None = None
+) -> dict[str, DesignDocument]:
     """Return the design documents with one added or replaced.
 
+    :param known: what :func:`read_design` made of it, if that was done before.
     :raises DesignError: it is invalid, see :func:`read_design` and :func:`check_together`.
     """
-    changed = {**designs, name: read_design(name, text, designs.get(name))}
+    previous = designs.get(name)
+    changed = {
+        **designs,
+        name: read_design(name, text, previous) if known is None else known.after(previous),
+    }
     check_together(changed.values())
     return changed
 
@@ -130,7 +137,8 @@ def without_design(designs: Designs, name: str) -> dict[str, DesignDocument]:
 def restored(name: str, data: dict[str, str]) -> DesignDocument:
     """Return the design document that :meth:`DesignDocument.dump` described."""
     text = data["text"].encode("utf-8")
-    return DesignDocument(name, text, data["rev"], _views(json.loads(text)))
+    document = json.loads(text)
+    return DesignDocument(name, text, data["rev"], _views(document), _options(document))
 
 
 def read_design(name: str, text: bytes, previous: DesignDocument | None) -> DesignDocument:
@@ -152,8 +160,8 @@ def read_design(name: str, text: bytes, previous: DesignDocument | None) -> Desi
     if not isinstance(document, dict):
         raise DesignError("Document must be a JSON object", "bad_request")
     views = _views(document)
-    count = 1 + int(previous.rev.partition("-")[0]) if previous is not None else 1
-    return DesignDocument(name, text.removeprefix(b"\xef\xbb\xbf"), f"{count}-{secrets.token_hex(4)}", views)
+    text = text.removeprefix(b"\xef\xbb\xbf")
+    return DesignDocument(name, text, _next_revision(previous), views, _options(document))
 
 
 def check_together(designs: Iterable[DesignDocument]) -> None:
@@ -183,6 +191,16 @@ def functions_of(design: DesignDocument) -> list[tuple[str, str, str]]:
 def syntax_error(view: str, kind: str, text: str) -> DesignError:
     """Return the error for a function that does not compile."""
     return DesignError(f"Syntax error in the {kind} function of the view `{view}': {text}")
+
+
+def _next_revision(previous: DesignDocument | None) -> str:
+    count = 1 + int(previous.rev.partition("-")[0]) if previous is not None else 1
+    return f"{count}-{secrets.token_hex(4)}"
+
+
+def _options(document: dict[str, Any]) -> dict[str, Any]:
+    options = document.get("options")
+    return options if isinstance(options, dict) else {}
 
 
 def _views(document: dict[str, Any]) -> dict[str, View]:

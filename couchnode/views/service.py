@@ -146,10 +146,12 @@ class Views:
         :raises NoSuchBucket: there is none of that name.
         :raises WorkerError: the functions could not be checked.
         """
-        functions = functions_of(read_design(name, text, self._cluster.bucket(bucket).designs.get(name)))
+        # A long one takes long to read, so it is read once.
+        known = read_design(name, text, self._cluster.bucket(bucket).designs.get(name))
+        functions = functions_of(known)
         if functions:
             await self._check(functions)
-        design: DesignDocument = await self._cluster.put_design(bucket, name, text)
+        design: DesignDocument = await self._cluster.put_design(bucket, name, text, known)
         self._sweep(bucket)
         return design
 

@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
+from unittest import mock
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from couchnode.cluster.designs import DesignError, View, check_together, functions_of, read_design, restored
+from couchnode.cluster.designs import (
+    DesignError,
+    View,
+    check_together,
+    functions_of,
+    read_design,
+    restored,
+    with_design,
+)
 
 MAP = "function (doc, meta) { emit(meta.id, null); }"
 
@@ -108,6 +118,17 @@ class DesignTests(SynchronousTestCase):
         first = read_design("x", b"{}", None)
         second = read_design("x", b"{}", first)
         self.assertTrue(first.rev.startswith("1-") and second.rev.startswith("2-"))
+
+    def test_read_before(self) -> None:
+        """One that was read before is not read again, and gets the revision after the present one's."""
+        text = b'{"views": {"v": {"map": "m"}}, "options": {"a": 1}}'
+        known = read_design("x", text, None)
+        designs = with_design({"x": read_design("x", b"{}", known)}, "x", text)
+        with mock.patch("couchnode.cluster.designs.read_json", side_effect=AssertionError):
+            changed = with_design(designs, "x", text, known)
+        self.assertEqual([designs["x"].rev[:2], changed["x"].rev[:2]], ["3-", "4-"])
+        self.assertEqual(replace(changed["x"], rev=known.rev), known)
+        self.assertEqual(len({known.rev, designs["x"].rev, changed["x"].rev}), 3)
 
     def test_signatures(self) -> None:
         """The same functions are the same index, whatever the name of the view."""

@@ -8,6 +8,7 @@ import signal
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults, inlineCallbacks
@@ -15,6 +16,7 @@ from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
 from twisted.internet.task import deferLater
 
 from couchnode.cluster.config import AdvertisedAddress
+from couchnode.cluster.strictjson import read_json
 from couchnode.data.storemode import StoreMode
 from couchnode.views import service
 from tests.couchnode.rest.test_api import Exchange, head
@@ -40,8 +42,10 @@ class DesignTests(ViewCase):
         path = "/default/_design/x"
         missing = yield self.ask(path)
         self.assertEqual((missing.status, missing.json), (404, {"error": "not_found", "reason": "missing"}))
-        made = yield self.ask(path, "PUT", body)
+        with mock.patch("couchnode.cluster.designs.read_json", wraps=read_json) as reading:
+            made = yield self.ask(path, "PUT", body)
         self.assertEqual((made.status, made.body), (201, b'{"ok":true,"id":"_design/x"}\n'))
+        self.assertEqual(reading.call_count, 1)
         self.assertEqual(made.headers.getRawHeaders("location"), ["/default/_design/x"])
         got = yield self.ask(path)
         self.assertEqual((got.status, got.body), (200, body))
