@@ -66,7 +66,8 @@ class _Running:
         # The answers of the present step, how many are to come, and what they are awaited from.
         self._frames: list[Frame | None] = []
         self._open = 0
-        self._asked: list[tuple[Conversation, int]] = []
+        self._asked: list[tuple[int, Conversation, int, dict[str, Any]]] = []
+        self._step: Ask | None = None
         self._connecting: list[Deferred[Any]] = []
 
     def go_on(self, result: Any) -> None:
@@ -90,7 +91,7 @@ class _Running:
                     else:
                         self._timer = self._reactor.callLater(self._timeout, self._end_step)
                     return
-                result = self._frames
+                result = self._taken()
         except StopIteration as ended:
             cancel_timer(self._timer)
             self.done.callback(ended.value)
@@ -100,7 +101,7 @@ class _Running:
     def _ask(self, step: Ask) -> None:
         servers, questions = self._servers(), step.questions
         self._frames = [None] * len(questions)
-        self._asked, self._connecting = [], []
+        self._asked, self._connecting, self._step = [], [], step
         # One more than there are, so that answers that come at once do not end the step.
         self._open = 1
         for index, (server, opcode, fields) in enumerate(questions):
@@ -126,7 +127,7 @@ class _Running:
             return
         conversation = protocol.conversation
         listener = step.listener(partial(self._answered, index))
-        self._asked.append((conversation, conversation.ask(opcode, listener, fields)))
+        self._asked.append((index, conversation, conversation.ask(opcode, listener, fields), fields))
 
     def _answered(self, index: int, frame: Frame | None) -> None:
         self._frames[index] = frame
@@ -148,7 +149,12 @@ class _Running:
             if refused is not None:
                 self._fail(Failure(refused))
                 return
-        self.go_on(self._frames)
+        self.go_on(self._taken())
+
+    def _taken(self) -> list[Frame | None]:
+        """Return the answers for the plan, which is responsible for them from now on."""
+        self._step = None
+        return self._frames
 
     def _paused(self) -> None:
         self._timer = None
@@ -159,8 +165,10 @@ class _Running:
         self._open = 0
         cancel_timer(self._timer)
         self._timer = None
-        for conversation, number in self._asked:
-            conversation.forget(number)
+        if self._step is not None:
+            for index, conversation, number, fields in self._asked:
+                if self._frames[index] is None:
+                    self._step.give_up(conversation, number, fields)
         for connecting in self._connecting:
             connecting.cancel()
 
@@ -171,4 +179,10 @@ class _Running:
 
     def _cancelled(self, _: object) -> None:
         self._forget()
+        step, self._step = self._step, None
+        if step is not None:
+            for index, conversation, _, fields in self._asked:
+                frame = self._frames[index]
+                if frame is not None:
+                    step.revoke(conversation, fields, frame)
         self._plan.close()

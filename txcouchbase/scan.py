@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import deque
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.python.failure import Failure
 
 from couchbase.scan import Scan, ScanResult
 
@@ -20,12 +21,20 @@ class DeferredScan(Scan):
         self._ready: deque[ScanResult] = deque()
 
     def next_page(self) -> Deferred[list[ScanResult]]:
-        """Get the next results; fires with an empty list after the last. One call at a time."""
-        return self._run(self.page_plan()).addCallback(self.accept)
+        """Get the next results; fires with an empty list after the last. One call at a time.
+
+        If it is cancelled, the servers end what they have begun; another call goes on after the last result.
+        """
+        return self.next_rows().addCallback(self.accept)
 
     def next_rows(self) -> Deferred[Any]:
         """Get the next page unconverted: keys as bytes, or :class:`couchbase.protocol.scanpages.Document`."""
-        return self._run(self.page_plan())
+        return self._run(self.page_plan()).addErrback(self._given_up)
+
+    def _given_up(self, failure: Failure) -> Failure:
+        if failure.check(CancelledError) and not self._is_left:
+            self._run(self._scanner.pause()).addErrback(lambda _: None)
+        return failure
 
     def close(self) -> Deferred[None]:
         """End the scan early; fires when the servers have ended it, too."""

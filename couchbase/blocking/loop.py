@@ -116,7 +116,7 @@ class Loop:
             self.wait_for(lambda: not open_[0], deadline)
         finally:
             for question in asked:
-                question.forget()
+                question.forget(step)
         if not (open_[0] or any(answers)):
             refused = refusal_of(self.servers)
             if refused is not None:

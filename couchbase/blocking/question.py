@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from couchbase.protocol.conversation import Conversation, Listener
+from couchbase.protocol.plans import Ask
 
 
 class Question:
@@ -25,11 +26,18 @@ class Question:
             opcode, fields = self._opcode_and_fields
             self._number = conversation.ask(opcode, self.listener, fields)
 
-    def forget(self) -> None:
-        """Stop listening for answers."""
+    def forget(self, step: Ask | None = None) -> None:
+        """Stop listening for answers.
+
+        :param step: the step of a plan that has asked.
+        """
         self.listener = None
-        if self._conversation is not None:
+        if self._conversation is None:
+            return
+        if step is None:
             self._conversation.forget(self._number)
+        else:
+            step.give_up(self._conversation, self._number, self._opcode_and_fields[1])
 
     def lose(self) -> None:
         """Report that no connection can be opened."""

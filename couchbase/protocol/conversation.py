@@ -225,9 +225,13 @@ class Conversation:
         self.out.append(encode_request(opcode, opaque=opaque, **fields))
         return opaque
 
-    def forget(self, number: int) -> None:
-        """Stop listening for answers to one of the driver's own requests."""
-        self._questions.pop(number, None)
+    def forget(self, number: int, instead: Listener | None = None) -> None:
+        """Stop listening for answers to one of the driver's own requests.
+
+        :param instead: gets those that come later.
+        """
+        if self._questions.pop(number, None) is not None and instead is not None:
+            self._questions[number] = instead
 
     # ---- the handshake ---------------------------------------------------------------------------
 

@@ -8,9 +8,12 @@ every driver runs it in its own way.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Callable, NamedTuple
+from functools import partial
+from typing import Any, Callable, NamedTuple, Optional
 
 from couchbase.protocol.frames import Frame
+
+Undo = Callable[[dict[str, Any], Frame], Optional[tuple[int, dict[str, Any]]]]
 
 
 class RoundTrip(NamedTuple):
@@ -38,6 +41,9 @@ class Ask(NamedTuple):
     """Whether to wait for a missing connection, within the timeout of an answer."""
     partial: int | None = None
     """The status of an answer that is a part of one: more follow, and their values are joined."""
+    undo: Undo | None = None
+    """Returns the request that undoes what was done, from the keywords of a question and an answer that the
+    plan does not get: it came late, or the plan has ended. ``None`` if there is nothing to undo."""
 
     def listener(self, answered: Callable[[Frame | None], None]) -> Callable[[Frame | None], bool | None]:
         """Return the listener to one question, for :meth:`couchbase.protocol.conversation.Conversation.ask`.
@@ -59,6 +65,36 @@ class Ask(NamedTuple):
             return False
 
         return take
+
+    def give_up(self, conversation: Any, number: int, fields: dict[str, Any]) -> None:
+        """Take no answer to a question; what an answer says was done is undone.
+
+        :param conversation: the :class:`couchbase.protocol.conversation.Conversation` that has the question.
+        :param number: the question's number there.
+        :param fields: its keywords.
+        """
+        if self.undo is None:
+            conversation.forget(number)
+        else:
+            conversation.forget(number, partial(self._came_late, conversation, fields))
+
+    def _came_late(self, conversation: Any, fields: dict[str, Any], frame: Frame | None) -> bool:
+        if frame is None:
+            return False
+        if frame.specific == self.partial:
+            return True
+        self.revoke(conversation, fields, frame)
+        return False
+
+    def revoke(self, conversation: Any, fields: dict[str, Any], frame: Frame) -> None:
+        """Undo what an answer says was done, as its plan has ended."""
+        request = None if self.undo is None else self.undo(fields, frame)
+        if request is not None:
+            conversation.ask(request[0], _ignore, request[1])
+
+
+def _ignore(frame: Frame | None) -> None:
+    """Take the answer to a request that undoes another one."""
 
 
 class Compute(NamedTuple):

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from binascii import b2a_base64
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Collection, Generator, Sequence
+from functools import partial
 from struct import Struct
 from typing import Any, NamedTuple, Protocol
 
@@ -25,7 +26,7 @@ from couchbase.protocol.keyspace import DEFAULT_KEYSPACE, Keyspace
 from couchbase.protocol.leb128 import decode_leb128
 from couchbase.protocol.observation import resolve
 from couchbase.protocol.plans import Ask, Pause
-from couchbase.protocol.scananswers import GONE, LATER, OPERATION, UNSUPPORTED, malformed, refused
+from couchbase.protocol.scananswers import GONE, LATER, OPERATION, UNDO, UNSUPPORTED, malformed, refused
 from couchbase.protocol.scanpages import unpack_documents, unpack_keys
 
 WINDOW = 16
@@ -42,6 +43,7 @@ _CONTINUE = Struct(">16sIII")
 # No key is greater: keys have at most 250 bytes.
 _NO_END = b"\xff" * MAX_KEY_BYTES
 _JSON = int(Datatype.JSON)
+_base64 = partial(b2a_base64, newline=False)
 
 
 class Selection(NamedTuple):
@@ -222,7 +224,11 @@ class Scanner:
         self._window.clear()
         yield from self._end(window)
 
-    def _end(self, opened: Iterable[_Vbucket]) -> Generator[Any, Any, None]:
+    def pause(self) -> Generator[Any, Any, None]:
+        """Return the plan that ends what servers have open; another page goes on after the last row."""
+        yield from self._end(self._window)
+
+    def _end(self, opened: Collection[_Vbucket]) -> Generator[Any, Any, None]:
         """End the scans of vbuckets that are open."""
         rows = self._cluster.current_map().rows
         questions = [
@@ -231,6 +237,8 @@ class Scanner:
             if each.identifier is not None and not each.is_over
             for fields in ({"extras": each.identifier, "vbucket": each.number},)
         ]
+        for each in opened:
+            each.forget()
         if questions:
             yield Ask(questions)
 
@@ -315,7 +323,7 @@ class Scanner:
         return created or continued
 
     def _create(self, wanted: Sequence[_Vbucket]) -> Generator[Any, Any, bool]:
-        progressed = False
+        progressed, refusal = False, None
         if not (yield from self._resolve()):
             return False
         fields = [{"value": self._body(each), "datatype": _JSON} for each in wanted]
@@ -335,7 +343,9 @@ class Scanner:
             elif status in UNSUPPORTED and self._selection.samples is None:
                 self._lister = KeyLister(self._ask, self._keyspace, self._selection, self._keys_only)
             elif status not in LATER:
-                raise refused(answer)
+                refusal = refusal or answer
+        if refusal is not None:
+            raise refused(refusal)  # now that all scans that were created are known
         if self.is_over:
             # The scan was ended before these answers came.
             yield from self._end(wanted)
@@ -352,7 +362,13 @@ class Scanner:
         fields = [
             {"extras": _CONTINUE.pack(each.identifier, self._most_rows, 0, PAGE_BYTES)} for each in wanted
         ]
-        answers = yield from self._ask(Opcode.RANGE_SCAN_CONTINUE, wanted, fields, int(Status.SUCCESS))
+        try:
+            answers = yield from self._ask(Opcode.RANGE_SCAN_CONTINUE, wanted, fields, int(Status.SUCCESS))
+        except BaseException:
+            # Rows that nobody has received were sent: new scans begin with them.
+            for each in wanted:
+                each.forget()
+            raise
         for each, answer in zip(wanted, answers):
             if answer is None:
                 # The node was lost together with its scans.
@@ -387,12 +403,12 @@ class Scanner:
         opcode: int,
         wanted: Sequence[_Vbucket],
         fields: Sequence[dict[str, Any]],
-        partial: int | None = None,
+        part: int | None = None,
     ) -> Generator[Any, Any, list[Frame | None]]:
         """Ask the active nodes of vbuckets; returns an answer for each, ``None`` for a missing one."""
         rows = self._cluster.current_map().rows
         found: list[Frame | None] = [None] * len(wanted)
-        asked, questions = [], []
+        asked, questions, leading = [], [], 0
         for at, each in enumerate(wanted):
             server = rows[each.number][0]
             if server >= 0:
@@ -400,14 +416,13 @@ class Scanner:
                 questions.append((server, opcode, {"vbucket": each.number, **fields[at]}))
         if not asked:
             return found
-        leading = 0
         if opcode == Opcode.RANGE_SCAN_CREATE:
             # Only a connection with the feature JSON may create a scan. The feature is enabled only for this
             # request, because a server that marks JSON values may have to parse each one that it sends.
             servers = sorted({server for server, _, _ in questions})
             leading, (begin, end) = len(servers), (self._cluster.hello(Feature.JSON), self._cluster.hello())
             questions = [*((one, *begin) for one in servers), *questions, *((one, *end) for one in servers)]
-        answers: Sequence[Frame | None] = yield Ask(questions, True, partial)
+        answers: Sequence[Frame | None] = yield Ask(questions, True, part, UNDO.get(opcode))
         for at, answer in zip(asked, answers[leading:]):
             found[at] = answer
         return found
@@ -433,7 +448,3 @@ class Scanner:
             bounds = (names[0], _base64(start), names[1], _base64(end))
             members.append(b'"range": {"%bstart": "%b", "%bend": "%b"}' % bounds)
         return b"{%b}" % b", ".join(members)
-
-
-def _base64(key: bytes) -> bytes:
-    return b2a_base64(key, newline=False)

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from couchbase import exceptions
 from couchbase.exceptions import CouchbaseError, error_of
-from couchbase.protocol.constants import Status
+from couchbase.protocol.constants import Opcode, Status
 from couchbase.protocol.failures import error_context, status_name
 from couchbase.protocol.frames import Frame
+from couchbase.protocol.plans import Undo
 from couchbase.protocol.statuses import result_code
 
 OPERATION = "scan"
+
+_ID_BYTES = 16
 
 GONE = frozenset(
     {Status.KEY_ENOENT, Status.RANGE_SCAN_CANCELLED, Status.NOT_MY_VBUCKET, Status.UNKNOWN_COLLECTION}
@@ -43,3 +48,26 @@ def refused(answer: Frame) -> CouchbaseError:
         operation=OPERATION,
         context=error_context(answer),
     )
+
+
+def _undo_create(fields: dict[str, Any], answer: Frame) -> tuple[int, dict[str, Any]] | None:
+    """Return the request that ends a scan whose creation nobody waits for any more."""
+    if answer.specific != Status.SUCCESS or "vbucket" not in fields:
+        # A HELLO, too, is a part of this step.
+        return None
+    return int(Opcode.RANGE_SCAN_CANCEL), {"extras": answer.value, "vbucket": fields["vbucket"]}
+
+
+def _undo_continue(fields: dict[str, Any], answer: Frame) -> tuple[int, dict[str, Any]] | None:
+    """Return the request that ends a scan whose rows nobody waits for any more."""
+    if answer.specific != Status.RANGE_SCAN_MORE:
+        return None
+    identifier = fields["extras"][:_ID_BYTES]
+    return int(Opcode.RANGE_SCAN_CANCEL), {"extras": identifier, "vbucket": fields["vbucket"]}
+
+
+UNDO: dict[int, Undo] = {
+    Opcode.RANGE_SCAN_CREATE: _undo_create,
+    Opcode.RANGE_SCAN_CONTINUE: _undo_continue,
+}
+"""Opcode -> what undoes an answer that a scan does not get, for :class:`couchbase.protocol.plans.Ask`."""

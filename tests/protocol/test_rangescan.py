@@ -390,6 +390,33 @@ class ScannerTests(TestCase):
             outcome = model.run(rest())
             self.assertEqual((model.scans, outcome), ({}, None), steps)
 
+    def test_given_up(self):
+        """A page that ends early: what servers began for it is undone, and the next pages have all rows."""
+        for pages, steps in ((0, 1), (0, 2), (1, 1)):
+            model = Model({vbucket: {b"%d" % n for n in range(9)} for vbucket in range(VBUCKETS)})
+            scanner = Scanner(model, lambda: 0.0, Selection(), keys_only=True)
+            found, answers = [], None
+            for _ in range(pages):
+                found += model.run(scanner.next_page(1)).rows
+            page = scanner.next_page(1)
+            for _ in range(steps):
+                step = page.send(answers)
+                answers = [model._answer(step, *question) for question in step.questions]
+            page.close()
+            undone = [
+                step.undo(fields, given)
+                for (_, _, fields), given in zip(step.questions, answers, strict=True)
+            ]
+            for opcode, fields in filter(None, undone):
+                model._answer(step, fields["vbucket"] % 2, opcode, fields)
+            self.assertTrue(any(undone))
+            self.assertEqual(bool(model.scans), bool(pages))
+            model.run(scanner.pause())
+            self.assertEqual(model.scans, {})
+            while (page := model.run(scanner.next_page(1))) is not None:
+                found += page.rows
+            self.assertEqual(len(found), 9 * VBUCKETS, (pages, steps))
+
     def test_another_bucket(self):
         """A bucket with another number of vbuckets is another bucket."""
         model = Model({vbucket: {b"a", b"b"} for vbucket in range(VBUCKETS)}, page=1)

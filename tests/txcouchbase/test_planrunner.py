@@ -25,8 +25,9 @@ class Talk:
         self.questions[self.asked] = listener
         return self.asked
 
-    def forget(self, number):
-        self.questions.pop(number, None)
+    def forget(self, number, instead=None):
+        if self.questions.pop(number, None) and instead is not None:
+            self.questions[number] = instead
 
     def answer(self, frame):
         """Answer the oldest question."""
@@ -158,6 +159,34 @@ class PlanRunnerTests(SynchronousTestCase):
         link.waiters[0].errback(OSError("x"))
         self.failureResultOf(running, OSError)
         self.assertEqual((talk.questions, self.closed, self.clock.getDelayedCalls()), ({}, True, []))
+
+    def test_undone(self):
+        """What answers say was done is undone if the plan does not get them: they are late, or it ended."""
+
+        def undo(fields, frame):
+            return (9, {"undo": fields["n"]}) if frame.specific == 0 and "n" in fields else None
+
+        talk, sent = Talk(), []
+        ask = talk.ask
+        talk.ask = lambda opcode, listener, fields: (
+            sent.append((opcode, fields)) or ask(opcode, listener, fields)
+        )
+        step = Ask([(0, 1, {}), (0, 1, {"n": 1}), (0, 1, {"n": 2})], undo=undo)
+        for cancelled in (False, True):
+            running = self.run_plan(self.plan(step, Pause(5.0)), Link(talk))
+            del sent[:]
+            for _ in range(2):
+                talk.answer(Frame())
+            if cancelled:
+                running.cancel()
+                self.failureResultOf(running, CancelledError)
+            else:
+                self.clock.advance(2.0)
+            talk.answer(Frame())
+            self.assertEqual([fields["undo"] for _, fields in sent], [1, 2] if cancelled else [2])
+            while talk.questions:
+                talk.answer(Frame())
+        self.clock.advance(5.0)
 
     def test_refused(self):
         """If no node is connected and one refuses, the plan fails, even if it does not wait for connections:

@@ -1,7 +1,8 @@
 """Scans on Twisted, against two nodes."""
 
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred, inlineCallbacks
+from twisted.internet.defer import CancelledError, Deferred, inlineCallbacks
+from twisted.internet.task import deferLater
 
 from couchbase.exceptions import ArgumentError, BucketNotFoundError, CollectionNotFoundError
 from couchbase.result import ObserveInfo
@@ -67,6 +68,35 @@ class ScanTests(NodeTestCase):
         self.assertRaises(ArgumentError, self.connection.scan, "k")
         missing = self.connection.collection("none").scan(RangeScan())
         yield self.assertFailure(missing.next_page(), CollectionNotFoundError)
+
+    @inlineCallbacks
+    def test_cancelled(self):
+        """Whenever a page is cancelled, the servers end its scans, and the next page loses no row."""
+        open_ = [node.buckets["default"].scans for node in self.node.cluster.nodes]
+        stopped = 0
+        for moment in range(12):
+            scan = self.connection.scan(ids_only=True)
+            scan.expect(20)
+            found = yield scan.next_page()
+            while True:
+                page = scan.next_page()
+                for _ in range(moment):
+                    # Each turn of the reactor is another moment.
+                    yield deferLater(reactor, 0)
+                page.cancel()
+                rows = yield page.addErrback(lambda failure: failure.trap(CancelledError) and None)
+                if rows is None:
+                    until = reactor.seconds() + 10
+                    while any(map(len, open_)):
+                        self.assertLess(reactor.seconds(), until)
+                        yield deferLater(reactor, 0.001)
+                    stopped += 1
+                    rows = yield scan.next_page()
+                if not rows:
+                    break
+                found += rows
+            self.assertEqual(sorted(row.key for row in found), [f"k{n:03}" for n in range(100)], moment)
+        self.assertGreater(stopped, 12)
 
 
 class GoneTests(NodeTestCase):
