@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Generator
 from contextlib import closing
+from struct import pack
 from typing import Any
 
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.trial.unittest import SynchronousTestCase
 
-from couchnode.data.attributes import canonical, system_only
+from couchnode.data.attributes import canonical, section, section_bytes, system_only
 from couchnode.data.bucket import NodeBucket
 from couchnode.data.edits import Edit, edit
 from couchnode.data.item import Item, StatusError
@@ -19,6 +23,7 @@ from couchnode.data.keys import DEFAULT_PREFIX
 from couchnode.data.storage import SqliteStore, StoreDamagedError
 from couchnode.data.storefile import History, StoreFile
 from couchnode.data.vbucket import VBucket
+from tests import tries
 from tests.couchnode.data.test_damage import FolderCase, repair
 from tests.couchnode.data.test_replication import MAJORITY, ClusterCase
 from tests.couchnode.data.test_storage import StoreCase, item, transaction
@@ -64,6 +69,13 @@ def state(vbucket: VBucket, key: bytes) -> tuple[Any, ...] | None:
     return found.value, found.xattrs, found.deleted, found.flags, found.cas, found.seqno, found.revid
 
 
+_TEXTS = st.text(st.characters(exclude_categories=["Cs"]))
+JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | _TEXTS,
+    lambda values: st.lists(values, max_size=4) | st.dictionaries(_TEXTS, values, max_size=4),
+)
+
+
 class FormTests(SynchronousTestCase):
     """The stored form of attributes."""
 
@@ -77,6 +89,21 @@ class FormTests(SynchronousTestCase):
             (b'{"a":123456789012345678901234567890}', b'{"a":123456789012345678901234567890}'),
         ):
             self.assertEqual(canonical(text), stored)
+
+    @settings(max_examples=tries(100), deadline=None)
+    @given(st.dictionaries(_TEXTS.filter(bool), JSON_VALUES, max_size=4), st.booleans())
+    def test_section(self, attributes: dict[str, Any], with_system: bool) -> None:
+        """It has the values as they would be encoded again, and its size is known."""
+        expected = b""
+        for key in sorted(attributes):
+            if with_system or key[0] != "_":
+                value = json.dumps(attributes[key], ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+                pair = f"{key}\0{value}\0".encode()
+                expected += pack(">I", len(pair)) + pair
+        expected = pack(">I", len(expected)) + expected if expected else b""
+        stored = canonical(json.dumps(attributes).encode())
+        self.assertEqual(section(stored, with_system), expected)
+        self.assertEqual(sum(section_bytes(stored)), len(section(stored)))
 
     def test_what_a_deletion_leaves(self) -> None:
         """The system's attributes, and of these all."""
