@@ -80,10 +80,8 @@ class Cluster:
         # The time of creation: a new cluster must look newer than an earlier one at the same address.
         self._epoch = max(1, int(unix_time_of(clock)()))
         self._rev = 0
-        # Number of starts, and whether the last run ended properly: see storefile.History.
-        self._starts = 0
-        self._was_stopped = False
-        self._is_started = False
+        # Number of starts, and whether the last run ended properly (see storefile.History).
+        self._starts, self._was_stopped, self._is_started = 0, False, False
         self._nodes_revision = (self._epoch, 0)
         self._placement = Placement(self.nodes, clock, directory)
         self._changes = DeferredLock()
@@ -168,12 +166,14 @@ class Cluster:
 
     @inlineCallbacks
     def _start(self) -> Steps:
+        for bucket in self.buckets.values():
+            self._place(bucket)  # at once: clients take a bucket without a place for a deleted one
         # Addresses may differ from those of the last run, so all configurations are new ones.
         self._bump(*self.buckets.values())
         self._nodes_revision = (self._epoch, self._rev)
         self._configs.clear()
         yield self._save()
-        yield all_of(self._open(bucket) for bucket in self.buckets.values())
+        yield all_of(map(self._placement.load, self.buckets))
         for bucket in self.buckets.values():
             bucket.is_made = True
         self._starts, self._was_stopped, self._is_started = self._starts + 1, False, True
@@ -230,7 +230,8 @@ class Cluster:
         self._bump(bucket)
         try:
             yield self._save({**self.buckets, name: bucket})
-            yield self._open(bucket)
+            self._place(bucket)
+            yield self._placement.load(name)
             bucket.is_made = True
             yield self._save({**self.buckets, name: bucket})
         except BaseException:
@@ -423,10 +424,9 @@ class Cluster:
             self._placement.wire(changed)
         self._tell(name)
 
-    def _open(self, bucket: Bucket) -> Deferred[None]:
-        # Only buckets of earlier runs have a history.
-        history = History(self._starts, self._was_stopped) if bucket.is_made else None
-        return self._placement.open(bucket, history, self._starts + (0 if self._is_started else 1))
+    def _place(self, bucket: Bucket) -> None:
+        history = History(self._starts, self._was_stopped) if bucket.is_made else None  # of earlier runs
+        self._placement.place(bucket, history, self._starts + (0 if self._is_started else 1))
 
     def _bump(self, *buckets: Bucket) -> None:
         self._rev += 1

@@ -46,9 +46,8 @@ class Placement:
         self._directory = directory
         self._log = Logger()
 
-    @inlineCallbacks
-    def open(self, bucket: Bucket, history: History | None, starts: int) -> Steps:
-        """Open the data of a bucket on every node; fires when it is loaded.
+    def place(self, bucket: Bucket, history: History | None, starts: int) -> None:
+        """Give every node its part of a bucket, which answers "temporary failure" until it is loaded.
 
         :param history: the record of its files from earlier runs.
         :param starts: number of this start of the cluster.
@@ -68,7 +67,10 @@ class Placement:
             )
         self.define(bucket)
         self.wire(bucket)
-        yield all_of([node.buckets[definition.name].start() for node in self._nodes])
+
+    def load(self, name: str) -> Deferred[Any]:
+        """Load the parts of a bucket; fires when all of them are loaded."""
+        return all_of([node.buckets[name].start() for node in self._nodes])
 
     @inlineCallbacks
     def close(self, parts: Sequence[NodeBucket]) -> Steps:

@@ -378,10 +378,10 @@ class IncomingBody:
         self.drop(refusal=no_memory())
 
     def out_of_memory(self) -> bool:
-        """Handle a lack of memory while the body was read: refuse the request, unless its handler reads the
-        body; return whether it is refused. The connection is closed after that."""
+        """Handle a lack of memory while the body was read: refuse the request, unless its handler runs
+        without the body, or reads it; return whether it is refused. The connection is closed after that."""
         exchange = self._exchange
-        if self.phase is STREAMED:
+        if self.phase in (STREAMED, HELD):
             return False
         exchange.keep_alive = False
         if self.phase is not DROPPED:

@@ -162,6 +162,8 @@ class InterruptibleTests(TestCase):
     def setUp(self):
         if not hasattr(select, "epoll") or sys.implementation.name != "cpython":
             raise SkipTest("needs epoll and the instructions of CPython")
+        if sys.version_info >= (3, 13):
+            raise SkipTest("from Python 3.13 on, few instructions are reported")
 
     def check(self, name, position):
         """Each operation is executed once, without an error, and has its own answer, in time."""
@@ -176,8 +178,9 @@ class InterruptibleTests(TestCase):
             self.assertEqual((call.done, call.error), (True, None), where)
             if call.operation is operations.GET:
                 self.assertEqual(call.result.value, call.key.decode(), where)
-        keys = [PREFIXES[call.keyspace.collection] + call.key_bytes for call in calls]
-        sent = [(call.operation.opcode, key) for call, key in zip(calls, keys, strict=True)]
+        sent = [
+            (call.operation.opcode, PREFIXES[call.keyspace.collection] + call.key_bytes) for call in calls
+        ]
         self.assertEqual(story.executed, Counter(sent), where)
         self.assertEqual([node.pending for node in story.cluster.peers.values()], [{}, {}], where)
         self.assertLess(story.network.now, 1, where)

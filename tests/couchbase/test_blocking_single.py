@@ -3,11 +3,14 @@
 import os
 import select
 import signal
+import socket
 import sys
 import threading
 import time
+from contextlib import suppress
 from functools import partial
 from itertools import product
+from selectors import EVENT_READ
 from unittest import SkipTest, TestCase
 
 from hypothesis import given, settings
@@ -369,6 +372,20 @@ class ConnectionTests(TestCase):
             # The first may receive the interrupted operation's answer, the second must not lose that.
             inner.extend([cb.get("inner").value, cb.get("inner").value])
 
+        # A signal just before the wait would be handled after it only.
+        noticed, notices = socket.socketpair()
+        for end in (noticed, notices):
+            self.addCleanup(end.close)
+            end.setblocking(False)
+        selector = cb._driver.cluster.selector
+
+        def read_notice(events):
+            # The handler's operation may have read it.
+            with suppress(BlockingIOError):
+                noticed.recv(1)
+
+        selector.register(noticed, EVENT_READ, read_notice)
+        signals_before = signal.set_wakeup_fd(notices.fileno(), warn_on_full_buffer=False)
         before = signal.signal(signal.SIGUSR1, handle)
         try:
             begun = time.monotonic()
@@ -381,4 +398,6 @@ class ConnectionTests(TestCase):
             self.assertLess(time.monotonic() - begun, 10)
         finally:
             signal.signal(signal.SIGUSR1, before)
+            signal.set_wakeup_fd(signals_before)
+            selector.unregister(noticed)
         self.assertEqual(inner, ["inner"] * 12)

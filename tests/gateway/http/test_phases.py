@@ -321,6 +321,14 @@ class PhaseTests(SynchronousTestCase):
         self.assertEqual((site.application.under_way, site.application.budget.used), (0, 0))
         self.flushLoggedErrors(ValueError)
 
+    def test_no_memory_while_a_body_is_held(self) -> None:
+        """A handler that runs before the body is read goes on; the connection is cut."""
+        site = Site(Random(0), Limits())
+        client = site.client()
+        client.protocol.dataReceived(raw_request("PUT", "/early", b"12345")[:-5])
+        self.assertFalse(client.protocol.out_of_memory())
+        self.assertEqual(client.value(), b"")
+
     def test_tables(self) -> None:
         """Each table knows all phases of its kind, and each phase but the first is reached from another."""
         for kind in (ConnectionPhase, InputPhase, BodyFlow, BodyPhase, AnswerPhase):
