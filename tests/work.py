@@ -5,11 +5,11 @@ The garbage collector is off meanwhile: what it calls for the objects of earlier
 
 from __future__ import annotations
 
-import gc
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
+
+from couchbase.protocol.jsonparsing import without_collecting
 
 __all__ = ["INSTRUCTIONS_OF", "calls", "instructions"]
 
@@ -26,7 +26,7 @@ def calls(run: Callable[[], object]) -> int:
         nonlocal count
         count += event in ("call", "c_call")
 
-    with _without_collector():
+    with without_collecting():
         before = sys.getprofile()
         sys.setprofile(note)
         try:
@@ -48,7 +48,7 @@ def instructions(run: Callable[[], object]) -> int:
         count += event == "opcode"
         return trace
 
-    with _without_collector():
+    with without_collecting():
         before = sys.gettrace()
         sys.settrace(trace)
         try:
@@ -56,14 +56,3 @@ def instructions(run: Callable[[], object]) -> int:
         finally:
             sys.settrace(before)
     return count
-
-
-@contextmanager
-def _without_collector() -> Iterator[None]:
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()

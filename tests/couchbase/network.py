@@ -194,18 +194,25 @@ class _Node(NodeConnection):
         self._greet()
 
 
-class MemoryCluster(Cluster):
-    """A blocking client's cluster on such a network, with its map."""
+class InMemory:
+    """What puts a class of clusters on such a network; it has no map yet."""
 
     node_type = _Node
 
-    def __init__(self, network, is_secured=False):
+    def __init__(self, network):
         first, *_ = network.nodes.values()
         super().__init__((Seed(first.host, first.port, None),), bucket="b", credentials=None)
         self.network = network
         self.seconds = lambda: network.now
         self.selector.close()
         self.selector._poller, self.selector.poll = network, network.poll
+
+
+class MemoryCluster(InMemory, Cluster):
+    """A blocking client's cluster on such a network, with its map."""
+
+    def __init__(self, network, is_secured=False):
+        super().__init__(network)
         self.bootstrap()
         if is_secured:
             network.is_secured, self.tls_context = True, object()

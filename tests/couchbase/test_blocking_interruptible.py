@@ -12,11 +12,10 @@ from couchbase.blocking.calls import BlockingCall
 from couchbase.blocking.cluster import Cluster
 from couchbase.blocking.interruptible import InterruptibleCluster, cluster_type
 from couchbase.protocol import observation, operations
-from couchbase.protocol.connstr import Seed
 from couchbase.protocol.constants import Feature, Opcode
 from couchbase.protocol.frames import encode_response
 from couchbase.transcoder import decode_value
-from tests.couchbase.network import MemoryCluster, Network
+from tests.couchbase.network import InMemory, MemoryCluster, Network
 from tests.protocol.memory_driver import MemoryNode
 
 TIMEOUT = 2.5
@@ -36,18 +35,11 @@ POSITIONS = 100
 PREFIXES = {"_default": b"\0", "c": b"\x20"}
 
 
-class MemoryInterruptible(InterruptibleCluster):
+class MemoryInterruptible(InMemory, InterruptibleCluster):
     """On a network in memory; its own connections are on another one, with the same nodes and time."""
 
-    node_type = MemoryCluster.node_type
-
     def __init__(self, network):
-        first, *_ = network.nodes.values()
-        super().__init__((Seed(first.host, first.port, None),), bucket="b", credentials=None)
-        self.network = network
-        self.seconds = lambda: network.now
-        self.selector.close()
-        self.selector._poller, self.selector.poll = network, network.poll
+        super().__init__(network)
         self._let_in()
         self.bootstrap()
 

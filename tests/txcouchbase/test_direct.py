@@ -382,6 +382,15 @@ def outcome(operation):
     return {slot: getattr(request, slot, None) for slot in slots}
 
 
+def direct_of(view, in_collection):
+    """Return the direct operations of a connection, or of a collection, on which nothing is sent."""
+    if not in_collection:
+        return Direct(view, Unsent())
+    view._keyspace = Keyspace("s", "c")
+    view._driver = SimpleNamespace(direct=lambda together: Unsent())
+    return DirectCollection(view, 1)
+
+
 class SameReadTests(SynchronousTestCase):
     """Reads that make their request in one step."""
 
@@ -397,12 +406,7 @@ class SameReadTests(SynchronousTestCase):
         view.quiet = True
         if raw:
             view.transcoder = RawTranscoder()
-        if in_collection:
-            view._keyspace = Keyspace("s", "c")
-            view._driver = SimpleNamespace(direct=lambda together: Unsent())
-            direct = DirectCollection(view, 1)
-        else:
-            direct = Direct(view, Unsent())
+        direct = direct_of(view, in_collection)
         self.assertEqual(
             outcome(lambda: direct.get_with_expiry(key, quiet, no_format)),
             outcome(lambda: Commands.get_with_expiry(direct, key, quiet, no_format)),
@@ -428,12 +432,7 @@ class PreparedStoreTests(SynchronousTestCase):
         method, options = store
         view = Codec()
         view.transcoder = RawTranscoder()
-        if in_collection:
-            view._keyspace = Keyspace("s", "c")
-            view._driver = SimpleNamespace(direct=lambda together: Unsent())
-            direct = DirectCollection(view, 1)
-        else:
-            direct = Direct(view, Unsent())
+        direct = direct_of(view, in_collection)
         version = {} if method == "add" else {"cas": cas}
         prepared = PreparedStore(method, **options)
         self.assertEqual(
